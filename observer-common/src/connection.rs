@@ -1,0 +1,75 @@
+//! A proxy's connection to an upstream, and connections that nobody accepted.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{Flow, Header, Task};
+
+/// [`Ended::flags`]: a RST was received on this connection (`tcp_receive_reset`).
+pub const RESET_RECEIVED: u8 = 1;
+
+/// [`Ended::flags`]: the connection was opened before observer attached; times before that are 0.
+pub const ADOPTED: u8 = 2;
+
+/// A proxy's connection left the states in which it could carry a request. Written once per connection at the
+/// first of these transitions, and a second time only when a connection that the upstream had closed in peace
+/// then dies with an error (`CLOSE_WAIT` to `CLOSE`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Ended {
+    /// When and what.
+    pub header: Header,
+    /// The proxy's end is local, the upstream remote.
+    pub flow: Flow,
+    /// The process that called connect().
+    pub task: Task,
+    /// connect(), nanoseconds; 0 for an adopted connection.
+    pub started: u64,
+    /// End of the handshake, nanoseconds; 0 if it never ended.
+    pub established: u64,
+    /// Payload bytes sent, retransmissions included (`tcp_sock.bytes_sent`).
+    pub bytes_sent: u64,
+    /// Payload bytes received in order, a FIN not counted.
+    pub bytes_received: u64,
+    /// Bytes written by the proxy and not acknowledged (`write_seq - snd_una`).
+    pub unacked: u32,
+    /// Segments with payload sent (`data_segs_out`).
+    pub data_segments_out: u32,
+    /// Microseconds since the proxy last sent payload, to the jiffy (1 to 10 ms); `u32::MAX` if it never did.
+    pub since_sent: u32,
+    /// Microseconds since payload last arrived, to the jiffy; `u32::MAX` if none ever did.
+    pub since_received: u32,
+    /// SYN retransmissions seen.
+    pub syn_retransmits: u16,
+    /// Other retransmissions seen.
+    pub data_retransmits: u16,
+    /// `sk_err`, an errno; 0 for none.
+    pub error: u16,
+    /// State before.
+    pub old_state: u8,
+    /// State after.
+    pub new_state: u8,
+    /// `sk_shutdown`: 3 when the process itself has closed.
+    pub shutdown: u8,
+    /// [`RESET_RECEIVED`] and [`ADOPTED`].
+    pub flags: u8,
+    /// Whether the last payload sent is younger than the last received, by jiffies: 1 yes, 0 no.
+    pub outstanding: u8,
+    /// Padding, 0.
+    pub pad: [u8; 5],
+}
+const _: () = assert!(size_of::<Ended>() == 144);
+
+/// A connection in a listener's accept queue ended before any process accepted it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Unaccepted {
+    /// When and what.
+    pub header: Header,
+    /// The listener's end is local, the client (the proxy) remote.
+    pub flow: Flow,
+    /// State after: `CLOSE_WAIT` when the client gave up, `CLOSE` when it was reset or the listener went away.
+    pub new_state: u8,
+    /// Padding, 0.
+    pub pad: [u8; 7],
+}
+const _: () = assert!(size_of::<Unaccepted>() == 64);

@@ -1,0 +1,70 @@
+//! The per-CPU counters. They are exact whatever happens to the ring.
+
+use crate::Kind;
+
+/// What is counted; the number is the index in the COUNTERS map.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Counter {
+    /// Connections that proxies began (`CLOSE` to `SYN_SENT`).
+    ConnectionsStarted,
+    /// Connections of proxies that ended, however.
+    ConnectionsEnded,
+    /// connect() calls of proxies that failed at once.
+    ConnectsFailed,
+    /// Overflows of any accept queue by a SYN.
+    ListenOverflowsSyn,
+    /// Overflows of any accept queue by an ACK, [`Counter::OverflowsRetracted`] still to be taken off.
+    ListenOverflowsAck,
+    /// ACKs at a full listener that turned out to belong to no handshake.
+    OverflowsRetracted,
+    /// RST segments sent by this host, for whatever reason.
+    ResetsSent,
+    /// RST segments received on proxies' connections to upstreams.
+    ResetsReceived,
+    /// Retransmissions on proxies' connections to upstreams.
+    Retransmits,
+    /// SYN-ACKs sent again by listeners although the client had answered.
+    SynAckRetransmits,
+    /// Sockets of this host that entered TIME_WAIT (or its FIN_WAIT2 form).
+    TimeWaitsEntered,
+    /// Connections that ended in an accept queue.
+    Unaccepted,
+    /// Listeners opened and closed.
+    ListenerChanges,
+    /// Connections not followed because the TRIES map was full.
+    TriesUntracked,
+    /// connect() calls not followed because the CONNECTING map was full.
+    ConnectsUntracked,
+    /// First of the losses, one counter per [`Kind`]: records that found the ring full.
+    Lost,
+}
+
+impl Counter {
+    /// Entries of the COUNTERS map.
+    pub const SLOTS: u32 = Self::Lost as u32 + Kind::ALL.len() as u32;
+
+    /// The counters that have a name of their own, in order.
+    pub const NAMED: [Self; Self::Lost as usize] = [
+        Self::ConnectionsStarted,
+        Self::ConnectionsEnded,
+        Self::ConnectsFailed,
+        Self::ListenOverflowsSyn,
+        Self::ListenOverflowsAck,
+        Self::OverflowsRetracted,
+        Self::ResetsSent,
+        Self::ResetsReceived,
+        Self::Retransmits,
+        Self::SynAckRetransmits,
+        Self::TimeWaitsEntered,
+        Self::Unaccepted,
+        Self::ListenerChanges,
+        Self::TriesUntracked,
+        Self::ConnectsUntracked,
+    ];
+
+    /// The slot that counts lost records of `kind`.
+    pub const fn lost(kind: Kind) -> u32 {
+        Self::Lost as u32 + kind as u32 - 1
+    }
+}

@@ -1,0 +1,134 @@
+//! Where the running kernel keeps the fields that the programs read.
+//!
+//! Rust emits no CO-RE relocations, so userspace resolves every offset from the kernel's BTF and hands this
+//! struct over as frozen `.rodata`; the verifier then sees constants and allows direct loads.
+
+/// An offset that this kernel does not have.
+pub const ABSENT: u16 = u16::MAX;
+
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $field:ident = $path:literal, $need:ident;)+) => {
+        /// Byte offsets of kernel struct fields; [`ABSENT`] where the kernel has none.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Offsets { $($(#[$doc])* pub $field: u16,)+ }
+
+        impl Offsets {
+            /// No offset known yet.
+            pub const UNRESOLVED: Self = Self { $($field: ABSENT,)+ };
+
+            /// Every field: its path from a struct through members, whether the programs can do without it, and
+            /// where to put its offset.
+            pub fn fields(&mut self) -> [(&'static str, bool, &mut u16); Self::COUNT] {
+                [$(($path, offsets!(@$need), &mut self.$field),)+]
+            }
+
+            /// How many fields there are.
+            pub const COUNT: usize = [$($path,)+].len();
+        }
+    };
+    (@required) => { true };
+    (@optional) => { false };
+}
+
+offsets! {
+    /// Address family.
+    family = "sock_common.skc_family", required;
+    /// TCP state.
+    state = "sock_common.skc_state", required;
+    /// Local port, host order.
+    num = "sock_common.skc_num", required;
+    /// Remote port, network order.
+    dport = "sock_common.skc_dport", required;
+    /// Remote IPv4 address.
+    daddr = "sock_common.skc_daddr", required;
+    /// Local IPv4 address.
+    rcv_saddr = "sock_common.skc_rcv_saddr", required;
+    /// Remote IPv6 address.
+    v6_daddr = "sock_common.skc_v6_daddr", required;
+    /// Local IPv6 address.
+    v6_rcv_saddr = "sock_common.skc_v6_rcv_saddr", required;
+    /// Network namespace, a pointer to `struct net`.
+    net = "sock_common.skc_net.net", required;
+    /// Protocol number.
+    protocol = "sock.sk_protocol", required;
+    /// Pending error.
+    err = "sock.sk_err", required;
+    /// Shutdown mask.
+    shutdown = "sock.sk_shutdown", required;
+    /// Accept queue depth.
+    ack_backlog = "sock.sk_ack_backlog", required;
+    /// Accept queue limit.
+    max_ack_backlog = "sock.sk_max_ack_backlog", required;
+    /// The owning `struct socket`, NULL if none.
+    socket = "sock.sk_socket", required;
+    /// Drop count.
+    drops = "sock.sk_drops", required;
+    /// Local port, network order, kept after release.
+    sport = "inet_sock.inet_sport", required;
+    /// Handshakes under way.
+    syn_queue = "inet_connection_sock.icsk_accept_queue.qlen", required;
+    /// Jiffies of the last payload received.
+    lrcvtime = "inet_connection_sock.icsk_ack.lrcvtime", required;
+    /// Next sequence number expected.
+    rcv_nxt = "tcp_sock.rcv_nxt", required;
+    /// First sequence number not yet read by the application.
+    copied_seq = "tcp_sock.copied_seq", required;
+    /// First sequence number not yet acknowledged.
+    snd_una = "tcp_sock.snd_una", required;
+    /// Last sequence number written by the application, plus one.
+    write_seq = "tcp_sock.write_seq", required;
+    /// Payload bytes received.
+    bytes_received = "tcp_sock.bytes_received", required;
+    /// Payload bytes sent.
+    bytes_sent = "tcp_sock.bytes_sent", required;
+    /// Segments with payload sent.
+    data_segs_out = "tcp_sock.data_segs_out", required;
+    /// Jiffies of the last payload sent.
+    lsndtime = "tcp_sock.lsndtime", required;
+    /// Inode number of a namespace.
+    inum = "net.ns.inum", required;
+    /// `net.ipv4.tcp_syncookies`
+    syncookies = "net.ipv4.sysctl_tcp_syncookies", required;
+    /// `net.ipv4.tcp_abort_on_overflow`
+    abort_on_overflow = "net.ipv4.sysctl_tcp_abort_on_overflow", required;
+    /// Start of a packet's buffer.
+    skb_head = "sk_buff.head", required;
+    /// Offset of the IP header in it.
+    skb_network_header = "sk_buff.network_header", required;
+    /// Offset of the TCP header in it.
+    skb_transport_header = "sk_buff.transport_header", required;
+    /// Device the packet came by.
+    skb_dev = "sk_buff.dev", required;
+    /// Namespace of a device.
+    dev_net = "net_device.nd_net.net", required;
+    /// Byte that holds the `acked` bit of a request.
+    req_acked = "inet_request_sock.acked", required;
+}
+
+/// Constants that the programs take from userspace besides offsets. `.rodata`, frozen before loading.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Nanoseconds per jiffy (`1e9 / CONFIG_HZ`).
+    pub jiffy: u32,
+    /// `SK_RST_REASON_TCP_FLAGS` of this kernel; 0 where it has none.
+    pub reset_flags: u32,
+    /// `SKB_DROP_REASON_TCP_LISTEN_OVERFLOW` of this kernel; 0 where it has none.
+    pub drop_listen_overflow: u32,
+    /// Mask of the `acked` bit within its byte.
+    pub req_acked_mask: u8,
+    /// 1 if `tcp_send_reset` passes a reason.
+    pub reset_has_reason: u8,
+    /// 1 if `tcp_retransmit_skb` passes an error.
+    pub retransmit_has_error: u8,
+    /// 1 if `kfree_skb` passes the receiving socket.
+    pub kfree_has_socket: u8,
+    /// 1 if the connect syscalls are traced.
+    pub connect_traced: u8,
+    /// 1 if only the ports in the PORTS map matter.
+    pub filter_ports: u8,
+    /// Padding, 0.
+    pub pad: [u8; 2],
+}
+const _: () = assert!(size_of::<Settings>() == 20);

@@ -1,0 +1,74 @@
+//! Listeners: their accept queues, and when they come and go.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{Flow, Header, Task};
+
+/// [`Overflow::path`]: a SYN was dropped.
+pub const PATH_SYN: u8 = 1;
+/// [`Overflow::path`]: the ACK that ends the handshake (or data behind it) was dropped or answered with a RST.
+pub const PATH_ACK: u8 = 2;
+
+/// A segment met a listener whose accept queue was full (`sk_acceptq_is_full`, include/net/sock.h:
+/// `sk_ack_backlog > sk_max_ack_backlog`), the kernel's own ListenOverflows test.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Overflow {
+    /// When and what.
+    pub header: Header,
+    /// The listener's end is local (the address the client used), the client remote.
+    pub flow: Flow,
+    /// Connections in the accept queue.
+    pub depth: u32,
+    /// The queue's limit; full means `depth > limit`.
+    pub limit: u32,
+    /// Handshakes under way on this listener.
+    pub syn_queue: u32,
+    /// [`PATH_SYN`] or [`PATH_ACK`].
+    pub path: u8,
+    /// Padding, 0.
+    pub pad: [u8; 3],
+}
+const _: () = assert!(size_of::<Overflow>() == 72);
+
+/// A socket began or ceased to listen.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Changed {
+    /// When and what.
+    pub header: Header,
+    /// The listener's end is local; the remote end is empty.
+    pub flow: Flow,
+    /// Who called listen() or closed the last descriptor.
+    pub task: Task,
+    /// Connections in the accept queue; on close these are reset.
+    pub depth: u32,
+    /// The queue's limit.
+    pub limit: u32,
+    /// 1 opened, 0 closed.
+    pub opened: u8,
+    /// Padding, 0.
+    pub pad: [u8; 7],
+}
+const _: () = assert!(size_of::<Changed>() == 96);
+
+/// One listener as `iter/tcp` writes it. No header: it comes through the iterator's own file, not the ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Sample {
+    /// Bound address; all zero for any.
+    pub addr: [u8; 16],
+    /// Bound port.
+    pub port: u16,
+    /// Address family of the socket.
+    pub family: u16,
+    /// Connections in the accept queue.
+    pub depth: u32,
+    /// The queue's limit.
+    pub limit: u32,
+    /// Handshakes under way.
+    pub syn_queue: u32,
+    /// `sk_drops`; one overflow adds 1 (SYN) or 2 (ACK), so this is no count of overflows.
+    pub drops: u32,
+}
+const _: () = assert!(size_of::<Sample>() == 36);

@@ -1,0 +1,103 @@
+//! Listeners come, go and overflow.
+
+use aya_ebpf::{
+    programs::{BtfTracePointContext, SkBuffContext},
+};
+use observer_common::{
+    Flow, Kind,
+    counter::Counter,
+    listener::{Changed, Overflow, PATH_ACK, PATH_SYN},
+    state,
+};
+
+use crate::{
+    emit,
+    filter::{self, port_matters},
+    packet::{self, ACK, RST, SYN, Segment},
+    settings::setting,
+    sock::{Sock, TcpSock},
+};
+
+/// A socket began or ceased to listen, in its process's context.
+#[inline(always)]
+pub(crate) fn changed(sock: Sock, opened: bool) {
+    let Some(tcp) = sock.tcp() else { return };
+    let port = tcp.local_port();
+    if !port_matters(port) {
+        return;
+    }
+    emit::count(Counter::ListenerChanges);
+    emit::record::<Changed>(Kind::ListenerChanged, |record, header| {
+        record.header = header;
+        sock.flow(port, &mut record.flow);
+        record.flow.remote = [0; 16];
+        record.flow.remote_port = 0;
+        record.task = filter::current();
+        record.depth = tcp.ack_backlog();
+        record.limit = tcp.max_ack_backlog();
+        record.opened = u8::from(opened);
+        record.pad = [0; 7];
+    });
+}
+
+/// A packet on its way to a socket (`tcp_filter`, just before `tcp_conn_request` or `tcp_check_req`).
+#[inline(always)]
+pub(crate) fn packet(ctx: &SkBuffContext) {
+    // SAFETY: a field of the context; NULL is tested for.
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return;
+    }
+    // SAFETY: not NULL.
+    if unsafe { (*sk).state } != u32::from(state::LISTEN) {
+        return;
+    }
+    let Some(tcp) = Sock::new(sk.cast()).and_then(Sock::tcp) else { return };
+    if !tcp.accept_queue_full() {
+        return;
+    }
+    let Some(segment) = packet::of_context(ctx) else { return };
+    let path = match segment.flags & (SYN | ACK | RST) {
+        SYN => PATH_SYN,
+        ACK => PATH_ACK,
+        _ => return,
+    };
+    // Without cookies a full SYN queue drops the SYN before the accept queue is looked at
+    // (tcp_conn_request, net/ipv4/tcp_input.c), and ListenOverflows does not count it.
+    if path == PATH_SYN && tcp.syncookies() == 0 && tcp.syn_queue() > tcp.max_ack_backlog() {
+        return;
+    }
+    overflowed(tcp, &segment, path);
+}
+
+/// A packet was freed: the ACK path's overflows, by the kernel's own reason.
+#[inline(always)]
+pub(crate) fn freed(ctx: &BtfTracePointContext) {
+    let reason: u32 = ctx.arg(2);
+    if reason != setting!(drop_listen_overflow) || setting!(kfree_has_socket) == 0 {
+        return;
+    }
+    let Some(tcp) = Sock::new(ctx.arg(3)).and_then(Sock::tcp) else { return };
+    let skb: *const u8 = ctx.arg(0);
+    // SAFETY: a tracepoint's argument, never NULL here.
+    if let Some(segment) = unsafe { packet::of_skb(skb) } {
+        overflowed(tcp, &segment, PATH_ACK);
+    }
+}
+
+#[inline(always)]
+fn overflowed(tcp: TcpSock, segment: &Segment, path: u8) {
+    if !port_matters(segment.flow.local_port) {
+        return;
+    }
+    emit::count(if path == PATH_SYN { Counter::ListenOverflowsSyn } else { Counter::ListenOverflowsAck });
+    emit::record::<Overflow>(Kind::ListenOverflow, |record, header| {
+        record.header = header;
+        record.flow = Flow { netns: tcp.sock().netns(), ..segment.flow };
+        record.depth = tcp.ack_backlog();
+        record.limit = tcp.max_ack_backlog();
+        record.syn_queue = tcp.syn_queue();
+        record.path = path;
+        record.pad = [0; 3];
+    });
+}

@@ -1,0 +1,66 @@
+//! The maps: who writes, who reads, what happens when one is full.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{HashMap, PerCpuArray, RingBuf},
+};
+use observer_common::{COMM_LEN, connect, counter::Counter, time_wait::Destination};
+
+/// Records for userspace. Written by `emit` only. Full: the record is lost and counted by kind.
+/// Userspace sets the size.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// One slot per `Counter`, per CPU. Written by `emit`, read by userspace. Cannot be full.
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::SLOTS, 0);
+
+/// Proxies' open connections, by the address of their socket. Written by `connection`, and by `time_wait` for those
+/// that were there before us. Full: a connection is not followed, counted in `TriesUntracked`.
+#[map]
+pub(crate) static TRIES: HashMap<u64, Try> = HashMap::with_max_entries(131_072, 0);
+
+/// connect() calls under way, by thread. Written by `connect` and `connection`. Full: the call's failure is
+/// reported without its address, counted in `ConnectsUntracked`.
+#[map]
+pub(crate) static CONNECTING: HashMap<u64, Connecting> = HashMap::with_max_entries(16_384, 0);
+
+/// The proxies, by `comm`. Written by userspace before attaching, which refuses more names than fit.
+#[map]
+pub(crate) static PROXIES: HashMap<[u8; COMM_LEN], u8> = HashMap::with_max_entries(64, 0);
+
+/// The upstream ports that matter when `Settings::filter_ports` is set. Written like `PROXIES`.
+#[map]
+pub(crate) static PORTS: HashMap<u16, u8> = HashMap::with_max_entries(1024, 0);
+
+/// TIME_WAIT sockets by destination, filled while `iter/tcp` walks one namespace, emptied by userspace after each
+/// walk. Full: the destination is missing from the sample; the namespace's own total still holds.
+#[map]
+pub(crate) static TIME_WAITS: HashMap<Destination, u32> = HashMap::with_max_entries(4096, 0);
+
+/// What is remembered of a proxy's connection while it lives.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Try {
+    pub(crate) task: observer_common::Task,
+    pub(crate) started: u64,
+    pub(crate) established: u64,
+    pub(crate) syn_retransmits: u16,
+    pub(crate) data_retransmits: u16,
+    pub(crate) flags: u8,
+    /// The upstream's FIN was reported; more is told only if it dies with an error.
+    pub(crate) closing: u8,
+    pub(crate) pad: [u8; 2],
+}
+
+/// What is remembered of a connect() call until it returns.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Connecting {
+    pub(crate) flow: observer_common::Flow,
+    pub(crate) family: u16,
+    /// A handshake was begun in this call (`CLOSE` to `SYN_SENT`).
+    pub(crate) began: u16,
+    pub(crate) path_len: u32,
+    pub(crate) path: [u8; connect::PATH_LEN],
+}

@@ -1,0 +1,113 @@
+//! RST segments, sent and received.
+
+use aya_ebpf::programs::BtfTracePointContext;
+use observer_common::{
+    Flow, Kind, Task,
+    connection::RESET_RECEIVED,
+    counter::Counter,
+    reset::{NO_REASON, NO_STATE, Sent},
+    state,
+};
+
+use crate::{
+    emit,
+    filter::{self, port_matters},
+    maps::TRIES,
+    packet::{self, ACK, Segment},
+    settings::setting,
+    sock::{Sock, TcpSock},
+};
+
+/// This host sends a RST. `sk` and `skb` may each be NULL; which of them is there says what kind it is.
+#[inline(always)]
+pub(crate) fn sent(ctx: &BtfTracePointContext) {
+    let sock = Sock::new(ctx.arg(0));
+    let skb: *const u8 = ctx.arg(1);
+    let reason = if setting!(reset_has_reason) == 1 { ctx.arg(2) } else { NO_REASON };
+    emit::count(Counter::ResetsSent);
+
+    // TIME_WAIT and request sockets are smaller than a full one; only what the packet says is safe there.
+    let tcp = sock.and_then(Sock::tcp);
+    // SAFETY: tested against NULL.
+    let segment = if skb.is_null() { None } else { unsafe { packet::of_skb(skb) } };
+    let port = match (&segment, tcp) {
+        (Some(segment), _) => segment.flow.local_port,
+        (None, Some(tcp)) => tcp.local_port(),
+        (None, None) => return,
+    };
+    if !port_matters(port) {
+        return;
+    }
+    // Listening is tested on the common part, which every socket has.
+    let listening = sock.is_some_and(|sock| sock.state() == state::LISTEN);
+    let retracts = listening && tcp.is_some_and(|tcp| retracts_overflow(tcp, segment.as_ref(), reason));
+    if retracts {
+        emit::count(Counter::OverflowsRetracted);
+    }
+    emit::record::<Sent>(Kind::ResetSent, |record, header| {
+        record.header = header;
+        record.reason = reason;
+        record.task = Task { pid: 0, tid: 0, comm: [0; 16] };
+        record.flow = Flow::empty();
+        record.unread = 0;
+        record.depth = 0;
+        record.limit = 0;
+        record.state = NO_STATE;
+        record.owned = 0;
+        record.shutdown = 0;
+        record.answer = 0;
+        record.segment_flags = 0;
+        record.retracts_overflow = u8::from(retracts);
+        record.pad = [0; 2];
+        if let Some(tcp) = tcp {
+            tcp.sock().flow(tcp.local_port(), &mut record.flow);
+            record.state = tcp.sock().state();
+            record.owned = u8::from(tcp.owned());
+            record.shutdown = tcp.shutdown();
+            if listening {
+                record.depth = tcp.ack_backlog();
+                record.limit = tcp.max_ack_backlog();
+            } else {
+                record.unread = tcp.rcv_nxt().wrapping_sub(tcp.copied_seq());
+            }
+        } else if let Some(sock) = sock {
+            record.state = sock.state();
+        }
+        if let Some(segment) = &segment {
+            let netns = record.flow.netns;
+            record.flow = segment.flow;
+            if netns != 0 {
+                record.flow.netns = netns;
+            }
+            record.answer = 1;
+            record.segment_flags = segment.flags;
+        } else {
+            record.task = filter::current();
+        }
+    });
+}
+
+/// Whether the listener answers an ACK for which it knows no handshake: `packet` in [`crate::listener`] saw that ACK
+/// meet a full queue and counted it, but the kernel never came to its own test. Told apart from
+/// `tcp_abort_on_overflow`'s RST by the reason, or on kernels that give none by the sysctl.
+#[inline(always)]
+fn retracts_overflow(tcp: TcpSock, segment: Option<&Segment>, reason: u32) -> bool {
+    let forgotten = if setting!(reset_has_reason) == 1 {
+        reason == setting!(reset_flags)
+    } else {
+        tcp.abort_on_overflow() == 0
+    };
+    forgotten && tcp.accept_queue_full() && segment.is_some_and(|segment| segment.flags & ACK != 0)
+}
+
+/// A connection was reset by its peer (or, without a RST on the wire, because data came after the application had
+/// closed; such sockets have left TRIES by then).
+#[inline(always)]
+pub(crate) fn received(ctx: &BtfTracePointContext) {
+    let Some(sock) = Sock::new(ctx.arg(0)) else { return };
+    if let Some(entry) = TRIES.get_ptr_mut(sock.key()) {
+        // SAFETY: valid for the program's run; one event of a socket at a time.
+        unsafe { (*entry).flags |= RESET_RECEIVED };
+        emit::count(Counter::ResetsReceived);
+    }
+}

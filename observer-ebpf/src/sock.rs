@@ -1,0 +1,208 @@
+//! Typed reads of kernel structs at the offsets that userspace resolved. With the maps the only unsafe code here.
+
+use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
+use observer_common::{Flow, connect::AF_INET};
+
+use crate::settings::offset;
+
+/// A `struct sock *` that the verifier trusts (a tracepoint's argument, or walked to from one).
+#[derive(Clone, Copy)]
+pub(crate) struct Sock(*const u8);
+
+/// A `struct tcp_sock *`: a full TCP socket, so that the fields beyond `struct sock` may be read.
+#[derive(Clone, Copy)]
+pub(crate) struct TcpSock(*const u8);
+
+/// Loads a `T` at `base + offset`, directly.
+#[inline(always)]
+unsafe fn load<T: Copy>(base: *const u8, offset: usize) -> T {
+    // SAFETY: the verifier checks base and offset against the kernel's own type.
+    unsafe { base.add(offset).cast::<T>().read_volatile() }
+}
+
+macro_rules! fields {
+    ($($(#[$doc:meta])* $name:ident: $type:ty;)+) => {
+        $($(#[$doc])* #[inline(always)]
+        pub(crate) fn $name(self) -> $type {
+            // SAFETY: see `load`.
+            unsafe { load(self.0, offset!($name)) }
+        })+
+    };
+}
+
+impl Sock {
+    /// `None` for NULL.
+    #[inline(always)]
+    pub(crate) fn new(pointer: *const u8) -> Option<Self> {
+        (!pointer.is_null()).then_some(Self(pointer))
+    }
+
+    fields! {
+        family: u16;
+        state: u8;
+        num: u16;
+        dport: u16;
+    }
+
+    /// The address, to be used as a key only.
+    #[inline(always)]
+    pub(crate) fn key(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// The full TCP socket, if it is one: not a TIME_WAIT or request socket, not MPTCP.
+    #[inline(always)]
+    pub(crate) fn tcp(self) -> Option<TcpSock> {
+        // SAFETY: the helper checks family, protocol and state itself and answers NULL.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(self.0.cast_mut().cast()) };
+        (!tcp.is_null()).then_some(TcpSock(tcp.cast()))
+    }
+
+    /// Inode number of the socket's network namespace.
+    #[inline(always)]
+    pub(crate) fn netns(self) -> u32 {
+        // SAFETY: see `load`; skc_net is never NULL on a live socket.
+        unsafe {
+            let net: *const u8 = load(self.0, offset!(net));
+            load(net, offset!(inum))
+        }
+    }
+
+    /// Both ends. `local_port` is given by the caller, who knows where it can be found in this state.
+    #[inline(always)]
+    pub(crate) fn flow(self, local_port: u16, flow: &mut Flow) {
+        flow.local_port = local_port;
+        flow.remote_port = u16::from_be(self.dport());
+        flow.netns = self.netns();
+        // SAFETY: see `load`.
+        unsafe {
+            if self.family() == AF_INET {
+                map_v4(load(self.0, offset!(rcv_saddr)), &mut flow.local);
+                map_v4(load(self.0, offset!(daddr)), &mut flow.remote);
+            } else {
+                copy_v6(self.0.add(offset!(v6_rcv_saddr)), &mut flow.local);
+                copy_v6(self.0.add(offset!(v6_daddr)), &mut flow.remote);
+            }
+        }
+    }
+}
+
+impl TcpSock {
+    fields! {
+        protocol: u16;
+        err: u32;
+        shutdown: u8;
+        ack_backlog: u32;
+        max_ack_backlog: u32;
+        drops: u32;
+        sport: u16;
+        syn_queue: u32;
+        lrcvtime: u32;
+        rcv_nxt: u32;
+        copied_seq: u32;
+        snd_una: u32;
+        write_seq: u32;
+        bytes_received: u64;
+        bytes_sent: u64;
+        data_segs_out: u32;
+        lsndtime: u32;
+    }
+
+    /// The socket that it is.
+    #[inline(always)]
+    pub(crate) fn sock(self) -> Sock {
+        Sock(self.0)
+    }
+
+    /// Whether a process owns the socket: false while it waits in an accept queue, and after release.
+    #[inline(always)]
+    pub(crate) fn owned(self) -> bool {
+        // SAFETY: see `load`; the pointer is only tested.
+        let socket: *const u8 = unsafe { load(self.0, offset!(socket)) };
+        !socket.is_null()
+    }
+
+    /// The kernel's own test (`sk_acceptq_is_full`).
+    #[inline(always)]
+    pub(crate) fn accept_queue_full(self) -> bool {
+        self.ack_backlog() > self.max_ack_backlog()
+    }
+
+    /// The namespace's `tcp_syncookies` and `tcp_abort_on_overflow`.
+    #[inline(always)]
+    pub(crate) fn syncookies(self) -> u8 {
+        // SAFETY: see `load`.
+        unsafe {
+            let net: *const u8 = load(self.0, offset!(net));
+            load(net, offset!(syncookies))
+        }
+    }
+
+    /// The namespace's `tcp_abort_on_overflow`.
+    #[inline(always)]
+    pub(crate) fn abort_on_overflow(self) -> u8 {
+        // SAFETY: see `load`.
+        unsafe {
+            let net: *const u8 = load(self.0, offset!(net));
+            load(net, offset!(abort_on_overflow))
+        }
+    }
+
+    /// Number of the local port, host order, in whatever state.
+    #[inline(always)]
+    pub(crate) fn local_port(self) -> u16 {
+        u16::from_be(self.sport())
+    }
+}
+
+/// `::ffff:a.b.c.d` from an address in network order.
+#[inline(always)]
+pub(crate) fn map_v4(address: u32, to: &mut [u8; 16]) {
+    let words = to.as_mut_ptr().cast::<u32>();
+    // SAFETY: 16 bytes of ours, every one written; unaligned writes are split by the compiler where needed.
+    unsafe {
+        words.write_unaligned(0);
+        words.add(1).write_unaligned(0);
+        words.add(2).write_unaligned(0xffff_u32.to_be());
+        words.add(3).write_unaligned(address);
+    }
+}
+
+/// Copies an IPv6 address out of a kernel struct.
+///
+/// # Safety
+/// `from` must point at a `struct in6_addr` that the verifier lets us read.
+#[inline(always)]
+unsafe fn copy_v6(from: *const u8, to: &mut [u8; 16]) {
+    let words = to.as_mut_ptr().cast::<u32>();
+    // SAFETY: the caller's promise; four loads of four bytes each.
+    unsafe {
+        words.write_unaligned(load(from, 0));
+        words.add(1).write_unaligned(load(from, 4));
+        words.add(2).write_unaligned(load(from, 8));
+        words.add(3).write_unaligned(load(from, 12));
+    }
+}
+
+/// Walks from a `struct net_device *` to its namespace's inode number.
+///
+/// # Safety
+/// `device` must be a pointer that the verifier knows as a device.
+#[inline(always)]
+pub(crate) unsafe fn device_netns(device: *const u8) -> u32 {
+    // SAFETY: the caller's promise; see `load`.
+    unsafe {
+        let net: *const u8 = load(device, offset!(dev_net));
+        load(net, offset!(inum))
+    }
+}
+
+/// Loads a field of an `sk_buff`.
+///
+/// # Safety
+/// `skb` must be a pointer that the verifier knows as an `sk_buff`.
+#[inline(always)]
+pub(crate) unsafe fn skb_field<T: Copy>(skb: *const u8, offset: usize) -> T {
+    // SAFETY: the caller's promise.
+    unsafe { load(skb, offset) }
+}

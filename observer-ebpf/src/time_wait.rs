@@ -1,0 +1,72 @@
+//! `iter/tcp`: the listeners and TIME_WAIT sockets of one namespace, walked at the start and as samples.
+
+use aya_ebpf::{
+    helpers::generated::{bpf_seq_write, bpf_skc_to_tcp_timewait_sock},
+};
+use observer_common::{Flow, listener::Sample, state, time_wait::Destination};
+
+use crate::{maps::TIME_WAITS, sock::Sock};
+
+/// `struct bpf_iter__tcp` (net/ipv4/tcp_ipv4.c): `meta`, `sk_common`, `uid`, each in a word of its own.
+#[repr(C)]
+struct Context {
+    meta: *const Meta,
+    sock: *const u8,
+}
+
+/// `struct bpf_iter_meta` (include/linux/bpf.h) begins with the file that is written to.
+#[repr(C)]
+struct Meta {
+    seq: *mut core::ffi::c_void,
+}
+
+/// Called by the kernel for each TCP socket of the namespace in which the iterator was opened, and once more with
+/// NULL at the end. A listener is written to the file as a [`Sample`], a TIME_WAIT socket counted by destination.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn walk(ctx: *const Context) -> i32 {
+    // SAFETY: the kernel's own context.
+    let (seq, pointer) = unsafe { ((*(*ctx).meta).seq, (*ctx).sock) };
+    let Some(sock) = Sock::new(pointer) else { return 0 };
+    match sock.state() {
+        state::LISTEN => sample(sock, seq),
+        state::TIME_WAIT => count(sock),
+        _ => {}
+    }
+    0
+}
+
+#[inline(always)]
+fn sample(sock: Sock, seq: *mut core::ffi::c_void) {
+    let Some(tcp) = sock.tcp() else { return };
+    let mut flow = Flow::empty();
+    sock.flow(sock.num(), &mut flow);
+    let sample = Sample {
+        addr: flow.local,
+        port: flow.local_port,
+        family: sock.family(),
+        depth: tcp.ack_backlog(),
+        limit: tcp.max_ack_backlog(),
+        syn_queue: tcp.syn_queue(),
+        drops: tcp.drops(),
+    };
+    // SAFETY: a sample of ours; the kernel grows the file's buffer and calls again when it is full.
+    unsafe { bpf_seq_write(seq.cast(), (&raw const sample).cast(), size_of::<Sample>() as u32) };
+}
+
+#[inline(always)]
+fn count(sock: Sock) {
+    // SAFETY: the helper answers NULL for anything else; only its answer is asked for, the rest is in the common part.
+    if unsafe { bpf_skc_to_tcp_timewait_sock(sock.key() as *mut _) }.is_null() {
+        return;
+    }
+    let mut flow = Flow::empty();
+    sock.flow(sock.num(), &mut flow);
+    let destination = Destination { addr: flow.remote, port: flow.remote_port, pad: [0; 2] };
+    if let Some(value) = TIME_WAITS.get_ptr_mut(destination) {
+        // SAFETY: valid for the program's run; one walk at a time.
+        unsafe { *value += 1 };
+    } else {
+        let _ = TIME_WAITS.insert(destination, 1, 0);
+    }
+}

@@ -1,0 +1,68 @@
+//! Endpoints and network namespaces.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+/// An address and a port. IPv4 addresses are never in their mapped form here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// The address.
+    pub ip: IpAddr,
+    /// The port, 0 if none.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// From the wire's form: 16 bytes, IPv4 mapped.
+    pub fn from_wire(addr: [u8; 16], port: u16) -> Self {
+        let v6 = Ipv6Addr::from(addr);
+        let ip = if addr == [0; 16] { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { v6.to_canonical() };
+        Self { ip, port }
+    }
+
+    /// Whether a listener bound here takes connections to `other`: same port, and the same address or any.
+    pub fn covers(self, other: Self) -> bool {
+        self.port == other.port && (self.ip == other.ip || self.ip.is_unspecified())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.ip, self.port).fmt(f)
+    }
+}
+
+/// Inode number of a network namespace, as in /proc/PID/ns/net; 0 when unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetNs(pub u32);
+
+impl NetNs {
+    /// Whether it is known which one.
+    pub fn known(self) -> bool {
+        self.0 != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_addresses_become_plain() {
+        let mut wire = [0; 16];
+        wire[10..].copy_from_slice(&[0xff, 0xff, 10, 77, 0, 2]);
+        assert_eq!(Endpoint::from_wire(wire, 80).to_string(), "10.77.0.2:80");
+        let loopback = Ipv6Addr::LOCALHOST.octets();
+        assert_eq!(Endpoint::from_wire(loopback, 9).to_string(), "[::1]:9");
+    }
+
+    #[test]
+    fn any_address_covers_all_on_its_port() {
+        let any = Endpoint::from_wire([0; 16], 80);
+        let one = Endpoint { ip: "10.0.0.1".parse().unwrap(), port: 80 };
+        assert!(any.covers(one) && !one.covers(any));
+        assert!(!any.covers(Endpoint { port: 81, ..one }));
+    }
+}

@@ -1,0 +1,175 @@
+//! The command line: low-level arguments, checked into options. Parsing does nothing else.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    kernel::{
+        Options,
+        load::{DEFAULT_RING, MAX_PORTS, MAX_PROXIES},
+    },
+    proxy,
+    sink::Format,
+};
+
+/// Why is the reverse proxy returning 502s right now?
+///
+/// Attaches eBPF programs to this kernel's TCP tracepoints, follows every try of a reverse proxy at an upstream, and
+/// says for each that fails why it did. Changes nothing on the host, and leaves nothing behind.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    /// What to do; the live view if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What observer can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The live view (also without a command).
+    Live(Filters),
+    /// Verdicts as lines, without a screen.
+    Watch(Watch),
+    /// What this kernel and host let observer see, and settings that are known traps.
+    ///
+    /// Exit status: 0 all can be seen, 1 some cannot, 2 observer cannot work here.
+    Doctor,
+    /// The page of a cause; without one, the list of causes.
+    Explain {
+        /// Code of a cause, as verdicts name it.
+        cause: Option<String>,
+    },
+}
+
+/// Options of `watch`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Lines for people, or a JSON object per line.
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+    /// Stop after this time (20s, 5m, 1h).
+    #[arg(long, value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Which tries.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// Print the kernel programs' own messages on standard error.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// What to look at.
+#[derive(Clone, Debug, Args)]
+pub struct Filters {
+    /// Only upstreams on this port; may be given several times.
+    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub ports: Vec<u16>,
+    /// Processes of this name are the proxies, instead of those known; may be given several times.
+    #[arg(long = "comm", value_name = "NAME", value_parser = comm)]
+    pub comms: Vec<String>,
+    /// Size of the ring between kernel and observer (a power of two, with K or M): raise it if records are lost.
+    #[arg(long, value_name = "SIZE", value_parser = ring_size, default_value_t = RingSize(DEFAULT_RING))]
+    pub ring_size: RingSize,
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        Self { ports: Vec::new(), comms: Vec::new(), ring_size: RingSize(DEFAULT_RING) }
+    }
+}
+
+/// Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingSize(pub u32);
+
+impl std::fmt::Display for RingSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}K", self.0 / 1024)
+    }
+}
+
+impl Filters {
+    /// What to attach for, and the same in words.
+    pub fn options(&self, verbose: bool) -> Result<(Options, String), String> {
+        let proxies: Vec<String> = if self.comms.is_empty() {
+            proxy::KNOWN.iter().map(|&name| name.to_owned()).collect()
+        } else {
+            self.comms.clone()
+        };
+        if proxies.len() > MAX_PROXIES {
+            return Err(format!("at most {MAX_PROXIES} names can be given with --comm, not {}", proxies.len()));
+        }
+        if self.ports.len() > MAX_PORTS {
+            return Err(format!("at most {MAX_PORTS} ports can be given with --port, not {}", self.ports.len()));
+        }
+        let mut watching = proxies.join(", ");
+        if !self.ports.is_empty() {
+            let ports: Vec<_> = self.ports.iter().map(u16::to_string).collect();
+            watching.push_str(&format!("; upstream port {}", ports.join(", ")));
+        }
+        let options =
+            Options { proxies, ports: self.ports.clone(), ring: self.ring_size.0, verbose, ..Options::default() };
+        Ok((options, watching))
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| format!("{error} (try 20s, 5m or 1h)"))?;
+    if duration.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(duration) }
+}
+
+/// The kernel cuts names at 15 bytes; a longer one is cut likewise, so that it matches.
+fn comm(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains('\0') {
+        return Err("a process name as in /proc/PID/comm".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn ring_size(text: &str) -> Result<RingSize, String> {
+    let help = || "a power of two from 4K to 1024M, such as 8M".to_owned();
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 1 << 20),
+        _ => (text, 1),
+    };
+    let bytes: u32 = digits.parse().ok().and_then(|number: u32| number.checked_mul(unit)).ok_or_else(help)?;
+    if bytes.is_power_of_two() && (4 << 10..=1 << 30).contains(&bytes) { Ok(RingSize(bytes)) } else { Err(help()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ring_sizes_are_checked() {
+        assert_eq!(ring_size("8M"), Ok(RingSize(8 << 20)));
+        assert_eq!(ring_size("64k"), Ok(RingSize(64 << 10)));
+        assert_eq!(ring_size("4096"), Ok(RingSize(4096)));
+        for bad in ["", "M", "3M", "1K", "2048M", "-1", "9999999999", "8é"] {
+            assert!(ring_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_replace_the_known_proxies() {
+        let filters = Filters { comms: vec!["myproxy".into()], ports: vec![8000], ..Filters::default() };
+        let (options, watching) = filters.options(false).unwrap();
+        assert_eq!((options.proxies, watching.as_str()), (vec!["myproxy".to_owned()], "myproxy; upstream port 8000"));
+    }
+
+    #[test]
+    fn too_many_is_an_error_that_says_so() {
+        let filters = Filters { ports: (1..=2000).collect(), ..Filters::default() };
+        assert!(filters.options(false).unwrap_err().contains("1024"));
+    }
+}

@@ -1,0 +1,16 @@
+//! Why tries fail. Rules turn what the model knows of a failed try into a verdict, and what it knows of the host into
+//! warnings. Sees no kernel, file, screen or clock.
+
+pub mod causes;
+pub mod engine;
+pub mod evidence;
+pub mod incident;
+pub mod registry;
+pub mod rule;
+pub mod verdict;
+
+pub use engine::Engine;
+pub use evidence::{Evidence, Value};
+pub use incident::{Incident, Incidents};
+pub use rule::{Finding, Judgement, Rule};
+pub use verdict::{Confidence, Said, Verdict, Warning};

@@ -1,0 +1,9 @@
+//! One file per cause, with its page beside it.
+
+pub mod accept_queue_overflow;
+pub mod keepalive_off;
+pub mod port_exhaustion;
+pub mod unknown;
+pub mod upstream_closed_early;
+pub mod upstream_refused;
+pub mod upstream_reset;

@@ -1,0 +1,270 @@
+//! The listener's accept queue was full. See `accept_queue_overflow.md`.
+
+use crate::{
+    diagnose::{
+        evidence::Evidence,
+        rule::{Case, Finding, Judgement, Rule},
+        verdict::{Confidence, Warning},
+    },
+    event::{ResetSent, State},
+    model::{Ending, Listener, Model},
+    time::{Human, Time},
+};
+
+/// The registry's line.
+pub const RULE: Rule = Rule {
+    code: "accept-queue-overflow",
+    page: include_str!("accept_queue_overflow.md"),
+    judge,
+    watch: Some(watch),
+};
+
+/// Share of the limit at which a queue is worth a warning.
+const NEARLY_FULL: f64 = 0.8;
+/// A queue this short is full at every small burst and drains as fast; its depth alone is no warning.
+const SHORT_QUEUE: u32 = 8;
+/// `net.core.somaxconn` unless somebody lowered it (include/linux/socket.h, since 5.4). A limit equal to a lower one
+/// was cut down to it; one equal to the default may be just what the application asked for.
+const DEFAULT_SOMAXCONN: u32 = 4096;
+
+fn judge(case: &Case<'_>) -> Judgement {
+    let flow = case.flow;
+    let overflowed = flow.overflows_syn + flow.overflows_ack;
+    let unacked = case.attempt.connection.as_ref().is_some_and(|connection| connection.unacked > 0);
+    match case.attempt.ending {
+        Ending::ConnectTimedOut { by_kernel } => {
+            let status = Some(if by_kernel { 502 } else { 504 });
+            if overflowed > 0 {
+                return found(case, Confidence::Certain, status, "its SYNs were dropped");
+            }
+            by_neighbours(case, status, "its SYNs were never answered while the queue was full")
+        }
+        // Unacknowledged data: the listener never made a connection of the handshake. Acknowledged data would mean
+        // that one was made, queued or accepted, and then it was not the overflow.
+        Ending::NoAnswer if unacked => {
+            if flow.overflows_ack > 0 || flow.synacks_again > 0 {
+                return found(case, Confidence::Certain, Some(504), "the ACK that ends the handshake was dropped");
+            }
+            by_neighbours(case, Some(504), "its request was never acknowledged while the queue was full")
+        }
+        Ending::Reset if overflowed > 0 => match &flow.reset {
+            Some(reset) if refused_for_want_of_room(reset) => {
+                found(case, Confidence::Certain, Some(502), "the handshake was answered with a RST (tcp_abort_on_overflow)")
+            }
+            Some(reset) if reset.state == Some(State::Listen) => {
+                found(case, Confidence::Certain, Some(502), "the forgotten handshake was reset when data came again")
+            }
+            // A connection was made after all, and reset by its owner.
+            Some(_) => Judgement::No,
+            None => found(case, Confidence::Likely, Some(502), "the handshake was turned away and then reset"),
+        },
+        _ => Judgement::No,
+    }
+}
+
+/// A RST from a listener whose queue was full at that moment, to a segment of a handshake it knew.
+fn refused_for_want_of_room(reset: &ResetSent) -> bool {
+    reset.state == Some(State::Listen) && !reset.retracts_overflow && reset.depth > reset.limit
+}
+
+/// Nothing was seen of this very connection on the server's side (an address may be translated on the way), but the
+/// listener overflowed while it was under way.
+fn by_neighbours(case: &Case<'_>, status: Option<u16>, what: &str) -> Judgement {
+    let Some(connection) = &case.attempt.connection else { return Judgement::No };
+    if connection.syn_retransmits + connection.data_retransmits == 0 {
+        return Judgement::No;
+    }
+    let Some(listener) = case.listener() else {
+        return Judgement::NotEnough("the upstream's accept queue is not on this host");
+    };
+    match listener.last_overflow {
+        Some(last) if last >= connection.started => found(case, Confidence::Likely, status, what),
+        _ => Judgement::NotEnough("the upstream's listener is here and did not overflow: loss or a firewall between"),
+    }
+}
+
+fn found(case: &Case<'_>, confidence: Confidence, status: Option<u16>, what: &str) -> Judgement {
+    let (flow, listener) = (case.flow, case.listener());
+    let seen = flow.overflows_syn + flow.overflows_ack > 0;
+    let (depth, limit) =
+        if seen { (flow.depth, flow.limit) } else { listener.map_or((0, 0), |it| (it.depth, it.limit)) };
+    let settings = case.server_namespace();
+    let somaxconn = settings.and_then(|settings| settings.somaxconn);
+    let clamped = somaxconn.is_some_and(|max| limit == max && max < DEFAULT_SOMAXCONN);
+    let aborts = settings.and_then(|settings| settings.abort_on_overflow).is_some_and(|value| value != 0);
+    let because = if clamped {
+        Some("backlog-clamped")
+    } else if aborts && case.attempt.ending == Ending::Reset {
+        Some("abort-on-overflow")
+    } else {
+        None
+    };
+    let owner = listener.map(owner).unwrap_or_default();
+    let evidence = Evidence::default()
+        .with("queue_depth", depth)
+        .with("queue_limit", limit)
+        .maybe("somaxconn", somaxconn)
+        .with("limit_is_somaxconn", somaxconn == Some(limit))
+        .with("syns_dropped", flow.overflows_syn)
+        .with("acks_dropped", flow.overflows_ack)
+        .maybe("listener_comm", listener.and_then(|it| it.process.as_ref()).map(|process| process.comm.clone()))
+        .maybe("listener_pid", listener.and_then(|it| it.process.as_ref()).map(|process| process.pid))
+        .maybe("listener_processes", listener.map(|it| it.holders).filter(|holders| *holders > 0))
+        .maybe("listener_overflows", listener.map(|it| it.overflows))
+        .with("abort_on_overflow", aborts);
+    let limit_note = if clamped { format!(", cut to net.core.somaxconn {limit}") } else { String::new() };
+    Judgement::Found(Finding {
+        confidence,
+        status,
+        because,
+        summary: format!("accept queue of {}{owner} full ({depth}/{limit}{limit_note}): {what}", case.attempt.upstream),
+        advice: advice(clamped, somaxconn),
+        evidence,
+    })
+}
+
+/// ` (gunicorn[12], 9 processes)`
+fn owner(listener: &Listener) -> String {
+    match (&listener.process, listener.holders) {
+        (None, _) => String::new(),
+        (Some(process), 0 | 1) => format!(" ({}[{}])", process.comm, process.pid),
+        (Some(process), holders) => format!(" ({}[{}], {holders} processes)", process.comm, process.pid),
+    }
+}
+
+fn advice(clamped: bool, somaxconn: Option<u32>) -> Vec<String> {
+    let mut advice = vec![
+        "the application accepts too slowly: add workers (gunicorn --workers N, or an asynchronous worker class), or \
+         make requests faster; a longer queue helps against bursts only"
+            .to_owned(),
+    ];
+    if clamped {
+        advice.push(format!(
+            "the queue's limit is cut to net.core.somaxconn={}: sysctl -w net.core.somaxconn=4096 where the upstream \
+             runs, then restart the upstream (a listener takes its limit at listen())",
+            somaxconn.unwrap_or_default()
+        ));
+    } else {
+        advice.push(
+            "against bursts: raise the application's backlog (gunicorn --backlog, listen … backlog=), up to \
+             net.core.somaxconn"
+                .to_owned(),
+        );
+    }
+    advice.push("fail over fast meanwhile: proxy_connect_timeout 3s; with a second upstream server".to_owned());
+    advice
+}
+
+/// Queues that overflow, or nearly do, whether or not a proxy's try has failed yet.
+fn watch(model: &Model, now: Time) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for ((netns, at), listener) in model.listeners().filter(|(_, listener)| listener.is_open()) {
+        let overflowing = listener.last_overflow.filter(|last| now.since(*last).as_secs() < 5);
+        let nearly = listener.limit > SHORT_QUEUE && f64::from(listener.depth) >= NEARLY_FULL * f64::from(listener.limit);
+        if overflowing.is_none() && !nearly {
+            continue;
+        }
+        let (depth, limit) = (listener.depth, listener.limit);
+        let owner = owner(listener);
+        let summary = match overflowing {
+            Some(last) => format!(
+                "accept queue of {at}{owner} overflows ({depth}/{limit}): {} turned away so far, the last {} ago",
+                listener.overflows,
+                Human(now.since(last))
+            ),
+            None => format!("accept queue of {at}{owner} is nearly full ({depth}/{limit})"),
+        };
+        let somaxconn = model.namespace(*netns).and_then(|namespace| namespace.sample.somaxconn);
+        let clamped = somaxconn.is_some_and(|max| limit == max && max < DEFAULT_SOMAXCONN);
+        warnings.push(Warning {
+            time: now,
+            cause: RULE.code,
+            subject: at.to_string(),
+            summary,
+            evidence: Evidence::default()
+                .with("queue_depth", depth)
+                .with("queue_limit", limit)
+                .with("overflows", listener.overflows)
+                .maybe("somaxconn", somaxconn),
+            advice: advice(clamped, somaxconn),
+        });
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        diagnose::engine::judge as judge_attempt,
+        event::{Body, ConnectionEnded, ListenOverflow, OverflowPath},
+        testing::{connection, ended_with, event, refused_connection, reset_sent, server_flow},
+    };
+
+    fn overflow(path: OverflowPath) -> Body {
+        Body::ListenOverflow(ListenOverflow { flow: server_flow(), path, depth: 129, limit: 128 })
+    }
+
+    fn timed_out_connecting() -> ConnectionEnded {
+        ConnectionEnded { error: 0, closed_by_proxy: true, reset_received: false, syn_retransmits: 2, ..refused_connection() }
+    }
+
+    #[test]
+    fn dropped_syns_are_certain_with_the_servers_side() {
+        let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Syn))], timed_out_connecting());
+        let verdict = judge_attempt(&attempt, &model);
+        assert_eq!((verdict.cause, verdict.confidence, verdict.status), (RULE.code, Confidence::Certain, Some(504)));
+        assert!(verdict.summary.contains("129/128"), "{}", verdict.summary);
+    }
+
+    #[test]
+    fn dropped_syns_without_it_are_unknown_and_say_what_is_missing() {
+        let (model, attempt) = ended_with([], timed_out_connecting());
+        let verdict = judge_attempt(&attempt, &model);
+        assert_eq!(verdict.cause, "unknown");
+        assert!(verdict.summary.contains("not on this host"), "{}", verdict.summary);
+    }
+
+    #[test]
+    fn an_acknowledged_request_was_not_turned_away() {
+        let acked = ConnectionEnded { unacked: 0, ..connection() };
+        let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Syn))], acked);
+        assert_eq!(judge_attempt(&attempt, &model).cause, "unknown");
+        let unacked = ConnectionEnded { unacked: 80, data_retransmits: 4, ..connection() };
+        let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Ack))], unacked);
+        assert_eq!(judge_attempt(&attempt, &model).cause, RULE.code);
+    }
+
+    #[test]
+    fn an_aborted_handshake_is_a_502() {
+        let reset = ConnectionEnded { new: State::Close, error: 104, reset_received: true, unacked: 80, ..connection() };
+        let abort = Body::ResetSent(ResetSent { depth: 129, limit: 128, ..reset_sent(Some(State::Listen), "INVALID_SYN") });
+        let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Ack)), event(5, abort)], reset);
+        let verdict = judge_attempt(&attempt, &model);
+        assert_eq!((verdict.cause, verdict.confidence, verdict.status), (RULE.code, Confidence::Certain, Some(502)));
+    }
+
+    #[test]
+    fn a_reset_of_an_accepted_connection_is_not_the_queues_fault() {
+        let reset = ConnectionEnded { new: State::Close, error: 104, reset_received: true, ..connection() };
+        let linger = Body::ResetSent(ResetSent { owned: true, ..reset_sent(Some(State::Close), "TCP_STATE") });
+        let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Syn)), event(9, linger)], reset);
+        assert_eq!(judge_attempt(&attempt, &model).cause, "upstream-reset");
+    }
+
+    #[test]
+    fn a_retracted_overflow_is_none() {
+        let unacked = ConnectionEnded { unacked: 80, data_retransmits: 4, ..connection() };
+        let retraction = Body::ResetSent(ResetSent { retracts_overflow: true, ..reset_sent(Some(State::Listen), "TCP_FLAGS") });
+        let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Ack)), event(5, retraction)], unacked);
+        assert_eq!(judge_attempt(&attempt, &model).cause, "unknown");
+    }
+
+    #[test]
+    fn an_overflowing_queue_warns_before_anything_fails() {
+        let (model, _) = ended_with([event(5, overflow(OverflowPath::Syn))], connection());
+        let warnings = watch(&model, model.now());
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].summary.contains("overflows (129/128)"), "{}", warnings[0].summary);
+    }
+}

@@ -1,0 +1,89 @@
+//! What is left when the evidence does not settle it. See `unknown.md`.
+
+use crate::{
+    diagnose::{
+        evidence::Evidence,
+        rule::{Case, Finding, Judgement, Rule},
+        verdict::Confidence,
+    },
+    model::Ending,
+    time::Human,
+};
+
+/// The registry's line.
+pub const RULE: Rule = Rule { code: "unknown", page: include_str!("unknown.md"), judge: never, watch: None };
+
+fn never(_: &Case<'_>) -> Judgement {
+    Judgement::No
+}
+
+/// What was seen, and for each rule that came near what it was missing.
+pub(crate) fn finding(case: &Case<'_>, missing: &[(&'static str, &'static str)]) -> Finding {
+    let connection = case.attempt.connection.as_ref();
+    let (what, status) = seen(case);
+    let missed: Vec<_> = missing.iter().map(|(code, what)| format!("{code}: {what}")).collect();
+    let summary = if missed.is_empty() { what } else { format!("{what}; not settled: {}", missed.join("; ")) };
+    let errno = match case.attempt.ending {
+        Ending::ConnectError(error) => Some(u32::from(error)),
+        _ => None,
+    };
+    let evidence = Evidence::default()
+        .maybe("errno", errno)
+        .maybe("bytes_sent", connection.map(|it| it.bytes_sent))
+        .maybe("bytes_received", connection.map(|it| it.bytes_received))
+        .maybe("unacknowledged_bytes", connection.map(|it| it.unacked))
+        .maybe("syn_retransmits", connection.map(|it| u32::from(it.syn_retransmits)))
+        .maybe("data_retransmits", connection.map(|it| u32::from(it.data_retransmits)))
+        .with("never_accepted", case.flow.unaccepted.is_some())
+        .maybe("queue_depth", case.listener().map(|it| it.depth))
+        .maybe("queue_limit", case.listener().map(|it| it.limit))
+        .maybe("missing", (!missed.is_empty()).then(|| missed.join("; ")));
+    Finding {
+        confidence: Confidence::Possible,
+        status,
+        because: None,
+        summary,
+        evidence,
+        advice: vec![
+            "compare with the proxy's error log at this time; run observer on the upstream's host if that is elsewhere"
+                .to_owned(),
+        ],
+    }
+}
+
+/// The ending in words, and the status that nginx would have answered with.
+fn seen(case: &Case<'_>) -> (String, Option<u16>) {
+    let upstream = case.attempt.upstream;
+    let connection = case.attempt.connection.as_ref();
+    let lasted = |since| Human(case.attempt.time.since(since));
+    match case.attempt.ending {
+        Ending::ConnectError(error) => (format!("connect() to {upstream} failed with errno {error}"), Some(502)),
+        Ending::ConnectTimedOut { by_kernel } => {
+            let syns = connection.map_or(0, |it| it.syn_retransmits);
+            let after = connection.map(|it| format!(" after {}", lasted(it.started))).unwrap_or_default();
+            let status = if by_kernel { 502 } else { 504 };
+            (format!("{upstream} did not answer {} SYNs{after}", u32::from(syns) + 1), Some(status))
+        }
+        Ending::NoAnswer => {
+            let waited = connection.and_then(|it| it.since_sent).map(|it| format!(" for {}", Human(it))).unwrap_or_default();
+            let unacked = connection.is_some_and(|it| it.unacked > 0);
+            let what = if unacked {
+                "the request was never acknowledged"
+            } else if case.flow.unaccepted.is_some() {
+                "the request waited in the accept queue and was never accepted"
+            } else {
+                "the request was acknowledged and not answered"
+            };
+            // The client may have left first; the proxy closes just the same (nginx: 499).
+            (format!("no answer from {upstream}{waited}: {what} (or the client left)"), None)
+        }
+        Ending::Reset => (format!("{upstream} reset the connection before it answered"), Some(502)),
+        Ending::ClosedEarly => (format!("{upstream} closed the connection before it answered"), Some(502)),
+        Ending::SentOnClosed => {
+            (format!("the request went out on a connection that {upstream} had closed"), Some(502))
+        }
+        Ending::NoPort | Ending::Refused { .. } | Ending::Completed | Ending::Abandoned => {
+            (format!("the try at {upstream} failed"), Some(502))
+        }
+    }
+}

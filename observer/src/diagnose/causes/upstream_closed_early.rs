@@ -1,0 +1,86 @@
+//! The upstream closed before it answered. See `upstream_closed_early.md`.
+
+use crate::{
+    diagnose::{
+        evidence::Evidence,
+        rule::{Case, Finding, Judgement, Rule},
+        verdict::Confidence,
+    },
+    model::Ending,
+    time::Human,
+};
+
+/// The registry's line.
+pub const RULE: Rule =
+    Rule { code: "upstream-closed-early", page: include_str!("upstream_closed_early.md"), judge, watch: None };
+
+fn judge(case: &Case<'_>) -> Judgement {
+    if case.attempt.ending != Ending::ClosedEarly {
+        return Judgement::No;
+    }
+    let Some(connection) = &case.attempt.connection else { return Judgement::No };
+    let reused = connection.bytes_received > 0;
+    if reused && connection.unacked > 0 {
+        return Judgement::NotEnough(
+            "the request and the upstream's FIN crossed on a kept-alive connection: a keepalive race, or a crash",
+        );
+    }
+    let waited = connection.since_sent;
+    let evidence = Evidence::default()
+        .with("bytes_sent", connection.bytes_sent)
+        .with("bytes_received", connection.bytes_received)
+        .with("unacknowledged_bytes", connection.unacked)
+        .with("kept_alive", reused)
+        .maybe("waited_ms", waited.map(|waited| waited.as_secs_f64() * 1e3));
+    let after = waited.map(|waited| format!(" {} after the request", Human(waited))).unwrap_or_default();
+    Judgement::Found(Finding {
+        // On a kept-alive connection that the last payload was a request, and not the tail of a tunnel, is likely only.
+        confidence: if reused { Confidence::Likely } else { Confidence::Certain },
+        status: Some(502),
+        because: None,
+        summary: format!("{} closed the connection{after} without an answer", case.attempt.upstream),
+        evidence,
+        advice: vec![
+            "a worker died, was killed or timed out: look for it in the application's log (gunicorn: WORKER TIMEOUT), \
+             its exit code, and the kernel's log (OOM killer, segfault)"
+                .to_owned(),
+            "if it always fails on the first request, check the protocol: TLS or HTTP/2 expected on that port?".to_owned(),
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        diagnose::engine::judge as judge_attempt,
+        event::{ConnectionEnded, State},
+        testing::{connection, ended_with},
+    };
+
+    fn closed() -> ConnectionEnded {
+        ConnectionEnded { new: State::CloseWait, closed_by_proxy: false, ..connection() }
+    }
+
+    #[test]
+    fn a_fin_without_an_answer_is_certain() {
+        let (model, attempt) = ended_with([], closed());
+        let verdict = judge_attempt(&attempt, &model);
+        assert_eq!((verdict.cause, verdict.confidence, verdict.status), (RULE.code, Confidence::Certain, Some(502)));
+    }
+
+    #[test]
+    fn on_a_kept_alive_connection_it_is_likely() {
+        let (model, attempt) = ended_with([], ConnectionEnded { bytes_received: 900, sent_last: true, ..closed() });
+        assert_eq!(judge_attempt(&attempt, &model).confidence, Confidence::Likely);
+    }
+
+    #[test]
+    fn a_fin_that_crossed_the_request_is_not_settled() {
+        let crossed = ConnectionEnded { bytes_received: 900, sent_last: true, unacked: 80, ..closed() };
+        let (model, attempt) = ended_with([], crossed);
+        let verdict = judge_attempt(&attempt, &model);
+        assert_eq!(verdict.cause, "unknown");
+        assert!(verdict.summary.contains("crossed"), "{}", verdict.summary);
+    }
+}

@@ -1,0 +1,261 @@
+//! From events to verdicts: folds each event into the model, holds a failed try until the other side's evidence is
+//! in, and has the rules judge it. Time is the events' own.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{
+    incident::Incidents,
+    registry::CAUSES,
+    rule::{Case, Finding, Judgement},
+    verdict::{Said, Verdict, Warning},
+};
+use crate::{
+    diagnose::causes::unknown,
+    event::Event,
+    model::{Attempt, Model},
+    time::Time,
+};
+
+/// How long a failed try waits for what the server's side of it tells: on one host the two sides are microseconds
+/// apart, in either order (kernel.md, surprise 13).
+pub const GRACE: Duration = Duration::from_millis(50);
+/// Failed tries that may wait at once. Beyond that the oldest is judged early, and counted.
+pub const MAX_WAITING: usize = 65_536;
+/// A warning that goes on is said again after this long.
+pub const REMIND_AFTER: Duration = Duration::from_secs(30);
+/// Seconds without any event that are looked at one by one; of a longer gap only the last of them.
+const CATCH_UP: u64 = 60;
+/// Warnings that may hold at once; further ones wait for a place.
+const MAX_WARNINGS: usize = 256;
+
+/// The rules at work on the model.
+#[derive(Debug, Default)]
+pub struct Engine {
+    model: Model,
+    waiting: VecDeque<(Time, Attempt)>,
+    incidents: Incidents,
+    warnings: Vec<Active>,
+    watched: u64,
+    hurried: u64,
+}
+
+/// A warning that holds.
+#[derive(Debug)]
+struct Active {
+    warning: Warning,
+    said: Time,
+    since: Time,
+    /// The last second in which it held.
+    held: u64,
+}
+
+impl Engine {
+    /// Takes in one event and hands what follows from it to `say`, in order.
+    pub fn apply(&mut self, event: &Event, say: &mut impl FnMut(Said)) {
+        // What is due is judged before the event is known, so that a tick in between changes nothing.
+        self.judge_due(event.time, say);
+        self.watch(event.time, say);
+        let Some(attempt) = self.model.apply(event) else { return };
+        if !attempt.ending.failed() {
+            return;
+        }
+        if self.waiting.len() >= MAX_WAITING
+            && let Some((_, oldest)) = self.waiting.pop_front()
+        {
+            self.hurried += 1;
+            self.judge(oldest, say);
+        }
+        // The model's time never goes back, so the queue is in order.
+        self.waiting.push_back((self.model.now() + GRACE, attempt));
+    }
+
+    /// Judges whatever still waits: the stream has ended.
+    pub fn finish(&mut self, say: &mut impl FnMut(Said)) {
+        while let Some((_, attempt)) = self.waiting.pop_front() {
+            self.judge(attempt, say);
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What fails and failed, by cause and upstream.
+    pub fn incidents(&self) -> &Incidents {
+        &self.incidents
+    }
+
+    /// The warnings that hold, each with since when.
+    pub fn warnings(&self) -> impl Iterator<Item = (&Warning, Time)> {
+        self.warnings.iter().map(|active| (&active.warning, active.since))
+    }
+
+    /// Tries judged before their evidence can have been complete.
+    pub fn hurried(&self) -> u64 {
+        self.hurried
+    }
+
+    fn judge_due(&mut self, now: Time, say: &mut impl FnMut(Said)) {
+        while let Some((due, _)) = self.waiting.front()
+            && *due <= now
+            && let Some((_, attempt)) = self.waiting.pop_front()
+        {
+            self.judge(attempt, say);
+        }
+    }
+
+    fn judge(&mut self, attempt: Attempt, say: &mut impl FnMut(Said)) {
+        let verdict = judge(&attempt, &self.model);
+        self.incidents.add(&verdict);
+        say(Said::Verdict(Box::new(verdict)));
+    }
+
+    /// At the turn of every second of event time, every rule looks at the whole model. A stretch without events is
+    /// caught up with, so that ticks make no difference.
+    fn watch(&mut self, now: Time, say: &mut impl FnMut(Said)) {
+        let second = now.seconds();
+        let first = (self.watched + 1).max(second.saturating_sub(CATCH_UP));
+        for turn in first..=second {
+            self.watched = turn;
+            self.watch_at(turn, say);
+        }
+    }
+
+    fn watch_at(&mut self, second: u64, say: &mut impl FnMut(Said)) {
+        let now = Time(second * 1_000_000_000);
+        for warning in CAUSES.iter().filter_map(|rule| rule.watch).flat_map(|watch| watch(&self.model, now)) {
+            let same = |active: &&mut Active| {
+                active.warning.cause == warning.cause && active.warning.subject == warning.subject
+            };
+            let Some(active) = self.warnings.iter_mut().find(same) else {
+                if self.warnings.len() < MAX_WARNINGS {
+                    self.warnings.push(Active { warning: warning.clone(), said: now, since: now, held: second });
+                    say(Said::Warning(Box::new(warning)));
+                }
+                continue;
+            };
+            active.held = second;
+            active.warning = warning;
+            if now.since(active.said) >= REMIND_AFTER {
+                active.said = now;
+                say(Said::Warning(Box::new(active.warning.clone())));
+            }
+        }
+        self.warnings.retain(|active| active.held == second);
+    }
+}
+
+/// The verdict on one failed try: the surest finding, or what was missing for each that came near.
+pub fn judge(attempt: &Attempt, model: &Model) -> Verdict {
+    let flow = attempt.flow.as_ref().map(|key| model.flow(key)).unwrap_or_default();
+    let case = Case { attempt, flow: &flow, model };
+    let mut best: Option<(&'static str, Finding)> = None;
+    let mut missing = Vec::new();
+    for rule in CAUSES {
+        match (rule.judge)(&case) {
+            Judgement::No => {}
+            Judgement::NotEnough(what) => missing.push((rule.code, what)),
+            Judgement::Found(finding) => {
+                if best.as_ref().is_none_or(|(_, found)| finding.confidence > found.confidence) {
+                    best = Some((rule.code, finding));
+                }
+            }
+        }
+    }
+    let (cause, finding) = best.unwrap_or_else(|| (unknown::RULE.code, unknown::finding(&case, &missing)));
+    let Finding { confidence, status, because, summary, evidence, advice } = finding;
+    Verdict {
+        time: attempt.time,
+        cause,
+        confidence,
+        status,
+        proxy: attempt.proxy.clone(),
+        upstream: attempt.upstream,
+        because,
+        summary,
+        evidence,
+        advice,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{Body, ConnectionEnded, ListenOverflow, OverflowPath, State},
+        testing::{connection, event, refused_connection, reset_sent, server_flow},
+    };
+
+    fn run(events: &[Event]) -> Vec<Said> {
+        let mut engine = Engine::default();
+        let mut said = Vec::new();
+        for event in events {
+            engine.apply(event, &mut |each| said.push(each));
+        }
+        engine.finish(&mut |each| said.push(each));
+        said
+    }
+
+    fn incident() -> Vec<Event> {
+        let ended = |ms, ended| event(ms, Body::ConnectionEnded(Box::new(ended)));
+        let overflow = ListenOverflow { flow: server_flow(), path: OverflowPath::Ack, depth: 129, limit: 128 };
+        let reset = ConnectionEnded { new: State::Close, error: 104, reset_received: true, ..connection() };
+        vec![
+            event(10, Body::ListenOverflow(overflow)),
+            ended(900, ConnectionEnded { unacked: 80, data_retransmits: 3, ..connection() }),
+            ended(2_000, refused_connection()),
+            ended(2_100, reset),
+            // The sender's side of an active reset is told after the receiver's (kernel.md, surprise 13).
+            event(2_101, Body::ResetSent(crate::event::ResetSent { owned: true, ..reset_sent(Some(State::Close), "TCP_STATE") })),
+            ended(7_000, ConnectionEnded { new: State::CloseWait, ..connection() }),
+        ]
+    }
+
+    fn causes(said: &[Said]) -> Vec<&'static str> {
+        let verdicts = said.iter().filter_map(|each| match each {
+            Said::Verdict(verdict) => Some(verdict.cause),
+            Said::Warning(_) => None,
+        });
+        verdicts.collect()
+    }
+
+    #[test]
+    fn each_failed_try_gets_one_verdict_in_order() {
+        let expected = ["accept-queue-overflow", "upstream-refused", "upstream-reset", "upstream-closed-early"];
+        assert_eq!(causes(&run(&incident())), expected);
+    }
+
+    #[test]
+    fn evidence_that_comes_just_after_the_end_counts() {
+        let said = run(&incident());
+        let reset = said.iter().find_map(|each| match each {
+            Said::Verdict(verdict) if verdict.cause == "upstream-reset" => Some(verdict),
+            _ => None,
+        });
+        assert!(reset.unwrap().summary.contains("SO_LINGER 0"));
+    }
+
+    #[test]
+    fn ticks_change_nothing() {
+        let plain = incident();
+        let mut ticking = Vec::new();
+        let mut next = plain[0].time;
+        for each in &plain {
+            while next < each.time {
+                ticking.push(Event { time: next, body: Body::Tick });
+                next = next + Duration::from_millis(7);
+            }
+            ticking.push(each.clone());
+        }
+        assert_eq!(run(&plain), run(&ticking));
+    }
+
+    #[test]
+    fn a_warning_that_holds_is_said_once_and_again_after_a_while() {
+        let overflow = ListenOverflow { flow: server_flow(), path: OverflowPath::Syn, depth: 129, limit: 128 };
+        let steady: Vec<_> = (0..650).map(|n| event(n * 100, Body::ListenOverflow(overflow))).collect();
+        let warnings = run(&steady).len();
+        assert_eq!(warnings, 3, "at the start, after 30 s and after 60 s");
+    }
+}

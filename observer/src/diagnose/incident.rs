@@ -1,0 +1,109 @@
+//! Verdicts of one cause at one upstream, taken together.
+
+use super::verdict::Verdict;
+use crate::{model::UpstreamKey, time::Time};
+
+/// Incidents remembered; the one quiet longest goes first.
+pub const MAX_INCIDENTS: usize = 256;
+/// An incident without a new verdict for this many seconds is over.
+pub const OVER_AFTER: u64 = 30;
+/// Seconds over which its rate is told.
+pub const RATE_SECONDS: u64 = 10;
+
+/// Failures of one cause at one upstream.
+#[derive(Clone, Debug)]
+pub struct Incident {
+    /// The cause's code.
+    pub cause: &'static str,
+    /// Where.
+    pub upstream: UpstreamKey,
+    /// The first failure.
+    pub first: Time,
+    /// The latest, with its evidence and advice.
+    pub latest: Verdict,
+    /// How many.
+    pub count: u64,
+    /// Failures per second of the last [`RATE_SECONDS`] seconds and the running one, each with its second.
+    recent: [(u64, u32); RATE_SECONDS as usize + 1],
+}
+
+impl Incident {
+    /// Failures per second over the last seconds, or since it began if that is less.
+    pub fn rate(&self, now: Time) -> f64 {
+        let end = now.seconds();
+        let begin = end.saturating_sub(RATE_SECONDS);
+        let within = self.recent.iter().filter(|(second, _)| (begin..end).contains(second));
+        let count: u32 = within.map(|(_, count)| *count).sum();
+        let span = end.saturating_sub(self.first.seconds()).clamp(1, RATE_SECONDS);
+        f64::from(count) / f64::from(u32::try_from(span).unwrap_or(1))
+    }
+
+    /// Whether it still goes on.
+    pub fn active(&self, now: Time) -> bool {
+        now.since(self.latest.time).as_secs() < OVER_AFTER
+    }
+
+    fn add(&mut self, verdict: &Verdict) {
+        self.count += 1;
+        self.latest = verdict.clone();
+        self.tally(verdict.time.seconds());
+    }
+
+    fn tally(&mut self, second: u64) {
+        let slots = self.recent.len() as u64;
+        let slot = &mut self.recent[usize::try_from(second % slots).unwrap_or(0)];
+        if slot.0 != second {
+            *slot = (second, 0);
+        }
+        slot.1 += 1;
+    }
+}
+
+/// All incidents.
+#[derive(Debug, Default)]
+pub struct Incidents {
+    entries: Vec<Incident>,
+    /// Verdicts by cause since the start; no cause is ever dropped from it.
+    totals: std::collections::BTreeMap<&'static str, u64>,
+}
+
+impl Incidents {
+    pub(super) fn add(&mut self, verdict: &Verdict) {
+        *self.totals.entry(verdict.cause).or_default() += 1;
+        let same = |incident: &&mut Incident| {
+            incident.cause == verdict.cause
+                && incident.upstream == verdict.upstream
+                && incident.active(verdict.time)
+        };
+        if let Some(incident) = self.entries.iter_mut().find(same) {
+            incident.add(verdict);
+            return;
+        }
+        if self.entries.len() >= MAX_INCIDENTS {
+            let quietest = self.entries.iter().enumerate().min_by_key(|(_, incident)| incident.latest.time);
+            if let Some(index) = quietest.map(|(index, _)| index) {
+                self.entries.swap_remove(index);
+            }
+        }
+        let mut incident = Incident {
+            cause: verdict.cause,
+            upstream: verdict.upstream,
+            first: verdict.time,
+            latest: verdict.clone(),
+            count: 1,
+            recent: Default::default(),
+        };
+        incident.tally(verdict.time.seconds());
+        self.entries.push(incident);
+    }
+
+    /// All incidents, those that go on and those that are over.
+    pub fn iter(&self) -> impl Iterator<Item = &Incident> {
+        self.entries.iter()
+    }
+
+    /// Verdicts by cause since the start.
+    pub fn totals(&self) -> &std::collections::BTreeMap<&'static str, u64> {
+        &self.totals
+    }
+}

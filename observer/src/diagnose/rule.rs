@@ -1,0 +1,75 @@
+//! What a rule is.
+
+use super::{
+    evidence::Evidence,
+    verdict::{Confidence, Warning},
+};
+use crate::{
+    model::{Attempt, FlowEvidence, Listener, Model},
+    time::Time,
+};
+
+/// Everything a rule may look at for one failed try.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    /// The try.
+    pub attempt: &'a Attempt,
+    /// What the server's side of its connection told.
+    pub flow: &'a FlowEvidence,
+    /// The host.
+    pub model: &'a Model,
+}
+
+impl<'a> Case<'a> {
+    /// The listener behind the upstream, if it is on this host.
+    pub fn listener(&self) -> Option<&'a Listener> {
+        self.model.listener_behind(&self.attempt.upstream).map(|(_, _, listener)| listener)
+    }
+
+    /// The settings of the namespace in which that listener lives: seen in the evidence, else found by address.
+    pub fn server_namespace(&self) -> Option<&'a crate::event::NamespaceSample> {
+        let by_address = || self.model.listener_behind(&self.attempt.upstream).map(|(netns, _, _)| netns);
+        let netns = if self.flow.server_netns.known() { Some(self.flow.server_netns) } else { by_address() };
+        self.model.namespace(netns?).map(|namespace| &namespace.sample)
+    }
+}
+
+/// What a rule says of a failed try.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Judgement {
+    /// It was not this.
+    No,
+    /// It may have been, but this could not be seen.
+    NotEnough(&'static str),
+    /// It was.
+    Found(Finding),
+}
+
+/// What a rule found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// How sure.
+    pub confidence: Confidence,
+    /// The status that the client most likely got.
+    pub status: Option<u16>,
+    /// What lies under it.
+    pub because: Option<&'static str>,
+    /// One sentence with numbers.
+    pub summary: String,
+    /// What it rests on.
+    pub evidence: Evidence,
+    /// What to do.
+    pub advice: Vec<String>,
+}
+
+/// A cause: how to recognise it, and the page that explains it.
+pub struct Rule {
+    /// Its public name.
+    pub code: &'static str,
+    /// The page printed by `observer explain`.
+    pub page: &'static str,
+    /// Judges a failed try.
+    pub judge: fn(&Case<'_>) -> Judgement,
+    /// Looks for the condition before a try fails; called once at the turn of every second of event time.
+    pub watch: Option<fn(&Model, Time) -> Vec<Warning>>,
+}

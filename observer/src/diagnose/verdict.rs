@@ -1,0 +1,81 @@
+//! What observer says: verdicts on tries that failed, and warnings before any does.
+
+use crate::{
+    diagnose::evidence::Evidence,
+    event::Process,
+    model::UpstreamKey,
+    time::Time,
+};
+
+/// How sure a verdict is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Confidence {
+    /// It fits, and so do other causes.
+    Possible,
+    /// Other causes would need a coincidence, or sit where observer cannot look.
+    Likely,
+    /// The kernel's own evidence leaves no other.
+    Certain,
+}
+
+impl Confidence {
+    /// Its name in JSON and on screens.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Possible => "possible",
+            Self::Likely => "likely",
+            Self::Certain => "certain",
+        }
+    }
+}
+
+/// Why one try failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// When it failed.
+    pub time: Time,
+    /// The cause's code.
+    pub cause: &'static str,
+    /// How sure.
+    pub confidence: Confidence,
+    /// The status that the client most likely got; `None` where that cannot be told.
+    pub status: Option<u16>,
+    /// Whose try.
+    pub proxy: Process,
+    /// At what.
+    pub upstream: UpstreamKey,
+    /// What lies under the cause, by code, where it was measured.
+    pub because: Option<&'static str>,
+    /// One sentence with the numbers of this case.
+    pub summary: String,
+    /// What it rests on.
+    pub evidence: Evidence,
+    /// What to do, the most effective first.
+    pub advice: Vec<String>,
+}
+
+/// A condition that will make tries fail, or already does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Warning {
+    /// When it was found.
+    pub time: Time,
+    /// Code of the cause that it leads to.
+    pub cause: &'static str,
+    /// What it is about: an upstream or a listener.
+    pub subject: String,
+    /// One sentence with numbers.
+    pub summary: String,
+    /// What it rests on.
+    pub evidence: Evidence,
+    /// What to do.
+    pub advice: Vec<String>,
+}
+
+/// What comes out of the engine.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// A try failed.
+    Verdict(Box<Verdict>),
+    /// Something is about to.
+    Warning(Box<Warning>),
+}

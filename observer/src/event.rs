@@ -1,0 +1,346 @@
+//! The Event: everything the model and the rules ever learn comes as one of these, from the kernel, from samples of
+//! the host, or from a recording. A stream of them is complete in itself.
+
+use std::{net::IpAddr, time::Duration};
+
+use crate::{
+    addr::{Endpoint, NetNs},
+    time::Time,
+};
+
+/// Something that happened or was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// When, by the kernel's clock.
+    pub time: Time,
+    /// What.
+    pub body: Body,
+}
+
+/// What an [`Event`] says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// A proxy's connection left the states in which it could carry a request.
+    ConnectionEnded(Box<ConnectionEnded>),
+    /// A connection ended in an accept queue.
+    Unaccepted(Unaccepted),
+    /// A proxy's connect() failed at once.
+    ConnectFailed(Box<ConnectFailed>),
+    /// An accept queue overflowed.
+    ListenOverflow(ListenOverflow),
+    /// A listener opened or closed.
+    ListenerChanged(ListenerChanged),
+    /// This host sent a RST.
+    ResetSent(ResetSent),
+    /// A proxy's connection sent something again.
+    Retransmit(Retransmit),
+    /// A listener sent a SYN-ACK again although the handshake was complete for the client.
+    SynAckRetransmit(Flow),
+    /// A listener as it stands.
+    ListenerSample(Box<ListenerSample>),
+    /// A network namespace as it stands.
+    NamespaceSample(Box<NamespaceSample>),
+    /// The kernel's counters, totals since attaching.
+    Counters(Counters),
+    /// Nothing but the time.
+    Tick,
+}
+
+/// The ends of a connection as one socket sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// The socket's own end.
+    pub local: Endpoint,
+    /// The other end.
+    pub remote: Endpoint,
+    /// The socket's namespace.
+    pub netns: NetNs,
+}
+
+/// A process, named by the kernel in its own context.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Process {
+    /// Process id; 0 when unknown.
+    pub pid: u32,
+    /// The name it gives itself: untrusted, control characters escaped.
+    pub comm: String,
+}
+
+/// TCP states, by the kernel's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// `ESTABLISHED`
+    Established,
+    /// `SYN_SENT`
+    SynSent,
+    /// `FIN_WAIT1`
+    FinWait1,
+    /// `CLOSE`
+    Close,
+    /// `CLOSE_WAIT`
+    CloseWait,
+    /// `LISTEN`
+    Listen,
+    /// Any other, by number.
+    Other(u8),
+}
+
+/// See [`Body::ConnectionEnded`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectionEnded {
+    /// The proxy's end is local.
+    pub flow: Flow,
+    /// The proxy.
+    pub proxy: Process,
+    /// connect(); zero if before observer attached.
+    pub started: Time,
+    /// End of the handshake, if there was one.
+    pub established: Option<Time>,
+    /// State before.
+    pub old: State,
+    /// State after.
+    pub new: State,
+    /// `sk_err`, 0 for none.
+    pub error: u16,
+    /// The proxy had closed the socket itself.
+    pub closed_by_proxy: bool,
+    /// A RST had come.
+    pub reset_received: bool,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Bytes written and not acknowledged.
+    pub unacked: u32,
+    /// Segments with payload sent.
+    pub data_segments_out: u32,
+    /// Since payload was last sent, to the jiffy; `None` if never.
+    pub since_sent: Option<Duration>,
+    /// Since payload last came, to the jiffy; `None` if never.
+    pub since_received: Option<Duration>,
+    /// The last payload went out, by jiffies, rather than came in.
+    pub sent_last: bool,
+    /// SYNs sent again.
+    pub syn_retransmits: u16,
+    /// Other segments sent again.
+    pub data_retransmits: u16,
+}
+
+/// See [`Body::Unaccepted`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unaccepted {
+    /// The listener's end is local.
+    pub flow: Flow,
+    /// State after.
+    pub new: State,
+}
+
+/// See [`Body::ConnectFailed`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectFailed {
+    /// The proxy.
+    pub proxy: Process,
+    /// Where it wanted to go.
+    pub to: Destination,
+    /// The errno, positive.
+    pub error: u16,
+}
+
+/// Where a connect() wanted to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// TCP; the local port is 0 if none was free.
+    Tcp(Flow),
+    /// A unix socket's path, control characters escaped; an abstract one begins with `@`.
+    Unix(String),
+}
+
+/// The two places at which a full accept queue turns a client away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverflowPath {
+    /// The SYN was dropped.
+    Syn,
+    /// The final ACK (or data after it) was dropped, or answered with a RST.
+    Ack,
+}
+
+/// See [`Body::ListenOverflow`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ListenOverflow {
+    /// The listener's end is local.
+    pub flow: Flow,
+    /// Where in the handshake.
+    pub path: OverflowPath,
+    /// Connections in the queue.
+    pub depth: u32,
+    /// The queue's limit; full means deeper than that.
+    pub limit: u32,
+}
+
+/// See [`Body::ListenerChanged`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerChanged {
+    /// Where it listens or listened.
+    pub at: Endpoint,
+    /// In which namespace.
+    pub netns: NetNs,
+    /// Who did it.
+    pub process: Process,
+    /// It opened; else it closed.
+    pub opened: bool,
+    /// Connections in the queue, reset if it closed.
+    pub depth: u32,
+    /// The queue's limit.
+    pub limit: u32,
+}
+
+/// See [`Body::ResetSent`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResetSent {
+    /// The sender's end is local.
+    pub flow: Flow,
+    /// The sending process, for a RST of its own accord.
+    pub process: Option<Process>,
+    /// Name of the reason without its prefix (`NO_SOCKET`), if this kernel gives one.
+    pub reason: Option<String>,
+    /// The socket's state; `None` without a socket.
+    pub state: Option<State>,
+    /// It answers a SYN.
+    pub answers_syn: bool,
+    /// A process owned the socket.
+    pub owned: bool,
+    /// Bytes received that nobody had read.
+    pub unread: u32,
+    /// For a listener: connections in its queue.
+    pub depth: u32,
+    /// For a listener: the queue's limit.
+    pub limit: u32,
+    /// An overflow told before, of the same flow, was none.
+    pub retracts_overflow: bool,
+}
+
+/// See [`Body::Retransmit`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retransmit {
+    /// The proxy's end is local.
+    pub flow: Flow,
+    /// A SYN; else data.
+    pub syn: bool,
+}
+
+/// See [`Body::ListenerSample`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerSample {
+    /// Where it listens.
+    pub at: Endpoint,
+    /// In which namespace.
+    pub netns: NetNs,
+    /// Connections in the accept queue.
+    pub depth: u32,
+    /// Its limit.
+    pub limit: u32,
+    /// The process that holds it, the eldest if there are several.
+    pub process: Option<Process>,
+    /// How many processes hold it.
+    pub holders: u32,
+}
+
+/// See [`Body::NamespaceSample`]. What a sysctl or counter is called there; `None` where it could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceSample {
+    /// Which one.
+    pub netns: NetNs,
+    /// TIME_WAIT sockets (sockstat `tw`), FIN_WAIT2 stand-ins among them.
+    pub time_wait: u32,
+    /// The same by destination, the busiest first, at most [`MAX_DESTINATIONS`].
+    pub time_wait_by_destination: Vec<(Endpoint, u32)>,
+    /// Addresses of its interfaces.
+    pub addresses: Vec<IpAddr>,
+    /// `net.ipv4.ip_local_port_range`, both ends included.
+    pub port_range: Option<(u16, u16)>,
+    /// `net.core.somaxconn`
+    pub somaxconn: Option<u32>,
+    /// `net.ipv4.tcp_tw_reuse`
+    pub tw_reuse: Option<u32>,
+    /// `net.ipv4.tcp_abort_on_overflow`
+    pub abort_on_overflow: Option<u32>,
+    /// `ListenOverflows` since the namespace began.
+    pub listen_overflows: Option<u64>,
+    /// `ListenDrops` since the namespace began.
+    pub listen_drops: Option<u64>,
+}
+
+/// Destinations told per namespace and sample; the rest is in the total only.
+pub const MAX_DESTINATIONS: usize = 64;
+
+/// See [`Body::Counters`]. Totals since attaching, exact whatever was lost on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections that proxies began.
+    pub connections_started: u64,
+    /// Connections of proxies that ended.
+    pub connections_ended: u64,
+    /// connect() calls that failed at once.
+    pub connects_failed: u64,
+    /// Accept-queue overflows by a SYN.
+    pub listen_overflow_syn: u64,
+    /// Accept-queue overflows by an ACK.
+    pub listen_overflow_ack: u64,
+    /// RSTs sent by this host.
+    pub resets_sent: u64,
+    /// RSTs received by proxies from upstreams.
+    pub resets_received: u64,
+    /// Retransmissions by proxies to upstreams.
+    pub retransmits: u64,
+    /// SYN-ACKs sent again to clients that had answered.
+    pub synack_retransmits: u64,
+    /// Sockets that entered TIME_WAIT.
+    pub time_waits_entered: u64,
+    /// Connections that ended in an accept queue.
+    pub unaccepted: u64,
+    /// Listeners opened and closed.
+    pub listener_changes: u64,
+    /// What was lost.
+    pub lost: Lost,
+}
+
+/// What observer did not get to see, by kind. All zero is the normal case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Records that found the ring full, in the order of the wire's kinds.
+    pub records: [u64; observer_common::Kind::ALL.len()],
+    /// Connections not followed because the kernel's table was full.
+    pub tries_untracked: u64,
+    /// connect() calls not followed because the kernel's table was full.
+    pub connects_untracked: u64,
+    /// Times that the kernel skipped a program because it was running already on that CPU.
+    pub skipped: u64,
+    /// Records that could not be decoded.
+    pub undecoded: u64,
+}
+
+impl Lost {
+    /// Names and numbers of all kinds, in a stable order.
+    pub fn by_kind(&self) -> [(&'static str, u64); 12] {
+        let [ended, unaccepted, connect, overflow, listener, reset, retransmit, synack] = self.records;
+        [
+            ("connection_ended", ended),
+            ("unaccepted", unaccepted),
+            ("connect_failed", connect),
+            ("listen_overflow", overflow),
+            ("listener_changed", listener),
+            ("reset_sent", reset),
+            ("retransmit", retransmit),
+            ("synack_retransmit", synack),
+            ("tries_untracked", self.tries_untracked),
+            ("connects_untracked", self.connects_untracked),
+            ("programs_skipped", self.skipped),
+            ("undecoded", self.undecoded),
+        ]
+    }
+
+    /// All of it together.
+    pub fn total(&self) -> u64 {
+        self.by_kind().iter().map(|(_, count)| count).sum()
+    }
+}

@@ -1,0 +1,11 @@
+//! The kernel's side as userspace sees it: what this kernel offers, load, attach, the ring, samples by iterator.
+//! With `observer-ebpf` the only home of unsafe.
+
+pub mod btf;
+pub mod decode;
+pub mod hooks;
+pub mod load;
+pub mod walk;
+
+pub use hooks::{Carrier, Hook, HookStatus, Hooks};
+pub use load::{Kernel, LoadError, Options};

@@ -1,0 +1,248 @@
+//! Wire records to Events. Everything that comes through the ring passes here, and nothing in it is trusted for a
+//! length or a value.
+
+use std::{collections::HashMap, time::Duration};
+
+use observer_common::{Header, Kind, connect, connection, listener, reset, retransmit, state};
+use zerocopy::FromBytes;
+
+use crate::{
+    addr::{Endpoint, NetNs},
+    event::{
+        Body, ConnectFailed, ConnectionEnded, Destination, Event, Flow, ListenOverflow, ListenerChanged, OverflowPath,
+        Process, ResetSent, Retransmit, State, Unaccepted,
+    },
+    text::escape,
+    time::Time,
+};
+
+/// Why a record could not be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Shorter than its kind demands.
+    #[error("record cut short")]
+    Short,
+    /// A kind that this version does not know.
+    #[error("unknown kind of record {0}")]
+    UnknownKind(u32),
+    /// A field with a value that cannot be.
+    #[error("impossible value in a record")]
+    Impossible,
+}
+
+/// Decodes records of one kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Decoder {
+    /// `enum sk_rst_reason` by value.
+    pub reset_reasons: HashMap<u32, String>,
+}
+
+fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
+    T::read_from_prefix(bytes).map(|(record, _)| record).map_err(|_| DecodeError::Short)
+}
+
+impl Decoder {
+    /// The Event that a record tells of.
+    pub fn decode(&self, bytes: &[u8]) -> Result<Event, DecodeError> {
+        let header: Header = read(bytes)?;
+        let kind = Kind::from_wire(header.kind).ok_or(DecodeError::UnknownKind(header.kind))?;
+        let body = match kind {
+            Kind::ConnectionEnded => ended(&read(bytes)?),
+            Kind::Unaccepted => unaccepted(&read(bytes)?),
+            Kind::ConnectFailed => connect_failed(&read(bytes)?),
+            Kind::ListenOverflow => overflow(&read(bytes)?)?,
+            Kind::ListenerChanged => listener_changed(&read(bytes)?),
+            Kind::ResetSent => self.reset_sent(&read(bytes)?),
+            Kind::Retransmit => retransmitted(&read(bytes)?),
+            Kind::SynAckRetransmit => {
+                let record: retransmit::SynAck = read(bytes)?;
+                Body::SynAckRetransmit(flow(&record.flow))
+            }
+        };
+        Ok(Event { time: Time(header.time), body })
+    }
+
+    fn reset_sent(&self, record: &reset::Sent) -> Body {
+        const SYN: u8 = 0x02;
+        const ACK: u8 = 0x10;
+        let reason = match record.reason {
+            reset::NO_REASON => None,
+            known => Some(self.reset_reasons.get(&known).cloned().unwrap_or_else(|| format!("reason {known}"))),
+        };
+        Body::ResetSent(ResetSent {
+            flow: flow(&record.flow),
+            process: (record.answer == 0).then(|| process(&record.task)),
+            reason,
+            state: (record.state != reset::NO_STATE).then(|| tcp_state(record.state)),
+            answers_syn: record.segment_flags & (SYN | ACK) == SYN,
+            owned: record.owned == 1,
+            unread: record.unread,
+            depth: record.depth,
+            limit: record.limit,
+            retracts_overflow: record.retracts_overflow == 1,
+        })
+    }
+}
+
+fn flow(wire: &observer_common::Flow) -> Flow {
+    Flow {
+        local: Endpoint::from_wire(wire.local, wire.local_port),
+        remote: Endpoint::from_wire(wire.remote, wire.remote_port),
+        netns: NetNs(wire.netns),
+    }
+}
+
+fn process(task: &observer_common::Task) -> Process {
+    let end = task.comm.iter().position(|byte| *byte == 0).unwrap_or(task.comm.len());
+    Process { pid: task.pid, comm: escape(&task.comm[..end]) }
+}
+
+fn tcp_state(wire: u8) -> State {
+    match wire {
+        state::ESTABLISHED => State::Established,
+        state::SYN_SENT => State::SynSent,
+        state::FIN_WAIT1 => State::FinWait1,
+        state::CLOSE => State::Close,
+        state::CLOSE_WAIT => State::CloseWait,
+        state::LISTEN => State::Listen,
+        other => State::Other(other),
+    }
+}
+
+fn ended(record: &connection::Ended) -> Body {
+    let age = |microseconds: u32| {
+        (microseconds != u32::MAX).then(|| Duration::from_micros(u64::from(microseconds)))
+    };
+    Body::ConnectionEnded(Box::new(ConnectionEnded {
+        flow: flow(&record.flow),
+        proxy: process(&record.task),
+        started: Time(record.started),
+        established: (record.established != 0).then_some(Time(record.established)),
+        old: tcp_state(record.old_state),
+        new: tcp_state(record.new_state),
+        error: record.error,
+        closed_by_proxy: record.shutdown == 3,
+        reset_received: record.flags & connection::RESET_RECEIVED != 0,
+        bytes_sent: record.bytes_sent,
+        bytes_received: record.bytes_received,
+        unacked: record.unacked,
+        data_segments_out: record.data_segments_out,
+        since_sent: age(record.since_sent),
+        since_received: age(record.since_received),
+        sent_last: record.outstanding == 1,
+        syn_retransmits: record.syn_retransmits,
+        data_retransmits: record.data_retransmits,
+    }))
+}
+
+fn unaccepted(record: &connection::Unaccepted) -> Body {
+    Body::Unaccepted(Unaccepted { flow: flow(&record.flow), new: tcp_state(record.new_state) })
+}
+
+fn connect_failed(record: &connect::Failed) -> Body {
+    let to = if record.family == connect::AF_UNIX {
+        let length = usize::try_from(record.path_len).unwrap_or(usize::MAX).min(connect::PATH_LEN);
+        Destination::Unix(unix_path(&record.path[..length]))
+    } else {
+        Destination::Tcp(flow(&record.flow))
+    };
+    Body::ConnectFailed(Box::new(ConnectFailed { proxy: process(&record.task), to, error: record.error }))
+}
+
+/// A path up to its NUL, or an abstract name, which begins with one.
+fn unix_path(bytes: &[u8]) -> String {
+    match bytes.split_first() {
+        Some((0, name)) => format!("@{}", escape(name)),
+        _ => escape(bytes.split(|byte| *byte == 0).next().unwrap_or_default()),
+    }
+}
+
+fn overflow(record: &listener::Overflow) -> Result<Body, DecodeError> {
+    let path = match record.path {
+        listener::PATH_SYN => OverflowPath::Syn,
+        listener::PATH_ACK => OverflowPath::Ack,
+        _ => return Err(DecodeError::Impossible),
+    };
+    Ok(Body::ListenOverflow(ListenOverflow { flow: flow(&record.flow), path, depth: record.depth, limit: record.limit }))
+}
+
+fn listener_changed(record: &listener::Changed) -> Body {
+    let flow = flow(&record.flow);
+    Body::ListenerChanged(ListenerChanged {
+        at: flow.local,
+        netns: flow.netns,
+        process: process(&record.task),
+        opened: record.opened == 1,
+        depth: record.depth,
+        limit: record.limit,
+    })
+}
+
+fn retransmitted(record: &retransmit::Segment) -> Body {
+    Body::Retransmit(Retransmit { flow: flow(&record.flow), syn: record.state == state::SYN_SENT })
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    fn overflow_record() -> listener::Overflow {
+        listener::Overflow {
+            header: Header { time: 7, kind: Kind::ListenOverflow as u32, size: 72 },
+            depth: 129,
+            limit: 128,
+            path: listener::PATH_ACK,
+            ..listener::Overflow::default()
+        }
+    }
+
+    #[test]
+    fn a_record_becomes_its_event() {
+        let event = Decoder::default().decode(overflow_record().as_bytes()).unwrap();
+        assert_eq!(event.time, Time(7));
+        let Body::ListenOverflow(overflow) = event.body else { panic!("{event:?}") };
+        assert_eq!((overflow.depth, overflow.limit, overflow.path), (129, 128, OverflowPath::Ack));
+    }
+
+    #[test]
+    fn damage_is_an_error_at_every_length() {
+        let record = overflow_record();
+        let bytes = record.as_bytes();
+        for length in 0..bytes.len() {
+            assert_eq!(Decoder::default().decode(&bytes[..length]), Err(DecodeError::Short), "{length}");
+        }
+        let mut unknown = bytes.to_vec();
+        unknown[8] = 99;
+        assert_eq!(Decoder::default().decode(&unknown), Err(DecodeError::UnknownKind(99)));
+        let odd = listener::Overflow { path: 9, ..record };
+        assert_eq!(Decoder::default().decode(odd.as_bytes()), Err(DecodeError::Impossible));
+    }
+
+    #[test]
+    fn no_bytes_whatever_make_it_panic() {
+        let decoder = Decoder::default();
+        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+        for kind in 0..12_u8 {
+            for _ in 0..2_000 {
+                let mut bytes = [0_u8; 208];
+                for byte in &mut bytes {
+                    seed ^= seed << 13;
+                    seed ^= seed >> 7;
+                    seed ^= seed << 17;
+                    *byte = seed as u8;
+                }
+                bytes[8..12].copy_from_slice(&[kind, 0, 0, 0]);
+                let _ = decoder.decode(&bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn unix_paths_are_told_apart_and_escaped() {
+        assert_eq!(unix_path(b"/run/app.sock\0junk"), "/run/app.sock");
+        assert_eq!(unix_path(b"\0name"), "@name");
+        assert_eq!(unix_path(b"/a\x1b[31m"), "/a\\u{1b}[31m");
+    }
+}

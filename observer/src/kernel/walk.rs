@@ -1,0 +1,78 @@
+//! `iter/tcp` from userspace: one walk over the sockets of the calling thread's network namespace.
+
+use std::io::Read as _;
+
+use aya::{
+    Btf, Ebpf,
+    maps::{HashMap, MapError},
+    programs::{Iter, ProgramError, links::LinkError},
+};
+use observer_common::{listener::Sample, time_wait::Destination};
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
+use super::load::{Kernel, map, program};
+use crate::addr::Endpoint;
+
+/// Name of the program in the object.
+const WALK: &str = "walk";
+
+/// How a walk can fail.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    /// The iterator could not be opened.
+    #[error("cannot open the socket iterator: {0}")]
+    Open(#[from] ProgramError),
+    /// Likewise.
+    #[error("cannot open the socket iterator: {0}")]
+    Link(#[from] LinkError),
+    /// Its output could not be read.
+    #[error("cannot read the socket iterator: {0}")]
+    Read(#[from] std::io::Error),
+    /// The counts could not be read.
+    #[error("cannot read the TIME_WAIT counts: {0}")]
+    Counts(#[from] MapError),
+}
+
+/// What a walk saw.
+#[derive(Debug, Default)]
+pub struct Walked {
+    /// The listeners.
+    pub listeners: Vec<Sample>,
+    /// TIME_WAIT sockets by destination, unordered.
+    pub time_waits: Vec<(Endpoint, u32)>,
+}
+
+/// `Destination` as a map's key.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Key([u8; size_of::<Destination>()]);
+// SAFETY: bytes.
+unsafe impl aya::Pod for Key {}
+
+pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), ProgramError> {
+    let iterator: &mut Iter = program(ebpf, WALK)?;
+    iterator.load("tcp", btf)
+}
+
+impl Kernel {
+    /// Walks the sockets of the network namespace that the calling thread is in.
+    pub fn walk(&mut self) -> Result<Walked, WalkError> {
+        let iterator: &mut Iter = program(&mut self.ebpf, WALK)?;
+        let link = iterator.attach()?;
+        let mut bytes = Vec::new();
+        iterator.take_link(link)?.into_file()?.read_to_end(&mut bytes)?;
+        let listeners =
+            bytes.chunks_exact(size_of::<Sample>()).filter_map(|chunk| Sample::read_from_bytes(chunk).ok()).collect();
+
+        let mut counts: HashMap<_, Key, u32> = HashMap::try_from(map(&mut self.ebpf, "TIME_WAITS")?)?;
+        let entries: Vec<_> = counts.iter().collect::<Result<_, _>>()?;
+        let mut time_waits = Vec::with_capacity(entries.len());
+        for (key, count) in entries {
+            counts.remove(&key)?;
+            if let Ok(to) = Destination::read_from_bytes(key.0.as_bytes()) {
+                time_waits.push((Endpoint::from_wire(to.addr, to.port), count));
+            }
+        }
+        Ok(Walked { listeners, time_waits })
+    }
+}

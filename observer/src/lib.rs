@@ -1,0 +1,55 @@
+//! observer answers one question on a live Linux host: why is the reverse proxy returning 502s right now?
+//!
+//! Kernel programs on TCP tracepoints stream what happened to each upstream connection; userspace folds the stream
+//! into a model, rules turn the model into verdicts, and the same verdicts reach a live terminal view and lines.
+//!
+//! ```text
+//!  kernel │ observer-ebpf: programs ─► filter ─► emit ─► EVENTS (ring buffer)   COUNTERS (per CPU, exact even when
+//!         │                                                                      EVENTS is full)
+//!  ───────┼──────────────────────── observer-common: the wire contract ────────────────────────
+//!  user   │ ring ─► decode ─┐                                          ┌─► tui  (latest Snapshot)
+//!         │ host samples ───┴─► Event ─► model ─► diagnose ─► Verdict ─┴─► sink (text, JSON lines)
+//! ```
+//!
+//! * Everything the rules need is an [`event::Event`], host samples too: a stream of them is complete in itself.
+//! * Time is an argument. Events carry the kernel's clock; [`model`] and [`diagnose`] never read one, and see no
+//!   kernel, file, sink or screen.
+//! * Counts never lie. What is lost is counted by kind ([`event::Lost`]) and shown; totals come from the kernel's own
+//!   counters.
+//! * Every table has a named limit and a rule for what goes when it is full, and that is counted too.
+//!
+//! Modules in the order of the flow; each uses only those above it:
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`time`], [`addr`], [`text`] | newtypes, and text from elsewhere made harmless; no clock |
+//! | [`event`] | the Event: one enum, a struct per kind |
+//! | [`host`], [`proxy`] | facts about this host; which processes are proxies |
+//! | [`kernel`] | aya: offsets from BTF, load, attach, decode, walk. With `observer-ebpf` the only home of unsafe |
+//! | [`source`] | yields batches of Events; the kernel thread and its samples |
+//! | [`model`] | `apply(&Event)`: upstreams, listeners, namespaces, and single connections' evidence |
+//! | [`diagnose`] | rules, verdicts, registry, one file and one page per cause |
+//! | [`snapshot`] | what a reader sees: an immutable copy |
+//! | [`sink`], [`tui`] | lines; the live view |
+//! | [`cli`], [`pipeline`], [`run`] | arguments; the one place that knows every stage; the commands |
+#![cfg(target_os = "linux")]
+
+pub mod addr;
+pub mod cli;
+pub mod diagnose;
+pub mod event;
+pub mod host;
+pub mod kernel;
+pub mod model;
+pub mod pipeline;
+pub mod proxy;
+pub mod run;
+pub mod sink;
+pub mod snapshot;
+pub mod source;
+pub mod text;
+pub mod time;
+pub mod tui;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,224 @@
+//! What is known of the host, folded from Events. Sees no kernel, file, screen or clock; every table is bounded.
+
+pub mod attempt;
+pub mod bounded;
+pub mod flow;
+pub mod listener;
+pub mod namespace;
+pub mod upstream;
+pub mod window;
+
+use std::time::Duration;
+
+pub use attempt::{Attempt, Ending};
+pub use flow::{FlowEvidence, FlowKey};
+pub use listener::Listener;
+pub use namespace::Namespace;
+pub use upstream::{Upstream, UpstreamKey};
+
+use crate::{
+    addr::{Endpoint, NetNs},
+    event::{Body, Counters, Event, ListenerChanged, ListenerSample, OverflowPath},
+    time::Time,
+};
+use bounded::{Generations, Recent};
+
+/// Upstreams kept; the one idle longest goes first.
+pub const MAX_UPSTREAMS: usize = 1024;
+/// Listeners kept; the one idle longest goes first.
+pub const MAX_LISTENERS: usize = 4096;
+/// Network namespaces kept.
+pub const MAX_NAMESPACES: usize = 512;
+/// Connections whose server-side evidence is kept.
+pub const MAX_FLOWS: usize = 131_072;
+/// How long that evidence is kept at least: longer than the kernel's own connect timeout (131 s, kernel.md A.3).
+pub const FLOW_MEMORY: Duration = Duration::from_secs(140);
+
+/// The state of the host as the events told it.
+#[derive(Debug)]
+pub struct Model {
+    now: Time,
+    upstreams: Recent<UpstreamKey, Upstream>,
+    listeners: Recent<(NetNs, Endpoint), Listener>,
+    namespaces: Recent<NetNs, Namespace>,
+    flows: Generations<FlowKey, FlowEvidence>,
+    counters: Counters,
+    events: u64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            now: Time::default(),
+            upstreams: Recent::new(MAX_UPSTREAMS),
+            listeners: Recent::new(MAX_LISTENERS),
+            namespaces: Recent::new(MAX_NAMESPACES),
+            flows: Generations::new(MAX_FLOWS, FLOW_MEMORY),
+            counters: Counters::default(),
+            events: 0,
+        }
+    }
+}
+
+impl Model {
+    /// Takes in one event, and gives back the try that it ended, if it did.
+    pub fn apply(&mut self, event: &Event) -> Option<Attempt> {
+        self.now = self.now.max(event.time);
+        let now = self.now;
+        if !matches!(event.body, Body::Tick) {
+            self.events += 1;
+        }
+        match &event.body {
+            Body::ConnectionEnded(ended) => {
+                let attempt = Attempt::from_connection(now, ended);
+                self.upstream_mut(attempt.upstream).connection_ended(now, ended, &attempt);
+                return Some(attempt);
+            }
+            Body::ConnectFailed(failed) => {
+                let attempt = Attempt::from_connect(now, failed);
+                self.upstream_mut(attempt.upstream).connect_failed(now, &attempt);
+                return Some(attempt);
+            }
+            Body::Unaccepted(ended) => {
+                self.flow_mut(FlowKey::of_server(&ended.flow)).unaccepted = Some(now);
+            }
+            Body::ListenOverflow(overflow) => {
+                let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));
+                match overflow.path {
+                    OverflowPath::Syn => evidence.overflows_syn += 1,
+                    OverflowPath::Ack => evidence.overflows_ack += 1,
+                }
+                (evidence.depth, evidence.limit) = (overflow.depth, overflow.limit);
+                evidence.server_netns = overflow.flow.netns;
+                let listener = self.listener_at_mut(overflow.flow.netns, overflow.flow.local);
+                listener.overflowed(now, overflow.depth, overflow.limit);
+            }
+            Body::ListenerChanged(changed) => self.listener_changed(changed),
+            Body::ResetSent(reset) => {
+                let evidence = self.flow_mut(FlowKey::of_server(&reset.flow));
+                if reset.retracts_overflow {
+                    evidence.overflows_ack = evidence.overflows_ack.saturating_sub(1);
+                }
+                let retracts = reset.retracts_overflow;
+                evidence.reset = Some(reset.clone());
+                if retracts {
+                    self.listener_at_mut(reset.flow.netns, reset.flow.local).overflow_retracted(now);
+                }
+            }
+            Body::Retransmit(retransmit) => {
+                let key = UpstreamKey::tcp(retransmit.flow.netns, retransmit.flow.remote);
+                self.upstream_mut(key).window.at(now).retransmits += 1;
+            }
+            Body::SynAckRetransmit(flow) => self.flow_mut(FlowKey::of_server(flow)).synacks_again += 1,
+            Body::ListenerSample(sample) => self.listener_sampled(sample),
+            Body::NamespaceSample(sample) => {
+                self.namespaces.entry(sample.netns, now, Namespace::default).sampled(now, sample);
+                for (key, upstream) in self.upstreams.iter_mut() {
+                    if key.netns == sample.netns {
+                        let of_ours = sample.time_wait_by_destination.iter().find(|(to, _)| key.endpoint == Some(*to));
+                        upstream.time_wait_sampled(now, of_ours.map_or(0, |(_, count)| *count));
+                    }
+                }
+            }
+            Body::Counters(counters) => self.counters = *counters,
+            Body::Tick => {}
+        }
+        None
+    }
+
+    fn listener_changed(&mut self, changed: &ListenerChanged) {
+        let now = self.now;
+        let listener = self.listeners.entry((changed.netns, changed.at), now, Listener::default);
+        if changed.opened {
+            listener.opened(now, changed.limit, changed.process.clone());
+        } else {
+            listener.closed(now, changed.depth);
+        }
+    }
+
+    fn listener_sampled(&mut self, sample: &ListenerSample) {
+        let now = self.now;
+        self.listeners.entry((sample.netns, sample.at), now, Listener::default).sampled(now, sample);
+    }
+
+    fn upstream_mut(&mut self, key: UpstreamKey) -> &mut Upstream {
+        self.upstreams.entry(key, self.now, Upstream::default)
+    }
+
+    fn flow_mut(&mut self, key: FlowKey) -> &mut FlowEvidence {
+        self.flows.entry(key, self.now)
+    }
+
+    /// The listener that takes connections to `at` in this namespace, bound to any address perhaps; made if unknown.
+    fn listener_at_mut(&mut self, netns: NetNs, at: Endpoint) -> &mut Listener {
+        let bound = self.listeners.keys().find(|(ns, bound)| *ns == netns && bound.covers(at)).map(|(_, bound)| *bound);
+        self.listeners.entry((netns, bound.unwrap_or(at)), self.now, Listener::default)
+    }
+
+    /// The latest time seen.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Events taken in, ticks not counted.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The kernel's counters as last told.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// All upstreams.
+    pub fn upstreams(&self) -> impl Iterator<Item = (&UpstreamKey, &Upstream)> {
+        self.upstreams.iter()
+    }
+
+    /// One upstream.
+    pub fn upstream(&self, key: &UpstreamKey) -> Option<&Upstream> {
+        self.upstreams.get(key)
+    }
+
+    /// All listeners.
+    pub fn listeners(&self) -> impl Iterator<Item = (&(NetNs, Endpoint), &Listener)> {
+        self.listeners.iter()
+    }
+
+    /// A namespace as last sampled.
+    pub fn namespace(&self, netns: NetNs) -> Option<&Namespace> {
+        self.namespaces.get(&netns)
+    }
+
+    /// All namespaces.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&NetNs, &Namespace)> {
+        self.namespaces.iter()
+    }
+
+    /// What the server's side of a connection told.
+    pub fn flow(&self, key: &FlowKey) -> FlowEvidence {
+        self.flows.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Entries dropped from full tables.
+    pub fn evicted(&self) -> u64 {
+        self.upstreams.evicted() + self.listeners.evicted() + self.namespaces.evicted() + self.flows.evicted()
+    }
+
+    /// The listener behind an upstream, if it is on this host: in the proxy's own namespace for a loopback address,
+    /// else in the namespace that has the address.
+    pub fn listener_behind(&self, upstream: &UpstreamKey) -> Option<(NetNs, Endpoint, &Listener)> {
+        let at = upstream.endpoint?;
+        let lives_here = |netns: NetNs| {
+            if at.ip.is_loopback() {
+                netns == upstream.netns
+            } else {
+                self.namespaces.get(&netns).is_some_and(|namespace| namespace.has_address(at.ip))
+            }
+        };
+        let candidates = self.listeners.iter().filter(|((netns, bound), _)| bound.covers(at) && lives_here(*netns));
+        // A listener on the very address hides one on any address; an open one tells more than a closed one.
+        let best = candidates.max_by_key(|((_, bound), listener)| (listener.is_open(), bound.ip == at.ip));
+        best.map(|((netns, bound), listener)| (*netns, *bound, listener))
+    }
+}

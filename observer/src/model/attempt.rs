@@ -1,0 +1,209 @@
+//! A proxy's try at an upstream, and how it ended. Only what the proxy's own socket shows; why is for the rules.
+
+use std::time::Duration;
+
+use crate::{
+    event::{ConnectFailed, ConnectionEnded, Destination, Process, State},
+    model::{flow::FlowKey, upstream::UpstreamKey},
+    time::Time,
+};
+
+/// `EPIPE`
+pub const EPIPE: u16 = 32;
+/// `EADDRNOTAVAIL`
+pub const EADDRNOTAVAIL: u16 = 99;
+/// `ECONNRESET`
+pub const ECONNRESET: u16 = 104;
+/// `ETIMEDOUT`
+pub const ETIMEDOUT: u16 = 110;
+/// `ECONNREFUSED`
+pub const ECONNREFUSED: u16 = 111;
+
+/// A proxy that closes a kept-alive connection after having sent last may just be saying goodbye (a TLS alert does
+/// that); only one that waited this long for an answer gave up on it.
+const GAVE_UP_AFTER: Duration = Duration::from_millis(250);
+
+/// A try at an upstream that ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// When it ended.
+    pub time: Time,
+    /// Who tried.
+    pub proxy: Process,
+    /// At what.
+    pub upstream: UpstreamKey,
+    /// How it ended.
+    pub ending: Ending,
+    /// Its connection, if it came to one (it has a source address then).
+    pub connection: Option<Box<ConnectionEnded>>,
+    /// Where the server's side of it is noted.
+    pub flow: Option<FlowKey>,
+}
+
+/// How a try ended, by the proxy's socket alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing was outstanding: answered, idle, or never used.
+    Completed,
+    /// The proxy closed while connecting, before any SYN had to be repeated: it changed its mind.
+    Abandoned,
+    /// No port was free for this destination.
+    NoPort,
+    /// connect() failed with this errno, at once or by what the network answered.
+    ConnectError(u16),
+    /// The handshake was refused.
+    Refused {
+        /// By a RST; else by ICMP.
+        by_reset: bool,
+    },
+    /// The handshake was never answered.
+    ConnectTimedOut {
+        /// The kernel gave up; else the proxy did.
+        by_kernel: bool,
+    },
+    /// A request was out and the proxy (or the kernel, with an error) gave up waiting.
+    NoAnswer,
+    /// A RST came while a request was out, or before one could be sent.
+    Reset,
+    /// The upstream closed while a request was out, or before one could be sent.
+    ClosedEarly,
+    /// The proxy wrote on a connection that the upstream had closed before.
+    SentOnClosed,
+}
+
+impl Ending {
+    /// Whether a request failed by it, as far as the socket shows.
+    pub fn failed(self) -> bool {
+        !matches!(self, Self::Completed | Self::Abandoned)
+    }
+}
+
+impl Attempt {
+    /// The try behind a connection.
+    pub fn from_connection(time: Time, ended: &ConnectionEnded) -> Self {
+        Self {
+            time,
+            proxy: ended.proxy.clone(),
+            upstream: UpstreamKey::tcp(ended.flow.netns, ended.flow.remote),
+            ending: ending(ended),
+            flow: Some(FlowKey::of_client(&ended.flow)),
+            connection: Some(Box::new(ended.clone())),
+        }
+    }
+
+    /// The try behind a connect() that failed at once.
+    pub fn from_connect(time: Time, failed: &ConnectFailed) -> Self {
+        let (upstream, no_port) = match &failed.to {
+            // A port of its own that is taken for this destination is the proxy's configuration, not exhaustion.
+            Destination::Tcp(flow) => (UpstreamKey::tcp(flow.netns, flow.remote), flow.local.port == 0),
+            Destination::Unix(_) => (UpstreamKey::UNIX, false),
+        };
+        let ending = match failed.error {
+            EADDRNOTAVAIL if no_port => Ending::NoPort,
+            error => Ending::ConnectError(error),
+        };
+        Self { time, proxy: failed.proxy.clone(), upstream, ending, connection: None, flow: None }
+    }
+}
+
+fn ending(ended: &ConnectionEnded) -> Ending {
+    match (ended.old, ended.new) {
+        (State::SynSent, _) => match ended.error {
+            ECONNREFUSED => Ending::Refused { by_reset: ended.reset_received },
+            ETIMEDOUT => Ending::ConnectTimedOut { by_kernel: true },
+            0 if ended.closed_by_proxy && ended.syn_retransmits == 0 => Ending::Abandoned,
+            0 if ended.closed_by_proxy => Ending::ConnectTimedOut { by_kernel: false },
+            0 if ended.flow.local.port == 0 => Ending::NoPort,
+            // Refused within connect() with a port of its own: the very connection exists already.
+            0 => Ending::ConnectError(EADDRNOTAVAIL),
+            error => Ending::ConnectError(error),
+        },
+        (State::Established, State::FinWait1) if gave_up(ended) => Ending::NoAnswer,
+        (State::Established, State::CloseWait) if ended.bytes_received == 0 || ended.sent_last => Ending::ClosedEarly,
+        (State::Established, State::Close) => match ended.error {
+            ECONNRESET if outstanding(ended) => Ending::Reset,
+            // The proxy itself resets: HAProxy ends its connections so.
+            0 if gave_up(ended) => Ending::NoAnswer,
+            0 | ECONNRESET => Ending::Completed,
+            _ if outstanding(ended) => Ending::NoAnswer,
+            _ => Ending::Completed,
+        },
+        (State::CloseWait, State::Close) if ended.error != 0 => Ending::SentOnClosed,
+        _ => Ending::Completed,
+    }
+}
+
+/// Nothing ever came, or what was last came from the proxy.
+fn outstanding(ended: &ConnectionEnded) -> bool {
+    ended.bytes_received == 0 || ended.sent_last
+}
+
+/// The proxy closed although it waited for an answer. One that sent nothing was a health check by connect().
+fn gave_up(ended: &ConnectionEnded) -> bool {
+    let asked = ended.bytes_sent > 0 || ended.unacked > 0;
+    if ended.bytes_received == 0 {
+        asked
+    } else {
+        ended.sent_last && ended.since_sent.is_some_and(|waited| waited >= GAVE_UP_AFTER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{connection, refused_connection};
+
+    #[test]
+    fn an_answered_connection_is_no_failure_whoever_closes() {
+        for new in [State::FinWait1, State::CloseWait, State::Close] {
+            let answered = ConnectionEnded { new, bytes_received: 150, ..connection() };
+            assert_eq!(ending(&answered), Ending::Completed, "{new:?}");
+        }
+        let reset_when_idle =
+            ConnectionEnded { new: State::Close, error: ECONNRESET, bytes_received: 150, ..connection() };
+        assert_eq!(ending(&reset_when_idle), Ending::Completed);
+    }
+
+    #[test]
+    fn an_unanswered_one_is_told_by_who_ended_it() {
+        let unanswered = |new, error| ending(&ConnectionEnded { new, error, bytes_received: 0, ..connection() });
+        assert_eq!(unanswered(State::FinWait1, 0), Ending::NoAnswer);
+        assert_eq!(unanswered(State::CloseWait, 0), Ending::ClosedEarly);
+        assert_eq!(unanswered(State::Close, ECONNRESET), Ending::Reset);
+    }
+
+    #[test]
+    fn a_goodbye_after_an_answer_is_not_giving_up() {
+        let close = |waited_ms| ConnectionEnded {
+            new: State::FinWait1,
+            bytes_received: 150,
+            sent_last: true,
+            since_sent: Some(Duration::from_millis(waited_ms)),
+            ..connection()
+        };
+        assert_eq!(ending(&close(0)), Ending::Completed);
+        assert_eq!(ending(&close(5_000)), Ending::NoAnswer);
+    }
+
+    #[test]
+    fn handshakes_that_fail_are_told_apart() {
+        let base = refused_connection();
+        assert_eq!(ending(&base), Ending::Refused { by_reset: true });
+        assert_eq!(ending(&ConnectionEnded { reset_received: false, ..base.clone() }), Ending::Refused { by_reset: false });
+        let gave_up = ConnectionEnded { error: 0, closed_by_proxy: true, ..base.clone() };
+        assert_eq!(ending(&gave_up), Ending::Abandoned);
+        assert_eq!(
+            ending(&ConnectionEnded { syn_retransmits: 1, ..gave_up }),
+            Ending::ConnectTimedOut { by_kernel: false }
+        );
+        let mut no_port = ConnectionEnded { error: 0, ..base };
+        no_port.flow.local.port = 0;
+        assert_eq!(ending(&no_port), Ending::NoPort);
+    }
+
+    #[test]
+    fn a_connect_check_that_sends_nothing_is_no_failure() {
+        let check = ConnectionEnded { new: State::FinWait1, bytes_sent: 0, bytes_received: 0, unacked: 0, ..connection() };
+        assert_eq!(ending(&check), Ending::Completed);
+    }
+}

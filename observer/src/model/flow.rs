@@ -1,0 +1,52 @@
+//! What the server's side tells of single connections, kept until the proxy's side ends.
+
+use crate::{
+    addr::{Endpoint, NetNs},
+    event::{Flow, ResetSent},
+    time::Time,
+};
+
+/// A connection by its ends. The namespace is part of it only for loopback addresses, which every namespace has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    client: Endpoint,
+    server: Endpoint,
+    netns: NetNs,
+}
+
+impl FlowKey {
+    /// Of a flow whose local end is the client's (the proxy's).
+    pub fn of_client(flow: &Flow) -> Self {
+        Self::new(flow.local, flow.remote, flow.netns)
+    }
+
+    /// Of a flow whose local end is the server's.
+    pub fn of_server(flow: &Flow) -> Self {
+        Self::new(flow.remote, flow.local, flow.netns)
+    }
+
+    fn new(client: Endpoint, server: Endpoint, netns: NetNs) -> Self {
+        Self { client, server, netns: if server.ip.is_loopback() { netns } else { NetNs::default() } }
+    }
+}
+
+/// What happened on the server's side of a connection.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FlowEvidence {
+    /// SYNs turned away by a full accept queue.
+    pub overflows_syn: u32,
+    /// ACKs (and data) turned away by a full accept queue.
+    pub overflows_ack: u32,
+    /// Depth of the queue at the last of them.
+    pub depth: u32,
+    /// Its limit.
+    pub limit: u32,
+    /// The listener's namespace.
+    pub server_netns: NetNs,
+    /// SYN-ACKs sent again although the client had completed the handshake.
+    pub synacks_again: u32,
+    /// The last RST that the server's host sent.
+    pub reset: Option<ResetSent>,
+    /// It ended in the accept queue, unaccepted.
+    pub unaccepted: Option<Time>,
+}

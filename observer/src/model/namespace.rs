@@ -1,0 +1,31 @@
+//! Network namespaces: their TIME_WAIT sockets, settings and addresses.
+
+use std::net::IpAddr;
+
+use crate::{event::NamespaceSample, time::Time};
+
+/// A namespace as last sampled.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Namespace {
+    /// When.
+    pub sampled_at: Time,
+    /// What was found.
+    pub sample: NamespaceSample,
+}
+
+impl Namespace {
+    pub(super) fn sampled(&mut self, now: Time, sample: &NamespaceSample) {
+        self.sampled_at = now;
+        self.sample.clone_from(sample);
+    }
+
+    /// Whether an interface of it has this address.
+    pub fn has_address(&self, ip: IpAddr) -> bool {
+        self.sample.addresses.contains(&ip)
+    }
+
+    /// How many ephemeral ports there are for one destination.
+    pub fn ports(&self) -> Option<u32> {
+        self.sample.port_range.map(|(low, high)| u32::from(high.saturating_sub(low)) + 1)
+    }
+}

@@ -1,0 +1,117 @@
+//! Upstreams as the proxies use them.
+
+use std::time::Duration;
+
+use super::{
+    attempt::{Attempt, Ending},
+    window::Window,
+};
+use crate::{
+    addr::{Endpoint, NetNs},
+    event::{ConnectionEnded, Process, State},
+    time::Time,
+};
+
+/// Segments of payload in which a single request fits: headers, and a body behind them.
+const ONE_REQUEST_SEGMENTS: u32 = 2;
+/// A connection that ends this soon after the last payload came was not kept for another request. Two of the longest
+/// jiffies (HZ=100), which is as well as the kernel's time stamps can tell.
+const AT_ONCE: Duration = Duration::from_millis(20);
+
+/// An upstream as seen from one namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UpstreamKey {
+    /// The proxy's namespace; unknown when connect() failed before the kernel chose a route.
+    pub netns: NetNs,
+    /// Where; `None` for unix sockets, which share one entry.
+    pub endpoint: Option<Endpoint>,
+}
+
+impl UpstreamKey {
+    /// All unix sockets.
+    pub const UNIX: Self = Self { netns: NetNs(0), endpoint: None };
+
+    /// A TCP upstream.
+    pub fn tcp(netns: NetNs, endpoint: Endpoint) -> Self {
+        Self { netns, endpoint: Some(endpoint) }
+    }
+}
+
+impl std::fmt::Display for UpstreamKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.endpoint {
+            Some(endpoint) => endpoint.fmt(f),
+            None => f.write_str("unix socket"),
+        }
+    }
+}
+
+/// What is known of an upstream. Counts are of the events that came, lower bounds when some were lost.
+#[derive(Clone, Debug, Default)]
+pub struct Upstream {
+    /// Tries that ended.
+    pub tries: u64,
+    /// Tries that failed.
+    pub failed: u64,
+    /// The last minute.
+    pub window: Window,
+    /// Who uses it.
+    pub proxy: Process,
+    /// TIME_WAIT sockets of the proxy's namespace towards it, when last sampled.
+    pub time_wait: u32,
+    /// How fast that number grew between the last two samples, per second.
+    pub time_wait_growth: f64,
+    /// Connections that the proxy closed first since then: each left a TIME_WAIT more.
+    pub time_wait_since: u32,
+    time_wait_at: Option<Time>,
+}
+
+impl Upstream {
+    pub(super) fn connection_ended(&mut self, now: Time, ended: &ConnectionEnded, attempt: &Attempt) {
+        let second = self.window.at(now);
+        second.one_shot += u32::from(attempt.ending == Ending::Completed && one_shot(ended));
+        second.resets += u32::from(ended.reset_received);
+        if ended.new == State::FinWait1 {
+            self.time_wait_since += 1;
+        }
+        self.ended(now, attempt);
+    }
+
+    pub(super) fn connect_failed(&mut self, now: Time, attempt: &Attempt) {
+        self.ended(now, attempt);
+    }
+
+    fn ended(&mut self, now: Time, attempt: &Attempt) {
+        let failed = attempt.ending.failed();
+        let second = self.window.at(now);
+        second.tries += 1;
+        second.failed += u32::from(failed);
+        self.tries += 1;
+        self.failed += u64::from(failed);
+        self.proxy.clone_from(&attempt.proxy);
+    }
+
+    pub(super) fn time_wait_sampled(&mut self, now: Time, count: u32) {
+        if let Some(before) = self.time_wait_at {
+            let seconds = now.since(before).as_secs_f64();
+            if seconds > 0.0 {
+                self.time_wait_growth = (f64::from(count) - f64::from(self.time_wait)) / seconds;
+            }
+        }
+        self.time_wait = count;
+        self.time_wait_since = 0;
+        self.time_wait_at = Some(now);
+    }
+
+    /// TIME_WAIT sockets towards it now: the last sample, and what must have come since.
+    pub fn time_wait_estimate(&self) -> u32 {
+        self.time_wait + self.time_wait_since
+    }
+}
+
+/// Answered, and closed rather than kept: one request had a connection to itself.
+fn one_shot(ended: &ConnectionEnded) -> bool {
+    ended.data_segments_out <= ONE_REQUEST_SEGMENTS
+        && ended.bytes_received > 0
+        && ended.since_received.is_some_and(|idle| idle <= AT_ONCE)
+}

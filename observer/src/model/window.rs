@@ -1,0 +1,99 @@
+//! The last minute, second by second.
+
+use crate::time::Time;
+
+/// Seconds that a window remembers.
+pub const SECONDS: u64 = 60;
+const SLOTS: usize = 60;
+
+/// What is counted per second and upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Second {
+    /// Connections that ended, and connect() calls that failed.
+    pub tries: u32,
+    /// Tries that failed.
+    pub failed: u32,
+    /// Connections that carried one request and were closed at once.
+    pub one_shot: u32,
+    /// Segments sent again.
+    pub retransmits: u32,
+    /// Connections reset by the upstream.
+    pub resets: u32,
+}
+
+impl Second {
+    fn add(self, other: Self) -> Self {
+        Self {
+            tries: self.tries + other.tries,
+            failed: self.failed + other.failed,
+            one_shot: self.one_shot + other.one_shot,
+            retransmits: self.retransmits + other.retransmits,
+            resets: self.resets + other.resets,
+        }
+    }
+}
+
+/// A ring of [`SECONDS`] seconds.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// Each slot with the second that it stands for.
+    slots: Box<[(u64, Second); SLOTS]>,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { slots: Box::new([(0, Second::default()); SLOTS]) }
+    }
+}
+
+impl Window {
+    /// The counts of the second that `now` lies in.
+    pub fn at(&mut self, now: Time) -> &mut Second {
+        let second = now.seconds();
+        let slot = &mut self.slots[slot(second)];
+        if slot.0 != second {
+            *slot = (second, Second::default());
+        }
+        &mut slot.1
+    }
+
+    /// The sum over the last `seconds` whole seconds before the one that `now` lies in, at most [`SECONDS`] - 1.
+    pub fn sum(&self, now: Time, seconds: u64) -> Second {
+        self.last(now, seconds).into_iter().fold(Second::default(), Second::add)
+    }
+
+    /// The same second by second, oldest first.
+    pub fn last(&self, now: Time, seconds: u64) -> Vec<Second> {
+        let end = now.seconds();
+        let wanted = seconds.min(SECONDS - 1);
+        (end.saturating_sub(wanted)..end)
+            .map(|second| {
+                let (stands_for, counts) = self.slots[slot(second)];
+                if stands_for == second { counts } else { Second::default() }
+            })
+            .collect()
+    }
+}
+
+fn slot(second: u64) -> usize {
+    usize::try_from(second % SECONDS).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_seconds_within_reach_count() {
+        let second = |n: u64| Time(n * 1_000_000_000);
+        let mut window = Window::default();
+        window.at(second(100)).tries = 5;
+        window.at(second(101)).tries = 7;
+        window.at(second(102)).tries = 9;
+        assert_eq!(window.sum(second(102), 2).tries, 12, "the running second is left out");
+        assert_eq!(window.sum(second(103), 1).tries, 9);
+        assert_eq!(window.sum(second(160), 59).tries, 16, "101 and 102 are within reach, 100 is not");
+        window.at(second(161)).tries = 1;
+        assert_eq!(window.sum(second(162), 59).tries, 1, "slots are reused");
+    }
+}

@@ -1,0 +1,64 @@
+//! The commands.
+
+mod doctor;
+mod watch;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::{
+    cli::{Cli, Command, Filters},
+    diagnose::registry,
+    pipeline::{Pipeline, Wanted},
+    tui,
+};
+
+/// Does what the command line asks for.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command.unwrap_or_else(|| Command::Live(Filters::default())) {
+        Command::Live(filters) => live(&filters),
+        Command::Watch(options) => watch::watch(&options),
+        Command::Doctor => doctor::doctor(),
+        Command::Explain { cause } => explain(cause.as_deref()),
+    }
+}
+
+/// A runtime on the calling thread: signals, timers and channels are all that is asked of it.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")
+}
+
+fn live(filters: &Filters) -> Result<ExitCode> {
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        bail!("the live view needs a terminal; `observer watch` prints the same as lines");
+    }
+    let (options, watching) = filters.options(false).map_err(|error| anyhow!(error))?;
+    let pipeline = Pipeline::start(options, watching, Wanted::Snapshots)?;
+    let shown = runtime()?.block_on(tui::run(pipeline.snapshots.clone()));
+    pipeline.finish()?;
+    shown.context("drawing on the terminal")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain(code: Option<&str>) -> Result<ExitCode> {
+    let text = match code {
+        None => registry::CAUSES.iter().map(|rule| format!("{}\n", rule.code)).collect(),
+        Some(code) => match registry::find(code) {
+            Some(rule) => rule.page.to_owned(),
+            None => bail!("no cause is called {code:?}; `observer explain` lists them all"),
+        },
+    };
+    print(&text)
+}
+
+/// Writes to standard output; a reader that has gone (`| head`) is no error.
+fn print(text: &str) -> Result<ExitCode> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing to standard output"),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

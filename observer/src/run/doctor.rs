@@ -1,0 +1,52 @@
+//! `observer doctor`: what this kernel and host let observer see.
+
+use std::{fmt::Write as _, process::ExitCode};
+
+use anyhow::Result;
+
+use crate::{
+    host,
+    kernel::{HookStatus, Kernel, LoadError, Options},
+};
+
+/// Attaches everything for a moment, and tells how that went.
+pub(super) fn doctor() -> Result<ExitCode> {
+    let mut text = String::new();
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let _ = writeln!(text, "kernel      {}", crate::text::escape(release.trim().as_bytes()));
+    let _ = writeln!(text, "user        {}", if nix::unistd::geteuid().is_root() { "root" } else { "not root" });
+
+    // In a thread of its own, which may need a mount namespace for tracefs.
+    let attached = std::thread::spawn(|| Kernel::attach(&Options::default()).map(|kernel| kernel.hooks().clone()));
+    let attached = attached.join().unwrap_or_else(|_| Err(LoadError::Blind("attaching panicked".into())));
+    let status = match attached {
+        Err(error) => {
+            let _ = writeln!(text, "\nUNUSABLE: {error}");
+            2
+        }
+        Ok(hooks) => {
+            text.push_str("\nhooks\n");
+            for (hook, status) in &hooks.0 {
+                let _ = match status {
+                    HookStatus::Full(carrier) => writeln!(text, "  ok        {:<20} {carrier}", hook.name()),
+                    HookStatus::Partial(carrier, missing) => {
+                        writeln!(text, "  PARTLY    {:<20} {carrier}: {missing}", hook.name())
+                    }
+                    HookStatus::Missing(why) => {
+                        writeln!(text, "  MISSING   {:<20} lost: {}\n            because {why}", hook.name(), hook.loss())
+                    }
+                };
+            }
+            u8::from(hooks.degradations().next().is_some())
+        }
+    };
+    text.push_str("\nsettings of this network namespace\n");
+    for setting in host::settings() {
+        let _ = writeln!(text, "  {:<36} {}", setting.name, setting.value);
+        if let Some(remark) = setting.remark {
+            let _ = writeln!(text, "      ! {remark}");
+        }
+    }
+    super::print(&text)?;
+    Ok(ExitCode::from(status))
+}

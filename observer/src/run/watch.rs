@@ -1,0 +1,101 @@
+//! `observer watch`: verdicts as lines.
+
+use std::{
+    future::Future,
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    cli::Watch,
+    host,
+    pipeline::{Pipeline, Wanted},
+    sink,
+};
+
+/// Prints until the time is up, a signal comes, or nobody reads any more.
+pub(super) fn watch(arguments: &Watch) -> Result<ExitCode> {
+    let Watch { format, duration, filters, verbose } = arguments;
+    let (options, watching) = filters.options(*verbose).map_err(|error| anyhow!(error))?;
+    if *verbose {
+        log::set_logger(&StandardError).map(|()| log::set_max_level(log::LevelFilter::Trace)).ok();
+    }
+    super::runtime()?.block_on(async {
+        // Installed first, so that a signal during start-up ends observer as well.
+        let end = end_of(*duration)?;
+        tokio::pin!(end);
+        let mut pipeline = Pipeline::start(options, watching.clone(), Wanted::Said)?;
+        let sink = sink::of(*format, pipeline.wall);
+        let mut out = io::stdout().lock();
+        let mut open = line(&mut out, &sink.ready(host::now(), &watching, &pipeline.hooks))?;
+        while open {
+            tokio::select! {
+                said = pipeline.said.recv() => match said {
+                    Some(said) => open = line(&mut out, &sink.said(&said))?,
+                    None => break,
+                },
+                () = &mut end => break,
+            }
+        }
+        // What was in flight when the end came is still said.
+        pipeline.stop();
+        while open && let Some(said) = pipeline.said.recv().await {
+            open = line(&mut out, &sink.said(&said))?;
+        }
+        let summary = pipeline.finish()?;
+        if open {
+            line(&mut out, &sink.summary(&summary))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Completes when the time is up or a signal asks to end.
+fn end_of(duration: Option<Duration>) -> Result<impl Future<Output = ()>> {
+    let on = |kind| signal(kind).context("installing a signal handler");
+    let (mut interrupt, mut terminate, mut hangup) =
+        (on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?);
+    Ok(async move {
+        let time_is_up = async {
+            match duration {
+                Some(duration) => tokio::time::sleep(duration).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+            () = time_is_up => {}
+        }
+    })
+}
+
+/// Writes a line; false if nobody reads any more.
+fn line(out: &mut impl Write, text: &str) -> Result<bool> {
+    let written = writeln!(out, "{text}").and_then(|()| out.flush());
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("writing to standard output"),
+    }
+}
+
+/// The kernel programs' messages, one a line.
+struct StandardError;
+
+impl log::Log for StandardError {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let _ = writeln!(io::stderr(), "kernel program: {}", record.args());
+    }
+
+    fn flush(&self) {}
+}

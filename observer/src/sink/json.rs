@@ -1,0 +1,152 @@
+//! JSON lines: one object each, documented in docs/json.md and stable.
+
+use serde_json::{Map, Value, json};
+
+use super::{Sink, Summary};
+use crate::{
+    diagnose::{Said, Verdict, Warning},
+    event::Counters,
+    kernel::Hooks,
+    time::{Time, WallClock},
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub struct Json {
+    /// Turns times into times of day.
+    pub wall: WallClock,
+}
+
+impl Sink for Json {
+    fn ready(&self, time: Time, watching: &str, hooks: &Hooks) -> String {
+        let degraded: Map<_, _> =
+            hooks.degradations().map(|(hook, why)| (hook.name().to_owned(), Value::from(why))).collect();
+        json!({
+            "type": "ready",
+            "time": self.wall.rfc3339(time),
+            "version": env!("CARGO_PKG_VERSION"),
+            "watching": watching,
+            "hooks": hooks.to_json(),
+            "degraded": degraded,
+        })
+        .to_string()
+    }
+
+    fn said(&self, said: &Said) -> String {
+        match said {
+            Said::Verdict(verdict) => self.verdict(verdict),
+            Said::Warning(warning) => self.warning(warning),
+        }
+        .to_string()
+    }
+
+    fn summary(&self, summary: &Summary) -> String {
+        let Summary { time, verdicts, events, counters, evicted, hooks } = summary;
+        let mut lost: Map<_, _> =
+            counters.lost.by_kind().into_iter().map(|(kind, count)| (kind.to_owned(), Value::from(count))).collect();
+        lost.insert("evicted".to_owned(), Value::from(*evicted));
+        json!({
+            "type": "summary",
+            "time": self.wall.rfc3339(*time),
+            "verdicts": verdicts,
+            "events": events,
+            "lost": lost,
+            "counters": totals(counters),
+            "hooks": hooks.to_json(),
+        })
+        .to_string()
+    }
+}
+
+impl Json {
+    fn verdict(self, verdict: &Verdict) -> Value {
+        let Verdict { time, cause, confidence, status, proxy, upstream, because, summary, evidence, advice } = verdict;
+        json!({
+            "type": "verdict",
+            "time": self.wall.rfc3339(*time),
+            "cause": cause,
+            "confidence": confidence.name(),
+            "status": status,
+            "proxy": { "comm": proxy.comm, "pid": proxy.pid },
+            "upstream": upstream.to_string(),
+            // Whose request it was is not known from the upstream's side of the proxy.
+            "client": null,
+            "because": because,
+            "summary": summary,
+            "evidence": evidence,
+            "advice": advice,
+        })
+    }
+
+    fn warning(self, warning: &Warning) -> Value {
+        let Warning { time, cause, subject, summary, evidence, advice } = warning;
+        json!({
+            "type": "warning",
+            "time": self.wall.rfc3339(*time),
+            "cause": cause,
+            "subject": subject,
+            "summary": summary,
+            "evidence": evidence,
+            "advice": advice,
+        })
+    }
+}
+
+fn totals(counters: &Counters) -> Value {
+    let Counters {
+        connections_started,
+        connections_ended,
+        connects_failed,
+        listen_overflow_syn,
+        listen_overflow_ack,
+        resets_sent,
+        resets_received,
+        retransmits,
+        synack_retransmits,
+        time_waits_entered,
+        unaccepted,
+        listener_changes,
+        lost: _,
+    } = counters;
+    json!({
+        "connections_started": connections_started,
+        "connections_ended": connections_ended,
+        "connects_failed": connects_failed,
+        "listen_overflow": listen_overflow_syn + listen_overflow_ack,
+        "listen_overflow_syn": listen_overflow_syn,
+        "listen_overflow_ack": listen_overflow_ack,
+        "resets_sent": resets_sent,
+        "resets_received": resets_received,
+        "retransmits": retransmits,
+        "synack_retransmits": synack_retransmits,
+        "time_waits_entered": time_waits_entered,
+        "unaccepted": unaccepted,
+        "listener_changes": listener_changes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        diagnose::engine::judge,
+        testing::{ended_with, refused_connection},
+    };
+
+    #[test]
+    fn a_verdict_has_the_documented_fields_in_order() {
+        let (model, attempt) = ended_with([], refused_connection());
+        let line = Json { wall: WallClock::default() }.said(&Said::Verdict(Box::new(judge(&attempt, &model))));
+        let value: Map<String, Value> = serde_json::from_str(&line).unwrap();
+        let fields: Vec<_> = value.keys().map(String::as_str).collect();
+        let documented = [
+            "type", "time", "cause", "confidence", "status", "proxy", "upstream", "client", "because", "summary",
+            "evidence", "advice",
+        ];
+        assert_eq!(fields, documented);
+        assert_eq!(value["time"], "1970-01-01T00:16:42.000000Z");
+        assert_eq!(value["upstream"], "10.0.0.2:8000");
+        assert_eq!(value["proxy"], json!({ "comm": "nginx", "pid": 42 }));
+        assert!(!line.contains('\n'));
+    }
+}

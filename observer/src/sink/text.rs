@@ -1,0 +1,100 @@
+//! Lines for people.
+
+use super::{Sink, Summary};
+use crate::{
+    diagnose::{Confidence, Said, Verdict, Warning},
+    kernel::Hooks,
+    time::{Time, WallClock},
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub struct Text {
+    /// Turns times into times of day.
+    pub wall: WallClock,
+}
+
+impl Sink for Text {
+    fn ready(&self, time: Time, watching: &str, hooks: &Hooks) -> String {
+        let mut text = format!("{} watching {watching}", self.clock(time));
+        for (hook, why) in hooks.degradations() {
+            text.push_str(&format!("\n         not seen in full: {}: {why}", hook.name()));
+        }
+        text
+    }
+
+    fn said(&self, said: &Said) -> String {
+        match said {
+            Said::Verdict(verdict) => self.verdict(verdict),
+            Said::Warning(warning) => self.warning(warning),
+        }
+    }
+
+    fn summary(&self, summary: &Summary) -> String {
+        let total: u64 = summary.verdicts.values().sum();
+        let mut text = format!("{} {total} tries failed", self.clock(summary.time));
+        for (cause, count) in &summary.verdicts {
+            text.push_str(&format!("\n  {count:>8}  {cause}"));
+        }
+        let counters = &summary.counters;
+        text.push_str(&format!(
+            "\n  of {} connections of proxies; {} accept-queue overflows on this host, {} retransmits, {} resets received",
+            counters.connections_started,
+            counters.listen_overflow_syn + counters.listen_overflow_ack,
+            counters.retransmits,
+            counters.resets_received,
+        ));
+        let lost: Vec<_> = counters.lost.by_kind().into_iter().filter(|(_, count)| *count > 0).collect();
+        if lost.is_empty() && summary.evicted == 0 {
+            text.push_str("\n  nothing lost");
+        } else {
+            let kinds: Vec<_> = lost.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+            text.push_str(&format!(
+                "\n  LOST: {} (evicted {}): counts above that are not the kernel's are lower bounds; a larger \
+                 --ring-size helps",
+                kinds.join(", "),
+                summary.evicted
+            ));
+        }
+        text
+    }
+}
+
+impl Text {
+    /// `14:03:59`, UTC.
+    fn clock(self, time: Time) -> String {
+        let full = self.wall.rfc3339(time);
+        full.get(11..19).unwrap_or(&full).to_owned()
+    }
+
+    fn verdict(self, verdict: &Verdict) -> String {
+        let status = verdict.status.map_or_else(|| "???".to_owned(), |status| status.to_string());
+        let because = verdict.because.map(|because| format!(", because {because}")).unwrap_or_default();
+        let sure = match verdict.confidence {
+            Confidence::Certain => String::new(),
+            other => format!(" ({})", other.name()),
+        };
+        format!("{} {status} {}{because}{sure}: {}", self.clock(verdict.time), verdict.cause, verdict.summary)
+    }
+
+    fn warning(self, warning: &Warning) -> String {
+        let fix = warning.advice.first().map(|advice| format!("\n         fix: {advice}")).unwrap_or_default();
+        format!("{} warning {}: {}{fix}", self.clock(warning.time), warning.cause, warning.summary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        diagnose::engine::judge,
+        testing::{ended_with, refused_connection},
+    };
+
+    #[test]
+    fn a_verdict_is_one_line() {
+        let (model, attempt) = ended_with([], refused_connection());
+        let line = Text { wall: WallClock::default() }.said(&Said::Verdict(Box::new(judge(&attempt, &model))));
+        assert_eq!(line, "00:16:42 502 upstream-refused: nobody listens on 10.0.0.2:8000");
+    }
+}

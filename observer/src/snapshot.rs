@@ -1,0 +1,149 @@
+//! What a reader sees: an immutable copy of model and verdicts at one moment. Views hold one for as long as they like
+//! and lock nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{
+    addr::{Endpoint, NetNs},
+    diagnose::{Engine, Incident, Verdict, Warning},
+    event::{Counters, Process},
+    kernel::Hooks,
+    model::{Listener, Namespace, Upstream, UpstreamKey, window::Second},
+    time::{Time, WallClock},
+};
+
+/// Verdicts kept for looking back at.
+pub const RECENT_VERDICTS: usize = 200;
+/// Seconds that rates are taken over.
+pub const RATE_SECONDS: u32 = 10;
+
+/// One moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Which moment.
+    pub now: Time,
+    /// When observer began to watch.
+    pub since: Time,
+    /// Turns times into times of day.
+    pub wall: WallClock,
+    /// What is watched, in words (`nginx, haproxy…; ports 8000`).
+    pub watching: String,
+    /// Incidents, those that go on first, the fastest first among them.
+    pub incidents: Vec<Incident>,
+    /// Warnings that hold, with since when.
+    pub warnings: Vec<(Warning, Time)>,
+    /// Upstreams, the most failures first, then the busiest.
+    pub upstreams: Vec<UpstreamRow>,
+    /// The last verdicts, the latest first.
+    pub recent: Vec<Verdict>,
+    /// Verdicts by cause since the start.
+    pub totals: BTreeMap<&'static str, u64>,
+    /// The kernel's own counters.
+    pub counters: Counters,
+    /// Events taken in.
+    pub events: u64,
+    /// Entries that full tables dropped, and tries judged early for want of room.
+    pub evicted: u64,
+    /// How each hook stands.
+    pub hooks: Hooks,
+}
+
+/// An upstream for a table.
+#[derive(Clone, Debug)]
+pub struct UpstreamRow {
+    /// Which.
+    pub key: UpstreamKey,
+    /// Who uses it.
+    pub proxy: Process,
+    /// Tries that ended since the start.
+    pub tries: u64,
+    /// Tries that failed since the start.
+    pub failed: u64,
+    /// Tries per second of late.
+    pub tries_per_second: f64,
+    /// Failures per second of late.
+    pub failed_per_second: f64,
+    /// The last minute, second by second, oldest first.
+    pub minute: Vec<Second>,
+    /// Its listener, if on this host, with namespace and bound address.
+    pub listener: Option<(NetNs, Endpoint, Listener)>,
+    /// TIME_WAIT sockets of the proxy's namespace towards it.
+    pub time_wait: u32,
+    /// Ephemeral ports in that namespace's range, if known.
+    pub ports: Option<u32>,
+}
+
+/// What a snapshot needs besides the engine.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// When observer began to watch.
+    pub since: Time,
+    /// Turns times into times of day.
+    pub wall: WallClock,
+    /// What is watched, in words.
+    pub watching: String,
+    /// How each hook stands.
+    pub hooks: Hooks,
+}
+
+impl Snapshot {
+    /// A copy of the engine's state. `recent` has the latest verdict last.
+    pub fn take(engine: &Engine, recent: &VecDeque<Verdict>, frame: &Frame) -> Self {
+        let model = engine.model();
+        let now = model.now();
+        let mut upstreams: Vec<_> = model
+            .upstreams()
+            .map(|(key, upstream)| {
+                let listener = model.listener_behind(key).map(|(netns, at, listener)| (netns, at, listener.clone()));
+                row(*key, upstream, now, listener, model.namespace(key.netns))
+            })
+            .collect();
+        upstreams.sort_by(|a, b| {
+            let order = |row: &UpstreamRow| (row.failed_per_second, row.tries_per_second);
+            order(b).partial_cmp(&order(a)).unwrap_or(std::cmp::Ordering::Equal).then(a.key.cmp(&b.key))
+        });
+        let mut incidents: Vec<_> = engine.incidents().iter().cloned().collect();
+        incidents.sort_by(|a, b| {
+            let order = |incident: &Incident| (incident.active(now), incident.rate(now), incident.latest.time);
+            order(b).partial_cmp(&order(a)).unwrap_or(std::cmp::Ordering::Equal)
+        });
+        Self {
+            now,
+            since: frame.since,
+            wall: frame.wall,
+            watching: frame.watching.clone(),
+            incidents,
+            warnings: engine.warnings().map(|(warning, since)| (warning.clone(), since)).collect(),
+            upstreams,
+            recent: recent.iter().rev().cloned().collect(),
+            totals: engine.incidents().totals().clone(),
+            counters: *model.counters(),
+            events: model.events(),
+            evicted: model.evicted() + engine.hurried(),
+            hooks: frame.hooks.clone(),
+        }
+    }
+}
+
+fn row(
+    key: UpstreamKey,
+    upstream: &Upstream,
+    now: Time,
+    listener: Option<(NetNs, Endpoint, Listener)>,
+    namespace: Option<&Namespace>,
+) -> UpstreamRow {
+    let late = upstream.window.sum(now, u64::from(RATE_SECONDS));
+    let per_second = |count: u32| f64::from(count) / f64::from(RATE_SECONDS);
+    UpstreamRow {
+        key,
+        proxy: upstream.proxy.clone(),
+        tries: upstream.tries,
+        failed: upstream.failed,
+        tries_per_second: per_second(late.tries),
+        failed_per_second: per_second(late.failed),
+        minute: upstream.window.last(now, crate::model::window::SECONDS),
+        listener,
+        time_wait: upstream.time_wait_estimate(),
+        ports: namespace.and_then(Namespace::ports),
+    }
+}

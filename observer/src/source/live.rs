@@ -1,0 +1,135 @@
+//! The live source: the kernel's ring and the host's samples, as batches of Events.
+
+use std::{
+    sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use aya::maps::{MapData, RingBuf};
+
+use super::sampler::{self, Attached};
+use crate::{
+    event::{Body, Event},
+    host,
+    kernel::{Hooks, LoadError, Options, decode::Decoder},
+};
+
+/// Records taken from the ring at a time; the rest is for the next call, so that a flood cannot starve the views.
+pub const MAX_BATCH: usize = 65_536;
+/// Samples that may wait for the pipeline. Full, the sampler waits: samples are replaced by newer ones anyway.
+const MAX_SAMPLES: usize = 16;
+/// A tick says that everything up to it has been told. The ring was emptied after its time was read, and a record
+/// takes far less than this from its time stamp to the ring.
+const SETTLED: Duration = Duration::from_millis(10);
+
+/// A running live source. Dropping it detaches everything.
+pub struct Live {
+    ring: RingBuf<MapData>,
+    decoder: Decoder,
+    samples: Receiver<Vec<Event>>,
+    hooks: Hooks,
+    undecoded: u64,
+    stop: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How the live source can fail to start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The programs could not be attached.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The thread ended before it was ready.
+    #[error("the kernel thread ended unexpectedly")]
+    Ended,
+}
+
+impl Live {
+    /// Attaches, and returns when every hook is in place and the host has been sampled once.
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let (attached, is_attached) = sync_channel(1);
+        let (samples_in, samples) = sync_channel(MAX_SAMPLES);
+        let (stop, stopped) = sync_channel(1);
+        let thread = thread::Builder::new()
+            .name("observer-kernel".into())
+            .spawn(move || sampler::run(&options, &attached, &samples_in, &stopped))?;
+        let Attached { ring, reset_reasons, hooks } = is_attached.recv().map_err(|_| StartError::Ended)??;
+        Ok(Self {
+            ring,
+            decoder: Decoder { reset_reasons },
+            samples,
+            hooks,
+            undecoded: 0,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// How each hook stands.
+    pub fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
+    /// Appends what has come to `batch`, with a tick at the end. Never waits. Whether more may be there at once.
+    pub fn poll(&mut self, batch: &mut Vec<Event>) -> bool {
+        let before = host::now();
+        loop {
+            match self.samples.try_recv() {
+                Ok(mut events) => {
+                    for event in &mut events {
+                        if let Body::Counters(counters) = &mut event.body {
+                            counters.lost.undecoded = self.undecoded;
+                        }
+                    }
+                    batch.append(&mut events);
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        let mut taken = 0;
+        while taken < MAX_BATCH
+            && let Some(record) = self.ring.next()
+        {
+            taken += 1;
+            match self.decoder.decode(&record) {
+                Ok(event) => batch.push(event),
+                Err(_) => self.undecoded += 1,
+            }
+        }
+        let emptied = taken < MAX_BATCH;
+        if emptied {
+            batch.push(Event { time: before - SETTLED, body: Body::Tick });
+        }
+        !emptied
+    }
+
+    /// Detaches, and gives back what had still come until then, the final counters among it.
+    pub fn finish(mut self) -> Vec<Event> {
+        // Dropping the sender ends the thread's wait; it takes a last sample before it detaches.
+        drop(self.stop.take());
+        let mut batch = Vec::new();
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            // The thread may be waiting for room for its samples.
+            self.poll(&mut batch);
+            thread::yield_now();
+        }
+        while self.poll(&mut batch) {}
+        batch
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // Whatever it still wants to send is refused, so it ends.
+        let (_, nothing) = sync_channel(0);
+        self.samples = nothing;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Processes, and what they hold: network namespaces and listening sockets, out of /proc.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use nix::ifaddrs::getifaddrs;
+
+use crate::{
+    addr::{Endpoint, NetNs},
+    event::Process,
+    text::escape,
+};
+
+/// Rounds after which the owner of a listener is looked up again: it may have been restarted within a second.
+const REFRESH_ROUNDS: u32 = 10;
+/// Descriptors looked at per round in search of owners. On a host with more open, some listeners stay without a name
+/// for a round or more.
+const MAX_DESCRIPTORS: usize = 200_000;
+
+/// Process ids of the host, as this pid namespace numbers them.
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// All network namespaces that a process is in or that `ip netns` has given a name, each with a path to enter it by;
+/// in a stable order.
+pub(super) fn namespaces() -> Vec<(NetNs, PathBuf)> {
+    let of_processes = pids().map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net")));
+    let named = fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found = HashMap::new();
+    for path in of_processes.chain(named) {
+        // Inode numbers of namespaces are 32 bits wide (`ns_alloc_inum`, fs/nsfs.c).
+        if let Some(inode) = fs::metadata(&path).ok().and_then(|data| u32::try_from(data.ino()).ok()) {
+            found.entry(NetNs(inode)).or_insert(path);
+        }
+    }
+    let mut list: Vec<_> = found.into_iter().collect();
+    list.sort();
+    list
+}
+
+/// Addresses of the interfaces in the namespace that this thread is in.
+pub(super) fn addresses() -> Vec<IpAddr> {
+    let interfaces = getifaddrs().into_iter().flatten();
+    let mut addresses: Vec<IpAddr> = interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// Who holds which listener, remembered over rounds.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    round: u32,
+    known: HashMap<(NetNs, Endpoint), Owner>,
+    /// Holders of the sockets looked for in this round, made once when first needed.
+    sockets: Option<HashMap<u64, Vec<u32>>>,
+}
+
+#[derive(Debug)]
+struct Owner {
+    process: Option<Process>,
+    holders: u32,
+    looked_up: u32,
+}
+
+impl Owners {
+    /// A new round begins; what was not seen for long is forgotten.
+    pub(super) fn begin_round(&mut self) {
+        self.round += 1;
+        self.sockets = None;
+        let round = self.round;
+        self.known.retain(|_, owner| round - owner.looked_up <= 2 * REFRESH_ROUNDS);
+    }
+
+    /// The eldest process that holds the listener, and how many do. The thread must be in its namespace.
+    pub(super) fn of(&mut self, netns: NetNs, at: Endpoint) -> (Option<Process>, u32) {
+        let round = self.round;
+        let stale = |owner: &Owner| owner.process.is_none() || round - owner.looked_up >= REFRESH_ROUNDS;
+        if self.known.get(&(netns, at)).is_none_or(stale) {
+            let owner = self.look_up(at);
+            self.known.insert((netns, at), owner);
+        }
+        self.known.get(&(netns, at)).map_or((None, 0), |owner| (owner.process.clone(), owner.holders))
+    }
+
+    fn look_up(&mut self, at: Endpoint) -> Owner {
+        let inodes = listening_inodes(at);
+        let sockets = self.sockets.get_or_insert_with(sockets_of_processes);
+        let holders: HashSet<u32> = inodes.iter().filter_map(|inode| sockets.get(inode)).flatten().copied().collect();
+        // The one that opened it started first; its children inherited it.
+        let eldest = holders.iter().copied().min_by_key(|pid| (started(*pid), *pid));
+        Owner {
+            process: eldest.map(|pid| Process { pid, comm: comm(pid) }),
+            holders: u32::try_from(holders.len()).unwrap_or(u32::MAX),
+            looked_up: self.round,
+        }
+    }
+}
+
+/// Socket inodes that listen at `at` in this thread's namespace. The kernel lists listeners first
+/// (`tcp_seq_start`, net/ipv4/tcp_ipv4.c), so reading stops at the first line that is none.
+fn listening_inodes(at: Endpoint) -> Vec<u64> {
+    const LISTEN: &str = "0A";
+    let mut inodes = Vec::new();
+    for table in ["tcp", "tcp6"] {
+        let Ok(file) = File::open(Path::new("/proc/thread-self/net").join(table)) else { continue };
+        for line in BufReader::new(file).lines().skip(1).map_while(Result::ok) {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let [_, local, _, LISTEN, _, _, _, _, _, inode, ..] = fields[..] else { break };
+            if parse_endpoint(local) == Some(at)
+                && let Ok(inode) = inode.parse()
+            {
+                inodes.push(inode);
+            }
+        }
+    }
+    inodes
+}
+
+/// `0100007F:1F90`, words of the address in host byte order.
+fn parse_endpoint(text: &str) -> Option<Endpoint> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |index: usize| {
+        let digits = address.get(index * 8..index * 8 + 8)?;
+        Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
+    };
+    let ip = match address.len() {
+        8 => IpAddr::V4(Ipv4Addr::from(word(0)?)),
+        32 => {
+            let mut bytes = [0; 16];
+            for (index, chunk) in bytes.chunks_exact_mut(4).enumerate() {
+                chunk.copy_from_slice(&word(index)?);
+            }
+            let v6 = Ipv6Addr::from(bytes);
+            if v6.is_unspecified() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { v6.to_canonical() }
+        }
+        _ => return None,
+    };
+    Some(Endpoint { ip, port })
+}
+
+/// Every socket that a process holds open, with the processes.
+fn sockets_of_processes() -> HashMap<u64, Vec<u32>> {
+    let mut sockets: HashMap<u64, Vec<u32>> = HashMap::new();
+    let mut looked_at = 0;
+    for pid in pids() {
+        for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            looked_at += 1;
+            if looked_at > MAX_DESCRIPTORS {
+                return sockets;
+            }
+            let target = fs::read_link(entry.path()).ok();
+            let inode = target.as_deref().and_then(Path::to_str).and_then(|target| {
+                target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+            });
+            if let Some(inode) = inode {
+                sockets.entry(inode).or_default().push(pid);
+            }
+        }
+    }
+    sockets
+}
+
+fn comm(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    escape(bytes.strip_suffix(b"\n").unwrap_or(&bytes))
+}
+
+/// When a process started, in clock ticks since boot: field 22 of its stat line, counted after the name's bracket.
+fn started(pid: u32) -> u64 {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.iter().rposition(|byte| *byte == b')').map_or(&[][..], |end| &stat[end + 1..]);
+    let text = String::from_utf8_lossy(after_name);
+    text.split_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn the_kernels_notation_is_read() {
+        let show = |text| parse_endpoint(text).map(|at| at.to_string());
+        assert_eq!(show("0100007F:1F90"), Some("127.0.0.1:8080".into()));
+        assert_eq!(show("00000000000000000000000001000000:0050"), Some("[::1]:80".into()));
+        assert_eq!(show("00000000000000000000000000000000:0050"), Some("0.0.0.0:80".into()));
+        for bad in ["", "0100007F", "01:", "xyz:1", "0100007F:12345", "0100007é:0050"] {
+            assert_eq!(parse_endpoint(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_listener_of_our_own_is_traced_to_us() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let at = Endpoint { ip: address.ip(), port: address.port() };
+        let mut owners = Owners::default();
+        owners.begin_round();
+        let (process, holders) = owners.of(NetNs(1), at);
+        assert_eq!(process.map(|process| process.pid), Some(std::process::id()));
+        assert!(holders >= 1);
+    }
+}

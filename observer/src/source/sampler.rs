@@ -1,0 +1,203 @@
+//! The kernel thread: holds the attached programs, and samples what has no event of its own (queue depths, TIME_WAIT,
+//! sysctls, counters) in every network namespace of the host.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    os::fd::AsFd as _,
+    path::PathBuf,
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender},
+    time::{Duration, Instant},
+};
+
+use aya::maps::{MapData, RingBuf};
+use nix::sched::{CloneFlags, setns};
+use observer_common::listener::Sample;
+
+use super::procs::{self, Owners};
+use crate::{
+    addr::{Endpoint, NetNs},
+    event::{Body, Event, ListenerSample, MAX_DESTINATIONS, NamespaceSample},
+    host,
+    kernel::{Hooks, Kernel, LoadError, Options, walk::Walked},
+};
+
+/// Between two rounds of samples.
+pub const EVERY: Duration = Duration::from_secs(1);
+/// Namespaces sampled per round. On a host with more, they take turns.
+pub const MAX_PER_ROUND: usize = 64;
+
+/// What the kernel thread hands over when everything is attached.
+pub(super) struct Attached {
+    pub(super) ring: RingBuf<MapData>,
+    pub(super) reset_reasons: HashMap<u32, String>,
+    pub(super) hooks: Hooks,
+}
+
+/// The thread's whole life: attach, say so, sample until stopped, sample once more, detach.
+pub(super) fn run(
+    options: &Options,
+    attached: &SyncSender<Result<Attached, LoadError>>,
+    samples: &SyncSender<Vec<Event>>,
+    stopped: &Receiver<()>,
+) {
+    let started = Kernel::attach(options).and_then(|mut kernel| {
+        let ring = kernel.take_ring()?;
+        let ready = Attached { ring, reset_reasons: kernel.reset_reasons(), hooks: kernel.hooks().clone() };
+        Ok((kernel, ready))
+    });
+    let (mut kernel, ready) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            let _ = attached.send(Err(error));
+            return;
+        }
+    };
+    let mut sampler = Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0 };
+    let first = sampler.round();
+    if samples.send(first).is_err() || attached.send(Ok(ready)).is_err() {
+        return;
+    }
+    let mut next = Instant::now() + EVERY;
+    loop {
+        let stop = match stopped.recv_timeout(next.saturating_duration_since(Instant::now())) {
+            Err(RecvTimeoutError::Timeout) => false,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
+        };
+        next = (next + EVERY).max(Instant::now());
+        if samples.send(sampler.round()).is_err() || stop {
+            return;
+        }
+    }
+}
+
+struct Sampler<'a> {
+    kernel: &'a mut Kernel,
+    owners: Owners,
+    /// Where the next round begins among the namespaces.
+    turn: usize,
+}
+
+impl Sampler<'_> {
+    /// One round over the namespaces, and the counters.
+    fn round(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        let namespaces = procs::namespaces();
+        let home = File::open("/proc/thread-self/ns/net");
+        self.owners.begin_round();
+        let count = namespaces.len().min(MAX_PER_ROUND);
+        for index in 0..count {
+            let (netns, path) = &namespaces[(self.turn + index) % namespaces.len()];
+            // A namespace may be gone by now; so may the right to enter it.
+            if enter(path) {
+                self.sample(*netns, &mut events);
+            }
+        }
+        self.turn = if namespaces.is_empty() { 0 } else { (self.turn + count) % namespaces.len() };
+        if let Ok(home) = home {
+            let _ = setns(home.as_fd(), CloneFlags::CLONE_NEWNET);
+        }
+        if let Ok(counters) = self.kernel.counters() {
+            events.push(Event { time: host::now(), body: Body::Counters(counters) });
+        }
+        events
+    }
+
+    /// Samples the namespace that this thread is in.
+    fn sample(&mut self, netns: NetNs, events: &mut Vec<Event>) {
+        let Walked { listeners, mut time_waits } = self.kernel.walk().unwrap_or_default();
+        let time = host::now();
+        time_waits.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        time_waits.truncate(MAX_DESTINATIONS);
+        let drops = netstat();
+        let namespace = NamespaceSample {
+            netns,
+            time_wait: sockstat_time_wait().unwrap_or(0),
+            time_wait_by_destination: time_waits,
+            addresses: procs::addresses(),
+            port_range: port_range(),
+            somaxconn: sysctl("net/core/somaxconn"),
+            tw_reuse: sysctl("net/ipv4/tcp_tw_reuse"),
+            abort_on_overflow: sysctl("net/ipv4/tcp_abort_on_overflow"),
+            listen_overflows: drops.get("ListenOverflows").copied(),
+            listen_drops: drops.get("ListenDrops").copied(),
+        };
+        events.push(Event { time, body: Body::NamespaceSample(Box::new(namespace)) });
+        for listener in merge(&listeners) {
+            let at = Endpoint::from_wire(listener.addr, listener.port);
+            let (process, holders) = self.owners.of(netns, at);
+            let sample = ListenerSample { at, netns, depth: listener.depth, limit: listener.limit, process, holders };
+            events.push(Event { time, body: Body::ListenerSample(Box::new(sample)) });
+        }
+    }
+}
+
+/// Listeners that share an address (`SO_REUSEPORT`) as one: the fullest, for it is the one that overflows.
+fn merge(listeners: &[Sample]) -> Vec<Sample> {
+    let mut merged: HashMap<([u8; 16], u16), Sample> = HashMap::new();
+    for listener in listeners {
+        let room = |sample: &Sample| i64::from(sample.limit) - i64::from(sample.depth);
+        merged
+            .entry((listener.addr, listener.port))
+            .and_modify(|kept| {
+                if room(listener) < room(kept) {
+                    *kept = *listener;
+                }
+            })
+            .or_insert(*listener);
+    }
+    merged.into_values().collect()
+}
+
+fn enter(path: &PathBuf) -> bool {
+    File::open(path).is_ok_and(|file| setns(file.as_fd(), CloneFlags::CLONE_NEWNET).is_ok())
+}
+
+/// A sysctl of the namespace that this thread is in: /proc/sys/net shows the reader's own.
+pub(crate) fn sysctl(name: &str) -> Option<u32> {
+    fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok()
+}
+
+/// `net.ipv4.ip_local_port_range` of the namespace that this thread is in.
+pub(crate) fn port_range() -> Option<(u16, u16)> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut numbers = text.split_whitespace().map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// `TCP: inuse 5 orphan 0 tw 12 alloc 7 mem 1`
+fn sockstat_time_wait() -> Option<u32> {
+    let text = fs::read_to_string("/proc/thread-self/net/sockstat").ok()?;
+    let line = text.lines().find(|line| line.starts_with("TCP:"))?;
+    let mut words = line.split_whitespace();
+    words.find(|word| *word == "tw")?;
+    words.next()?.parse().ok()
+}
+
+/// The `TcpExt` counters: a line of names, a line of numbers.
+fn netstat() -> HashMap<String, u64> {
+    let text = fs::read_to_string("/proc/thread-self/net/netstat").unwrap_or_default();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let (Some(names), Some(numbers)) = (lines.next(), lines.next()) else { return HashMap::new() };
+    let numbers = numbers.split_whitespace().filter_map(|number| number.parse().ok());
+    names.split_whitespace().map(str::to_owned).zip(numbers).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_on_one_address_are_told_by_the_fullest() {
+        let sample = |depth, limit| Sample { port: 80, depth, limit, ..Sample::default() };
+        let merged = merge(&[sample(1, 128), sample(100, 128), sample(3, 128)]);
+        assert_eq!(merged.iter().map(|sample| sample.depth).collect::<Vec<_>>(), vec![100]);
+    }
+
+    #[test]
+    fn this_hosts_figures_can_be_read() {
+        assert!(sockstat_time_wait().is_some());
+        assert!(netstat().contains_key("ListenOverflows"));
+        assert!(port_range().is_some_and(|(low, high)| low < high));
+    }
+}

@@ -1,0 +1,35 @@
+//! The command line, and nothing else: parsing never does anything.
+
+use clap::{Parser, Subcommand};
+
+use crate::{demo, lab, lab_backend, lab_load, run};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_version_flag = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Bring the eBPF toolchain and the lab's programs; a second run does nothing
+    Setup,
+    /// Build observer (release profile, target/release/observer)
+    Build,
+    /// Build observer and run it with the arguments given
+    Run(run::Args),
+    /// Stage an incident behind nginx and watch observer explain it
+    Demo(demo::Args),
+    /// Stage failures with known causes and compare observer's verdicts with nginx's access log
+    Lab(lab::Args),
+    /// Everything: setup, formatting, lints, tests with real eBPF, lab
+    Test,
+    /// The lab's raw HTTP backend
+    #[command(hide = true)]
+    LabBackend(lab_backend::Args),
+    /// The lab's load generator
+    #[command(hide = true)]
+    LabLoad(lab_load::Args),
+}

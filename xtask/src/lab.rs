@@ -1,0 +1,109 @@
+//! `cargo xtask lab`: failures with known causes, staged with real programs in network namespaces of their own, observed
+//! from outside, and compared with what nginx says it answered.
+
+mod access_log;
+mod folder;
+mod judge;
+mod netns;
+mod nginx;
+mod report;
+mod scenario;
+mod stage;
+mod trial;
+mod watch;
+
+use anyhow::{Result, bail};
+
+pub(crate) use self::access_log::AccessLog;
+pub(crate) use self::netns::sweep;
+pub(crate) use self::report::Tally;
+pub(crate) use self::scenario::{Backend, Gunicorn, Load, Nginx, Sysctls, Topology};
+pub(crate) use self::stage::Stage;
+
+use self::report::Reporter;
+use self::scenario::Scenario;
+use crate::{build, interrupt, privilege, setup, shell};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Name and describe the scenarios
+    List,
+    /// Stage scenarios and compare; exit 1 when one misses its bar
+    Run {
+        /// Scenarios by name
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        names: Vec<String>,
+        /// Every scenario
+        #[arg(long)]
+        all: bool,
+        /// One JSON object per scenario and topology and line on stdout
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let scenarios = scenario::load()?;
+    match &args.action {
+        Action::List => {
+            report::list(&scenarios);
+            Ok(())
+        }
+        Action::Run { names, json, .. } => {
+            let chosen = choose(scenarios, names)?;
+            prepare()?;
+            if !privilege::is_root() {
+                return shell::run(&mut privilege::ourselves(std::env::args_os().skip(1))?);
+            }
+            let tally = stage_all(&chosen, *json)?;
+            if tally.failed > 0 {
+                bail!("{} of {} missed the bar", tally.failed, tally.failed + tally.passed);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// What a stage needs: the programs and a built observer. The copy of us that sudo runs finds it done.
+pub(crate) fn prepare() -> Result<()> {
+    if privilege::is_prepared() {
+        return Ok(());
+    }
+    setup::lab()?;
+    build::run()
+}
+
+/// Every scenario, for `cargo xtask test`.
+pub(crate) fn run_all() -> Result<Tally> {
+    stage_all(&scenario::load()?, false)
+}
+
+fn stage_all(scenarios: &[Scenario], json: bool) -> Result<Tally> {
+    interrupt::listen()?;
+    sweep()?;
+    let mut reporter = Reporter::new(json);
+    for scenario in scenarios {
+        for &topology in &scenario.topologies {
+            reporter.outcome(&trial::run(scenario, topology)?)?;
+        }
+    }
+    reporter.close()
+}
+
+fn choose(scenarios: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>> {
+    if names.is_empty() {
+        return Ok(scenarios);
+    }
+    for name in names {
+        if !scenarios.iter().any(|scenario| scenario.name == *name) {
+            bail!("no scenario is called {name}; `cargo xtask lab list` names them");
+        }
+    }
+    Ok(scenarios.into_iter().filter(|scenario| names.contains(&scenario.name)).collect())
+}

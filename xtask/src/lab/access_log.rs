@@ -1,0 +1,122 @@
+//! nginx's account of what it answered.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// The answers that observer explains.
+const FAILURES: [&str; 2] = ["502", "504"];
+
+/// A line, as `nginx::configuration` has it written: all values are text.
+#[derive(Clone, Debug, Deserialize)]
+struct Raw {
+    status: String,
+    upstream_addr: String,
+    msec: String,
+    pid: String,
+}
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) status: String,
+    /// The last one tried.
+    pub(crate) upstream: String,
+    /// End of the request, microseconds since the epoch, exact to the millisecond.
+    pub(crate) end: u64,
+    /// The worker.
+    pub(crate) pid: u32,
+    /// As it stands in the log.
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct AccessLog {
+    pub(crate) lines: Vec<Line>,
+}
+
+impl AccessLog {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("in {}", path.display()))
+    }
+
+    /// Leaves out a last line that nginx is still writing.
+    fn parse(text: &str) -> Result<Self> {
+        let complete = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let lines = complete.map(|line| parse_line(line.trim_end())).collect::<Result<_>>()?;
+        Ok(Self { lines })
+    }
+
+    pub(crate) fn failed(&self) -> Vec<&Line> {
+        self.lines.iter().filter(|line| FAILURES.contains(&line.status.as_str())).collect()
+    }
+
+    pub(crate) fn by_status(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for line in &self.lines {
+            *counts.entry(line.status.clone()).or_default() += 1;
+        }
+        counts
+    }
+}
+
+fn parse_line(text: &str) -> Result<Line> {
+    let raw: Raw = serde_json::from_str(text).with_context(|| format!("not a line of ours: {text}"))?;
+    Ok(Line {
+        end: microseconds(&raw.msec).with_context(|| format!("not a time: {}", raw.msec))?,
+        pid: raw.pid.parse().with_context(|| format!("not a pid: {}", raw.pid))?,
+        upstream: raw.upstream_addr.rsplit(", ").next().unwrap_or_default().to_owned(),
+        status: raw.status,
+        text: text.to_owned(),
+    })
+}
+
+/// "1700000000.123", without a detour over floating point.
+fn microseconds(text: &str) -> Option<u64> {
+    let (seconds, milliseconds) = text.split_once('.')?;
+    let milliseconds: u64 = milliseconds.parse().ok().filter(|_| milliseconds.len() == 3)?;
+    Some(seconds.parse::<u64>().ok()? * 1_000_000 + milliseconds * 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = r#"{"status":"502","upstream_addr":"10.77.0.2:9000","upstream_status":"502","msec":"1700000000.123","pid":"42","request_time":"0.001","request":"GET /\"a HTTP/1.1"}"#;
+
+    #[test]
+    fn reads_a_line() {
+        let log = AccessLog::parse(&format!("{LINE}\n")).expect("lines of ours");
+        assert_eq!(log.failed().len(), 1);
+        let line = &log.lines[0];
+        assert_eq!((line.end, line.pid, line.upstream.as_str()), (1_700_000_000_123_000, 42, "10.77.0.2:9000"));
+    }
+
+    #[test]
+    fn takes_the_last_upstream_tried() {
+        let text = LINE.replace("10.77.0.2:9000", "127.0.0.1:1, 127.0.0.1:2");
+        assert_eq!(parse_line(&text).expect("a line of ours").upstream, "127.0.0.1:2");
+    }
+
+    #[test]
+    fn leaves_an_unfinished_line_for_later() {
+        let log = AccessLog::parse(&format!("{LINE}\n{}", &LINE[..40])).expect("lines of ours");
+        assert_eq!(log.lines.len(), 1);
+    }
+
+    #[test]
+    fn refuses_a_foreign_line() {
+        assert!(AccessLog::parse("127.0.0.1 - - GET /\n").is_err());
+    }
+
+    #[test]
+    fn counts_by_status() {
+        let served = LINE.replace("502", "200");
+        let log = AccessLog::parse(&format!("{LINE}\n{served}\n{served}\n")).expect("lines of ours");
+        assert_eq!(log.by_status(), BTreeMap::from([("200".to_owned(), 2), ("502".to_owned(), 1)]));
+    }
+}

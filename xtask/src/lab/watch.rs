@@ -1,0 +1,147 @@
+//! observer itself, run from outside the stage as a user would: the built binary, `watch --format json`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::judge::Verdict;
+use crate::{paths, shell, wait};
+
+/// Attaching takes well under a second; a loaded machine takes longer.
+const READY: Duration = Duration::from_secs(30);
+/// Longer than any trial: we stop it, but if we are killed it must not stay for ever.
+const LIFE: &str = "3m";
+const STOP: Duration = Duration::from_secs(10);
+
+pub(super) struct Watch {
+    child: Child,
+    lines: Receiver<String>,
+    ready: bool,
+    pub(super) verdicts: Vec<Verdict>,
+    pub(super) warnings: Vec<Warning>,
+    pub(super) summary: Option<Summary>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Warning {
+    #[serde(alias = "cause")]
+    pub(super) code: String,
+    pub(super) proxy: Option<Proxy>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Proxy {
+    pub(super) pid: u32,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Summary {
+    pub(super) counters: Counters,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Counters {
+    pub(super) listen_overflow: u64,
+}
+
+impl Watch {
+    /// Returns when all hooks are attached, so that nothing of the load can be missed.
+    pub(super) fn start(folder: &Path) -> Result<Self> {
+        let errors = folder.join("observer.log");
+        let log = File::create(&errors).with_context(|| format!("cannot create {}", errors.display()))?;
+        let mut child = Command::new(paths::observer())
+            .args(["watch", "--format", "json", "--duration", LIFE])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", paths::observer().display()))?;
+        let stdout = child.stdout.take().context("no stdout of observer")?;
+        let copy = File::create(folder.join("observer.jsonl")).context("cannot create observer.jsonl")?;
+        let lines = read_lines(BufReader::new(stdout), copy);
+        let mut watch = Self { child, lines, ready: false, verdicts: Vec::new(), warnings: Vec::new(), summary: None };
+        wait::until("observer to be ready", READY, || {
+            watch.pump()?;
+            if let Some(status) = watch.child.try_wait().context("cannot wait for observer")? {
+                bail!("observer ended before it was ready: {status}; see {}", errors.display());
+            }
+            Ok(watch.ready.then_some(()))
+        })?;
+        Ok(watch)
+    }
+
+    /// Takes in what has been printed so far.
+    pub(super) fn pump(&mut self) -> Result<()> {
+        while let Ok(line) = self.lines.try_recv() {
+            self.take(&line)?;
+        }
+        Ok(())
+    }
+
+    /// Ends it as Ctrl-C would, and reads to the last line.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).context("a pid out of range")?;
+        kill(Pid::from_raw(pid), Signal::SIGINT).context("cannot interrupt observer")?;
+        let deadline = Instant::now() + STOP;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.take(&line)?,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("observer did not stop within {}", humantime::format_duration(STOP))
+                }
+            }
+        }
+        match shell::exit_within(&mut self.child, STOP)? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("observer ended with {status}"),
+            None => bail!("observer closed its output but did not end"),
+        }
+    }
+
+    fn take(&mut self, line: &str) -> Result<()> {
+        let value: Value = serde_json::from_str(line).with_context(|| format!("observer printed no JSON: {line}"))?;
+        let malformed = || format!("not of the documented form: {line}");
+        match value["type"].as_str() {
+            Some("ready") => self.ready = true,
+            Some("verdict") => self.verdicts.push(Verdict::parse(&value)?),
+            Some("warning") => self.warnings.push(Warning::deserialize(&value).with_context(malformed)?),
+            Some("summary") => self.summary = Some(Summary::deserialize(&value).with_context(malformed)?),
+            // The format may grow; what we do not compare we let pass.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        shell::end(&mut self.child);
+    }
+}
+
+/// A thread of its own, so that observer never waits for us. It ends with observer's output.
+fn read_lines(stdout: impl BufRead + Send + 'static, mut copy: File) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            let _ = writeln!(copy, "{line}");
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,36 @@
+//! `cargo xtask setup`, which every other command calls for what it needs.
+
+mod debian;
+mod linker;
+mod programs;
+mod rust;
+
+use anyhow::Result;
+
+pub(crate) fn run() -> Result<()> {
+    let toolchain = toolchain()?;
+    let lab = lab()?;
+    if toolchain || lab {
+        eprintln!("setup: done");
+    } else {
+        eprintln!("setup: nothing to do");
+    }
+    Ok(())
+}
+
+/// What building observer takes. True when something had to be done.
+pub(crate) fn toolchain() -> Result<bool> {
+    let linker = linker::bring()?;
+    let rust = rust::bring()?;
+    Ok(linker || rust)
+}
+
+/// What staging takes. True when something had to be done.
+pub(crate) fn lab() -> Result<bool> {
+    programs::bring()
+}
+
+/// One line per step, on stderr: stdout belongs to whoever called us.
+fn say(step: &str) {
+    eprintln!("setup: {step}");
+}
