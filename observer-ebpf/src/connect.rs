@@ -4,6 +4,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, bpf_probe_read_user_buf},
     programs::TracePointContext,
 };
+use aya_log_ebpf::warn;
 use observer_common::{
     Flow, Kind,
     connect::{AF_INET, AF_INET6, AF_UNIX, Failed, PATH_LEN},
@@ -72,6 +73,7 @@ pub(crate) fn entered(ctx: &TracePointContext) {
     }
     if CONNECTING.insert(bpf_get_current_pid_tgid(), call, 0).is_err() {
         emit::count(Counter::ConnectsUntracked);
+        warn!(ctx, "no room to follow a connect() of process {}", task.pid);
     }
 }
 

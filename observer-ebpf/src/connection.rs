@@ -4,6 +4,7 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_ns, generated::bpf_jiffies64},
     programs::BtfTracePointContext,
 };
+use aya_log_ebpf::warn;
 use observer_common::{
     Kind, Task,
     connection::{Ended, Unaccepted},
@@ -30,7 +31,7 @@ pub(crate) fn state_changed(ctx: &BtfTracePointContext) {
     let (old, new): (i32, i32) = (ctx.arg(1), ctx.arg(2));
     let (old, new) = (old as u8, new as u8);
     match (old, new) {
-        (state::CLOSE, state::SYN_SENT) => started(sock),
+        (state::CLOSE, state::SYN_SENT) => started(ctx, sock),
         (state::SYN_SENT, state::ESTABLISHED) => established(sock),
         (_, state::LISTEN) => listener::changed(sock, true),
         (state::LISTEN, state::CLOSE) => listener::changed(sock, false),
@@ -42,7 +43,7 @@ pub(crate) fn state_changed(ctx: &BtfTracePointContext) {
 
 /// A connect() in its caller's context: the one moment at which the kernel says for certain who it is.
 #[inline(always)]
-fn started(sock: Sock) {
+fn started(ctx: &BtfTracePointContext, sock: Sock) {
     let task = filter::current();
     if !is_proxy(&task.comm) || !port_matters(u16::from_be(sock.dport())) {
         return;
@@ -66,6 +67,7 @@ fn started(sock: Sock) {
     };
     if TRIES.insert(sock.key(), entry, 0).is_err() {
         emit::count(Counter::TriesUntracked);
+        warn!(ctx, "no room to follow a connection of process {}", task.pid);
     }
 }
 

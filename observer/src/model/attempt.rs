@@ -38,6 +38,8 @@ pub struct Attempt {
     pub connection: Option<Box<ConnectionEnded>>,
     /// Where the server's side of it is noted.
     pub flow: Option<FlowKey>,
+    /// The path, if it was at a unix socket.
+    pub unix_path: Option<String>,
 }
 
 /// How a try ended, by the proxy's socket alone.
@@ -88,21 +90,22 @@ impl Attempt {
             ending: ending(ended),
             flow: Some(FlowKey::of_client(&ended.flow)),
             connection: Some(Box::new(ended.clone())),
+            unix_path: None,
         }
     }
 
     /// The try behind a connect() that failed at once.
     pub fn from_connect(time: Time, failed: &ConnectFailed) -> Self {
-        let (upstream, no_port) = match &failed.to {
+        let (upstream, no_port, unix_path) = match &failed.to {
             // A port of its own that is taken for this destination is the proxy's configuration, not exhaustion.
-            Destination::Tcp(flow) => (UpstreamKey::tcp(flow.netns, flow.remote), flow.local.port == 0),
-            Destination::Unix(_) => (UpstreamKey::UNIX, false),
+            Destination::Tcp(flow) => (UpstreamKey::tcp(flow.netns, flow.remote), flow.local.port == 0, None),
+            Destination::Unix(path) => (UpstreamKey::UNIX, false, Some(path.clone())),
         };
         let ending = match failed.error {
             EADDRNOTAVAIL if no_port => Ending::NoPort,
             error => Ending::ConnectError(error),
         };
-        Self { time, proxy: failed.proxy.clone(), upstream, ending, connection: None, flow: None }
+        Self { time, proxy: failed.proxy.clone(), upstream, ending, connection: None, flow: None, unix_path }
     }
 }
 

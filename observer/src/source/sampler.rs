@@ -53,6 +53,7 @@ pub(super) fn run(
             return;
         }
     };
+    let mut logger = if options.verbose { kernel.take_logger() } else { None };
     let mut sampler = Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0 };
     let first = sampler.round();
     if samples.send(first).is_err() || attached.send(Ok(ready)).is_err() {
@@ -65,6 +66,9 @@ pub(super) fn run(
             Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
         };
         next = (next + EVERY).max(Instant::now());
+        if let Some(logger) = &mut logger {
+            logger.flush();
+        }
         if samples.send(sampler.round()).is_err() || stop {
             return;
         }

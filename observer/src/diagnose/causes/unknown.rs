@@ -29,6 +29,7 @@ pub(crate) fn finding(case: &Case<'_>, missing: &[(&'static str, &'static str)])
     };
     let evidence = Evidence::default()
         .maybe("errno", errno)
+        .maybe("unix_path", case.attempt.unix_path.clone())
         .maybe("bytes_sent", connection.map(|it| it.bytes_sent))
         .maybe("bytes_received", connection.map(|it| it.bytes_received))
         .maybe("unacknowledged_bytes", connection.map(|it| it.unacked))
@@ -53,7 +54,10 @@ pub(crate) fn finding(case: &Case<'_>, missing: &[(&'static str, &'static str)])
 
 /// The ending in words, and the status that nginx would have answered with.
 fn seen(case: &Case<'_>) -> (String, Option<u16>) {
-    let upstream = case.attempt.upstream;
+    let upstream = match &case.attempt.unix_path {
+        Some(path) => format!("unix:{path}"),
+        None => case.attempt.upstream.to_string(),
+    };
     let connection = case.attempt.connection.as_ref();
     let lasted = |since| Human(case.attempt.time.since(since));
     match case.attempt.ending {

@@ -1,0 +1,70 @@
+//! The first line: the answer in a word, what is watched, and since when.
+
+use ratatui::{
+    style::Style,
+    text::{Line, Span},
+};
+
+use super::incidents::Phase;
+use crate::{
+    snapshot::Snapshot,
+    time::Time,
+    tui::{
+        app::App,
+        theme::Theme,
+        widget::{number, text},
+    },
+};
+
+/// The line. `live` is the time now, which is later than the snapshot's while paused.
+pub(super) fn line(app: &App, shown: &Snapshot, live: Time, width: usize) -> Line<'static> {
+    let (word, style) = state(app.theme, shown);
+    let mut spans = vec![Span::styled(format!(" {word} "), app.theme.badge(style))];
+    if app.paused() {
+        let age = number::span(live.since(shown.now));
+        spans.push(Span::raw(" "));
+        spans.push(Span::styled(format!(" PAUSED {age} ago "), app.theme.badge(Style::new())));
+    }
+    let mut left = width.saturating_sub(spans.iter().map(Span::width).sum());
+    for (index, part) in parts(shown).into_iter().enumerate() {
+        let part = format!("{}{part}", if index == 0 { "  " } else { " · " });
+        if text::width(&part) > left {
+            break;
+        }
+        left -= text::width(&part);
+        spans.push(Span::styled(part, if index == 0 { app.theme.strong() } else { Style::new() }));
+    }
+    Line::from(spans)
+}
+
+/// The state of everything in a word or two.
+fn state(theme: Theme, shown: &Snapshot) -> (String, Style) {
+    let phases = || shown.incidents.iter().map(|incident| (Phase::of(incident, shown.now), incident));
+    if phases().any(|(phase, _)| phase == Phase::Failing) {
+        let rate: f64 = shown.incidents.iter().map(|incident| incident.rate(shown.now)).sum();
+        let rate = if rate > 0.0 { format!(" {}/s", number::rate(rate)) } else { String::new() };
+        return (format!("FAILING{rate}"), theme.failing());
+    }
+    if let Some((_, latest)) = phases().filter(|(phase, _)| *phase == Phase::Easing).max_by_key(|(_, it)| it.latest.time) {
+        return (format!("failed {} ago", number::span(shown.now.since(latest.latest.time))), theme.warning());
+    }
+    match shown.warnings.len() {
+        0 => ("quiet".to_owned(), theme.calm()),
+        1 => ("1 warning".to_owned(), theme.warning()),
+        count => (format!("{count} warnings"), theme.warning()),
+    }
+}
+
+/// What else there is to say, the most important first.
+fn parts(shown: &Snapshot) -> Vec<String> {
+    let verdicts: u64 = shown.totals.values().sum();
+    let verdicts = if verdicts == 1 { "1 verdict".to_owned() } else { format!("{} verdicts", number::count(verdicts)) };
+    vec![
+        "observer".to_owned(),
+        shown.watching.clone(),
+        format!("for {}", number::span(shown.now.since(shown.since))),
+        verdicts,
+        format!("since {}", number::clock(shown.wall, shown.since, shown.now)),
+        format!("now {}", number::clock(shown.wall, shown.now, shown.now)),
+    ]
+}

@@ -1,0 +1,174 @@
+//! The binary as people run it: what it prints, how it ends, what it leaves behind. Needs root.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    net::TcpStream,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
+
+fn observer(arguments: &[&str]) -> Output {
+    Command::new(OBSERVER).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// A `watch` that has said that it is ready, and the rest of what it will say.
+fn watching(arguments: &[&str]) -> (Child, BufReader<std::process::ChildStdout>, Value) {
+    let mut child = Command::new(OBSERVER)
+        .args(["watch", "--format", "json"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    lines.read_line(&mut first).unwrap();
+    (child, lines, serde_json::from_str(&first).unwrap())
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+/// Ids of the eBPF programs that a process holds open, by /proc.
+fn programs_of(pid: u32) -> Vec<u32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
+    let ids = entries.filter_map(|entry| {
+        let text = fs::read_to_string(entry.path()).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok())
+    });
+    ids.collect()
+}
+
+fn loaded_programs() -> Vec<u32> {
+    aya::programs::loaded_programs().filter_map(Result::ok).map(|program| program.id()).collect()
+}
+
+#[test]
+fn watch_says_ready_then_verdicts_then_a_summary() {
+    // Our own process stands in for the proxy, under its thread's name.
+    fs::write("/proc/thread-self/comm", "obs-command").unwrap();
+    let (child, mut lines, ready) = watching(&["--comm", "obs-command", "--port", "7"]);
+    assert_eq!(ready["type"], "ready");
+    assert_eq!(ready["hooks"]["state_changes"], "tp_btf");
+    TcpStream::connect("127.0.0.1:7").unwrap_err();
+
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    let verdict: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&verdict["type"], &verdict["cause"]), (&"verdict".into(), &"upstream-refused".into()));
+    assert_eq!((&verdict["upstream"], &verdict["status"]), (&"127.0.0.1:7".into(), &502.into()));
+    assert_eq!(verdict["proxy"]["pid"], std::process::id());
+
+    signal(&child, Signal::SIGTERM);
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    let summary: Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
+    assert_eq!(summary["type"], "summary");
+    assert_eq!(summary["verdicts"]["upstream-refused"], 1);
+    assert_eq!(summary["counters"]["connections_started"], 1);
+    assert!(summary["lost"].as_object().unwrap().values().all(|count| count == 0), "{summary}");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+}
+
+#[test]
+fn nothing_stays_attached_however_it_ends() {
+    for end in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL] {
+        let (mut child, _lines, _) = watching(&["--port", "9"]);
+        let programs = programs_of(child.id());
+        assert!(programs.len() >= 6, "{programs:?}");
+        signal(&child, end);
+        child.wait().unwrap();
+        // The kernel frees programs after a grace period of its own.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while loaded_programs().iter().any(|id| programs.contains(id)) {
+            assert!(Instant::now() < deadline, "still loaded after {end}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_in_peace() {
+    let (mut child, lines, _) = watching(&["--comm", "obs-reader", "--port", "11"]);
+    drop(lines);
+    fs::write("/proc/thread-self/comm", "obs-reader").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        TcpStream::connect("127.0.0.1:11").unwrap_err();
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "still running");
+        thread::sleep(Duration::from_millis(10));
+    };
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn without_privileges_it_says_so_in_one_line() {
+    // Where anybody may run it.
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = folder.path().join("observer");
+    fs::copy(OBSERVER, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new(copy).arg("watch").uid(65_534).gid(65_534).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("root") && text.contains("CAP_BPF"), "{text}");
+}
+
+#[test]
+fn the_live_view_without_a_terminal_points_to_watch() {
+    let output = observer(&[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("observer watch"));
+}
+
+#[test]
+fn bad_arguments_are_told_with_what_is_right() {
+    for (arguments, hint) in [
+        (&["watch", "--port", "0"][..], "1..=65535"),
+        (&["watch", "--duration", "soon"], "try 20s"),
+        (&["watch", "--ring-size", "3M"], "a power of two"),
+        (&["explain", "gremlins"], "observer explain"),
+    ] {
+        let output = observer(arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text.contains(hint), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn explain_lists_and_prints_pages() {
+    let list = String::from_utf8(observer(&["explain"]).stdout).unwrap();
+    assert!(list.lines().any(|line| line == "accept-queue-overflow"));
+    for cause in list.lines() {
+        let page = String::from_utf8(observer(&["explain", cause]).stdout).unwrap();
+        assert!(page.starts_with(&format!("# {cause}\n")), "{cause}");
+    }
+}
+
+#[test]
+fn doctor_finds_this_kernel_usable() {
+    let output = observer(&["doctor"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{text}");
+    assert!(text.contains("state_changes        tp_btf"), "{text}");
+    assert!(text.contains("net.core.somaxconn"), "{text}");
+}

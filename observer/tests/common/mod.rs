@@ -1,0 +1,181 @@
+//! A network namespace for each test, and a live source that watches just what happens in it.
+
+use std::{
+    collections::HashMap,
+    fs,
+    net::SocketAddr,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sched::{CloneFlags, unshare};
+use observer::{
+    diagnose::{Engine, Said, Verdict},
+    event::{Body, Counters, Event, NamespaceSample},
+    kernel::{Carrier, Options},
+    source::Live,
+};
+use socket2::{Domain, Socket, Type};
+
+/// Nothing here takes longer, however slow the machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs `test` in a thread with a network namespace of its own, loopback up, under the name `comm`.
+pub(crate) fn in_netns<T: Send>(comm: &str, test: impl FnOnce() -> T + Send) -> T {
+    let outcome = thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
+            let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+            assert!(up.success());
+            // A namespace is found by the processes in it; a thread alone does not show. Ends with its standard input.
+            let mut resident = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+            fs::write("/proc/thread-self/comm", comm).unwrap();
+            let outcome = test();
+            drop(resident.stdin.take());
+            resident.wait().unwrap();
+            outcome
+        });
+        thread.join()
+    });
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Sets a sysctl of this thread's namespace.
+pub(crate) fn sysctl(name: &str, value: &str) {
+    fs::write(format!("/proc/sys/{}", name.replace('.', "/")), value).unwrap();
+}
+
+/// A counter of this thread's namespace, from /proc/net/netstat or snmp.
+pub(crate) fn kernel_counter(name: &str) -> u64 {
+    let mut counters = HashMap::new();
+    for file in ["netstat", "snmp"] {
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        for pair in lines.chunks(2) {
+            let numbers = pair[1].split_whitespace().skip(1).map(|number| number.parse::<i64>().unwrap());
+            let names = pair[0].split_whitespace().skip(1).map(str::to_owned);
+            counters.extend(names.zip(numbers));
+        }
+    }
+    u64::try_from(counters[name]).unwrap()
+}
+
+/// A listener with that backlog.
+pub(crate) fn listen(at: &str, backlog: i32) -> Socket {
+    let address: SocketAddr = at.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    if address.is_ipv6() {
+        socket.set_only_v6(false).unwrap();
+    }
+    socket.bind(&address.into()).unwrap();
+    socket.listen(backlog).unwrap();
+    socket
+}
+
+/// A connect() under way; its failure shows later.
+pub(crate) fn connect(to: &str) -> Socket {
+    let address: SocketAddr = to.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    // EINPROGRESS, or what the kernel thinks of it at once.
+    let _ = socket.connect(&address.into());
+    socket
+}
+
+/// Waits until a condition holds.
+pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a test watches: a live source, the engine behind it, and all that came.
+pub(crate) struct Watcher {
+    pub(crate) live: Live,
+    pub(crate) engine: Engine,
+    pub(crate) events: Vec<Event>,
+    pub(crate) said: Vec<Said>,
+}
+
+/// Options for one test: its own process name and port, so that tests side by side do not see each other.
+pub(crate) fn only(comm: &str, port: u16) -> Options {
+    Options { proxies: vec![comm.to_owned()], ports: vec![port], ..Options::default() }
+}
+
+/// The same with another carrier for listen overflows.
+pub(crate) fn carried_by(carrier: Carrier, options: Options) -> Options {
+    Options { overflow_carriers: vec![carrier], ..options }
+}
+
+impl Watcher {
+    pub(crate) fn start(options: Options) -> Self {
+        let live = Live::start(options).expect("attaching");
+        Self { live, engine: Engine::default(), events: Vec::new(), said: Vec::new() }
+    }
+
+    /// Takes in what has come.
+    pub(crate) fn poll(&mut self) {
+        let mut batch = Vec::new();
+        while self.live.poll(&mut batch) {}
+        self.take(batch);
+    }
+
+    fn take(&mut self, batch: Vec<Event>) {
+        for event in &batch {
+            self.engine.apply(event, &mut |said| self.said.push(said));
+        }
+        self.events.extend(batch);
+    }
+
+    /// Waits until a condition on what came holds.
+    pub(crate) fn until<T>(&mut self, what: &str, mut condition: impl FnMut(&Self) -> Option<T>) -> T {
+        eventually(what, || {
+            self.poll();
+            condition(self)
+        })
+    }
+
+    pub(crate) fn verdicts(&self) -> Vec<&Verdict> {
+        let verdicts = self.said.iter().filter_map(|said| match said {
+            Said::Verdict(verdict) => Some(&**verdict),
+            Said::Warning(_) => None,
+        });
+        verdicts.collect()
+    }
+
+    pub(crate) fn count(&self, matches: impl Fn(&Body) -> bool) -> usize {
+        self.events.iter().filter(|event| matches(&event.body)).count()
+    }
+
+    /// The latest sample of the namespace with these addresses' listener, if there is one.
+    pub(crate) fn namespace(&self, netns: u32) -> Option<&NamespaceSample> {
+        self.events.iter().rev().find_map(|event| match &event.body {
+            Body::NamespaceSample(sample) if sample.netns.0 == netns => Some(&**sample),
+            _ => None,
+        })
+    }
+
+    /// Detaches, and gives the final counters with all that came.
+    pub(crate) fn finish(self) -> (Counters, Vec<Event>) {
+        let Self { live, mut engine, mut events, mut said } = self;
+        let rest = live.finish();
+        for event in &rest {
+            engine.apply(event, &mut |each| said.push(each));
+        }
+        events.extend(rest);
+        (*engine.model().counters(), events)
+    }
+}
+
+/// Inode of this thread's network namespace.
+pub(crate) fn netns() -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    u32::try_from(fs::metadata("/proc/thread-self/ns/net").unwrap().ino()).unwrap()
+}

@@ -1,0 +1,306 @@
+//! The kernel's side, for real: programs attached to this kernel, traffic in namespaces of the tests' own, and the
+//! kernel's own counters as the judge. Needs root.
+
+mod common;
+
+use std::{
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use common::{Watcher, carried_by, connect, eventually, in_netns, kernel_counter, listen, netns, only, sysctl};
+use observer::{
+    diagnose::Confidence,
+    event::{Body, Counters, OverflowPath},
+    kernel::{Carrier, Hook, HookStatus},
+};
+use socket2::{SockFilter, Socket};
+
+fn overflows(counters: &Counters) -> u64 {
+    counters.listen_overflow_syn + counters.listen_overflow_ack
+}
+
+/// The counters at a moment at which the kernel's own did not move: read before and after, and equal.
+fn settled(watcher: &mut Watcher, name: &str, at_least: u64) -> (u64, Counters) {
+    watcher.until("the kernel's counter to stand still while ours is read", |watcher| {
+        let before = kernel_counter(name);
+        let ours = *watcher.engine.model().counters();
+        (before >= at_least && kernel_counter(name) == before && overflows(&ours) == before).then_some((before, ours))
+    })
+}
+
+#[test]
+fn syn_overflows_equal_the_kernels_count() {
+    for (number, (bind, to)) in
+        [("127.0.0.1:7101", "127.0.0.1:7101"), ("[::1]:7102", "[::1]:7102"), ("[::]:7103", "127.0.0.1:7103")]
+            .into_iter()
+            .enumerate()
+    {
+        let comm = format!("obs-syn-{number}");
+        in_netns(&comm, || {
+            let port = to.rsplit(':').next().unwrap().parse().unwrap();
+            let mut watcher = Watcher::start(only(&comm, port));
+            let _listener = listen(bind, 2);
+            let clients: Vec<_> = (0..10).map(|_| connect(to)).collect();
+            // Three fit; seven SYNs are dropped at once, and again when they are sent again.
+            let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 7);
+            assert_eq!((overflows(&ours), ours.listen_overflow_ack), (kernel, 0), "{bind}");
+            drop(clients);
+            watcher.until("a verdict for each that gave up", |watcher| (watcher.verdicts().len() >= 7).then_some(()));
+            for verdict in watcher.verdicts() {
+                assert_eq!((verdict.cause, verdict.confidence), ("accept-queue-overflow", Confidence::Certain), "{verdict:?}");
+            }
+        });
+    }
+}
+
+/// Has the listener take nothing but SYNs, so that handshakes stay half done: a filter on the socket, which sees
+/// segments from the TCP header on (its flags are byte 13).
+fn only_syns(listener: &Socket) {
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    let program = [
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(JUMP_IF_SET, 0, 1, 0x02),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ];
+    listener.attach_filter(&program).unwrap();
+}
+
+/// Eight handshakes that are done for the client and half done for a listener whose queue then has room for one: each
+/// segment that comes now finds it full, on the ACK path.
+fn overflow_by_ack(port: u16) -> (Socket, Vec<Socket>) {
+    let at = format!("127.0.0.1:{port}");
+    let listener = listen(&at, 64);
+    only_syns(&listener);
+    let clients: Vec<_> = (0..8).map(|_| connect(&at)).collect();
+    listener.listen(0).unwrap();
+    listener.detach_filter().unwrap();
+    for client in &clients {
+        client.send(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    }
+    (listener, clients)
+}
+
+#[test]
+fn ack_overflows_equal_the_kernels_count() {
+    for (cookies, port) in [("0", 7110), ("2", 7111)] {
+        let comm = format!("obs-ack-{cookies}");
+        in_netns(&comm, || {
+            sysctl("net.ipv4.tcp_syncookies", cookies);
+            let mut watcher = Watcher::start(only(&comm, port));
+            let (_listener, clients) = overflow_by_ack(port);
+            // Seven at once, and again with each retransmission.
+            let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 14);
+            assert_eq!((ours.listen_overflow_ack, ours.listen_overflow_syn), (kernel, 0), "cookies {cookies}");
+            let records = watcher.count(|body| matches!(body, Body::ListenOverflow(_)));
+            assert!(records as u64 >= kernel, "one record for each: {records} of {kernel}");
+            drop(clients);
+            watcher.until("a verdict for each", |watcher| (watcher.verdicts().len() >= 8).then_some(()));
+            let (overflowed, others): (Vec<_>, Vec<_>) =
+                watcher.verdicts().into_iter().partition(|verdict| verdict.cause == "accept-queue-overflow");
+            assert!(overflowed.iter().all(|verdict| verdict.confidence == Confidence::Certain), "{overflowed:?}");
+            // One was queued, and nobody accepted it: that is not the overflow.
+            assert_eq!((overflowed.len(), others.len()), (7, 1));
+            assert!(others[0].summary.contains("never accepted"), "{others:?}");
+        });
+    }
+}
+
+#[test]
+fn a_full_syn_queue_is_no_accept_queue_overflow() {
+    in_netns("obs-synq", || {
+        sysctl("net.ipv4.tcp_syncookies", "0");
+        let mut watcher = Watcher::start(only("obs-synq", 7112));
+        let listener = listen("127.0.0.1:7112", 1);
+        only_syns(&listener);
+        let _clients: Vec<_> = (0..8).map(|_| connect("127.0.0.1:7112")).collect();
+        eventually("SYNs dropped by a full SYN queue", || (kernel_counter("TCPReqQFullDrop") >= 5).then_some(()));
+        watcher.until("two rounds of counters", |watcher| {
+            (watcher.count(|body| matches!(body, Body::Counters(_))) >= 3).then_some(())
+        });
+        assert_eq!(kernel_counter("ListenOverflows"), 0);
+        assert_eq!(overflows(watcher.engine.model().counters()), 0);
+    });
+}
+
+#[test]
+fn acks_for_no_handshake_at_a_full_queue_are_taken_off_again() {
+    in_netns("obs-forgotten", || {
+        sysctl("net.ipv4.tcp_syncookies", "0");
+        // The listener forgets a handshake after its first repeated SYN-ACK.
+        sysctl("net.ipv4.tcp_synack_retries", "0");
+        let mut watcher = Watcher::start(only("obs-forgotten", 7114));
+        let (_listener, clients) = overflow_by_ack(7114);
+        watcher.until("forgotten handshakes reset", |watcher| {
+            let listening = |body: &Body| matches!(body, Body::ResetSent(reset) if reset.retracts_overflow);
+            (watcher.count(listening) >= 7).then_some(())
+        });
+        let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 7);
+        assert_eq!(ours.listen_overflow_ack, kernel);
+        watcher.until("a verdict for each", |watcher| (watcher.verdicts().len() >= 7).then_some(()));
+        for verdict in watcher.verdicts() {
+            assert_eq!((verdict.cause, verdict.status), ("accept-queue-overflow", Some(502)), "{verdict:?}");
+        }
+        drop(clients);
+    });
+}
+
+#[test]
+fn the_second_carrier_counts_the_ack_path_once() {
+    in_netns("obs-kfree", || {
+        sysctl("net.ipv4.tcp_syncookies", "0");
+        sysctl("net.ipv4.tcp_abort_on_overflow", "1");
+        let options = carried_by(Carrier::KfreeSkb, only("obs-kfree", 7113));
+        let mut watcher = Watcher::start(options);
+        assert!(matches!(watcher.live.hooks().status(Hook::ListenOverflow), Some(HookStatus::Partial(Carrier::KfreeSkb, _))));
+        let (_listener, _clients) = overflow_by_ack(7113);
+        // With tcp_abort_on_overflow every overflow on the ACK path, and nothing else here, is an embryonic reset.
+        let resets = eventually("handshakes reset", || Some(kernel_counter("EmbryonicRsts")).filter(|count| *count > 0));
+        watcher.until("as many overflows", |watcher| {
+            let ours = watcher.engine.model().counters();
+            (ours.listen_overflow_ack == kernel_counter("EmbryonicRsts") && ours.listen_overflow_ack >= resets)
+                .then_some(())
+        });
+        watcher.until("verdicts on the resets", |watcher| (!watcher.verdicts().is_empty()).then_some(()));
+        for verdict in watcher.verdicts() {
+            assert_eq!((verdict.cause, verdict.status), ("accept-queue-overflow", Some(502)), "{verdict:?}");
+            assert_eq!(verdict.because, Some("abort-on-overflow"), "{verdict:?}");
+        }
+        let paths = watcher.count(|body| matches!(body, Body::ListenOverflow(it) if it.path == OverflowPath::Syn));
+        assert_eq!(paths, 0);
+    });
+}
+
+#[test]
+fn refusals_are_told_over_both_protocols() {
+    for (number, to) in ["127.0.0.1:7120", "[::1]:7121"].into_iter().enumerate() {
+        let comm = format!("obs-refused-{number}");
+        in_netns(&comm, || {
+            let mut watcher = Watcher::start(only(&comm, 7120 + u16::try_from(number).unwrap()));
+            let _client = connect(to);
+            watcher.until("a verdict", |watcher| (!watcher.verdicts().is_empty()).then_some(()));
+            let verdicts = watcher.verdicts();
+            assert_eq!(verdicts.len(), 1);
+            assert_eq!((verdicts[0].cause, verdicts[0].upstream.to_string().as_str()), ("upstream-refused", to));
+            assert_eq!(verdicts[0].proxy.comm, comm);
+            assert_eq!(verdicts[0].proxy.pid, std::process::id());
+        });
+    }
+}
+
+#[test]
+fn exhausted_ports_are_told_with_their_time_wait() {
+    in_netns("obs-ports", || {
+        sysctl("net.ipv4.ip_local_port_range", "40000 40049");
+        sysctl("net.ipv4.tcp_tw_reuse", "0");
+        let mut watcher = Watcher::start(only("obs-ports", 7130));
+        let listener = TcpListener::bind("127.0.0.1:7130").unwrap();
+        let mut refused = 0;
+        for _ in 0..60 {
+            match TcpStream::connect("127.0.0.1:7130") {
+                Ok(client) => {
+                    let (served, _) = listener.accept().unwrap();
+                    drop(client);
+                    drop(served);
+                }
+                Err(error) => {
+                    assert_eq!(error.raw_os_error(), Some(99));
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!(refused, 10);
+        watcher.until("a verdict for each", |watcher| {
+            let ports = watcher.verdicts().iter().filter(|verdict| verdict.cause == "port-exhaustion").count();
+            (ports == refused).then_some(())
+        });
+    });
+}
+
+#[test]
+fn time_wait_shown_equals_the_kernels_own() {
+    in_netns("obs-tw", || {
+        let mut watcher = Watcher::start(only("obs-tw", 7140));
+        let listener = TcpListener::bind("127.0.0.1:7140").unwrap();
+        for _ in 0..500 {
+            let client = TcpStream::connect("127.0.0.1:7140").unwrap();
+            let (served, _) = listener.accept().unwrap();
+            drop(client);
+            drop(served);
+        }
+        let sockstat = || -> u32 {
+            let text = std::fs::read_to_string("/proc/thread-self/net/sockstat").unwrap();
+            let after = text.split(" tw ").nth(1).unwrap();
+            after.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        let here = netns();
+        let (shown, to_upstream) = watcher.until("a sample with all of them", |watcher| {
+            let sample = watcher.namespace(here).filter(|sample| sample.time_wait >= 495)?;
+            Some((sample.time_wait, sample.time_wait_by_destination.clone()))
+        });
+        let kernel = sockstat();
+        assert!(shown.abs_diff(kernel) * 100 <= kernel, "shown {shown}, sockstat {kernel}");
+        let to_upstream = to_upstream.iter().find(|(to, _)| to.port == 7140).map(|(_, count)| *count);
+        assert_eq!(to_upstream, Some(shown), "every one of them is towards the upstream");
+    });
+}
+
+#[test]
+fn a_hundred_thousand_connections_are_counted_exactly_though_the_ring_overflows() {
+    const CONNECTIONS: u64 = 100_000;
+    in_netns("obs-flood", || {
+        let mut options = only("obs-flood", 7150);
+        // Small, and not read meanwhile: most records must find it full.
+        options.ring = 64 << 10;
+        let mut watcher = Watcher::start(options);
+        let listener = TcpListener::bind("127.0.0.1:7150").unwrap();
+        let opened = kernel_counter("ActiveOpens");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..CONNECTIONS {
+                    drop(listener.accept().unwrap());
+                }
+            });
+            for _ in 0..CONNECTIONS {
+                let client = TcpStream::connect("127.0.0.1:7150").unwrap();
+                Socket::from(client).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+        });
+        let opened = kernel_counter("ActiveOpens") - opened;
+        assert_eq!(opened, CONNECTIONS);
+        watcher.until("the counters to have it all", |watcher| {
+            (watcher.engine.model().counters().connections_started >= CONNECTIONS).then_some(())
+        });
+        let (counters, events) = watcher.finish();
+        assert_eq!(counters.connections_started, opened, "the kernel's ActiveOpens");
+        assert_eq!(counters.connections_ended, CONNECTIONS);
+        let told = events.iter().filter(|event| matches!(event.body, Body::ConnectionEnded(_))).count() as u64;
+        let lost = counters.lost.records[0];
+        assert!(lost > 0, "the ring was meant to overflow");
+        assert_eq!(told + lost, CONNECTIONS, "{told} told, {lost} lost");
+        assert_eq!(counters.lost.undecoded, 0);
+    });
+}
+
+#[test]
+fn listeners_are_found_with_process_and_limit_in_any_namespace() {
+    in_netns("obs-listen", || {
+        let _listener = listen("0.0.0.0:7160", 77);
+        let here = netns();
+        let mut watcher = Watcher::start(only("obs-listen", 7160));
+        let (limit, pid) = watcher.until("the listener's sample", |watcher| {
+            watcher.events.iter().find_map(|event| match &event.body {
+                Body::ListenerSample(sample) if sample.netns.0 == here => {
+                    assert_eq!(sample.at.ip, Ipv4Addr::UNSPECIFIED);
+                    Some((sample.limit, sample.process.as_ref()?.pid))
+                }
+                _ => None,
+            })
+        });
+        assert_eq!((limit, pid), (77, std::process::id()));
+    });
+}
