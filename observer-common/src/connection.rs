@@ -7,9 +7,6 @@ use crate::{Flow, Header, Task};
 /// [`Ended::flags`]: a RST was received on this connection (`tcp_receive_reset`).
 pub const RESET_RECEIVED: u8 = 1;
 
-/// [`Ended::flags`]: the connection was opened before observer attached; times before that are 0.
-pub const ADOPTED: u8 = 2;
-
 /// A proxy's connection left the states in which it could carry a request. Written once per connection at the
 /// first of these transitions, and a second time only when a connection that the upstream had closed in peace
 /// then dies with an error (`CLOSE_WAIT` to `CLOSE`).
@@ -22,7 +19,7 @@ pub struct Ended {
     pub flow: Flow,
     /// The process that called connect().
     pub task: Task,
-    /// connect(), nanoseconds; 0 for an adopted connection.
+    /// connect(), nanoseconds.
     pub started: u64,
     /// End of the handshake, nanoseconds; 0 if it never ended.
     pub established: u64,
@@ -50,7 +47,7 @@ pub struct Ended {
     pub new_state: u8,
     /// `sk_shutdown`: 3 when the process itself has closed.
     pub shutdown: u8,
-    /// [`RESET_RECEIVED`] and [`ADOPTED`].
+    /// [`RESET_RECEIVED`]
     pub flags: u8,
     /// Whether the last payload sent is younger than the last received, by jiffies: 1 yes, 0 no.
     pub outstanding: u8,

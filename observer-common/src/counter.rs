@@ -42,7 +42,7 @@ pub enum Counter {
 
 impl Counter {
     /// Entries of the COUNTERS map.
-    pub const SLOTS: u32 = Self::Lost as u32 + Kind::ALL.len() as u32;
+    pub const SLOTS: u32 = Self::lost(Kind::ALL[Kind::ALL.len() - 1]) + 1;
 
     /// The counters that have a name of their own, in order.
     pub const NAMED: [Self; Self::Lost as usize] = [

@@ -107,7 +107,7 @@ impl Filters {
         let mut watching = proxies.join(", ");
         if !self.ports.is_empty() {
             let ports: Vec<_> = self.ports.iter().map(u16::to_string).collect();
-            watching.push_str(&format!("; upstream port {}", ports.join(", ")));
+            watching = format!("{watching}; upstream port {}", ports.join(", "));
         }
         let options =
             Options { proxies, ports: self.ports.clone(), ring: self.ring_size.0, verbose, ..Options::default() };

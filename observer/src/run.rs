@@ -46,7 +46,7 @@ fn live(filters: &Filters) -> Result<ExitCode> {
 
 fn explain(code: Option<&str>) -> Result<ExitCode> {
     let text = match code {
-        None => registry::CAUSES.iter().map(|rule| format!("{}\n", rule.code)).collect(),
+        None => registry::CAUSES.iter().flat_map(|rule| [rule.code, "\n"]).collect(),
         Some(code) => match registry::find(code) {
             Some(rule) => rule.page.to_owned(),
             None => bail!("no cause is called {code:?}; `observer explain` lists them all"),

@@ -1,5 +1,7 @@
 //! Text from elsewhere (comm names, socket paths) made harmless.
 
+use std::fmt::Write as _;
+
 /// Bytes of untrusted text as a string: control characters and invalid UTF-8 escaped, so that nothing in it can move
 /// a cursor, forge a line or end a JSON string.
 pub fn escape(bytes: &[u8]) -> String {
@@ -13,7 +15,8 @@ pub fn escape(bytes: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
         }
     }
     text

@@ -1,4 +1,5 @@
 //! The binary as people run it: what it prints, how it ends, what it leaves behind. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
     fs,

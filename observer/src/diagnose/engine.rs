@@ -63,7 +63,7 @@ impl Engine {
             && let Some((_, oldest)) = self.waiting.pop_front()
         {
             self.hurried += 1;
-            self.judge(oldest, say);
+            self.judge(&oldest, say);
         }
         // The model's time never goes back, so the queue is in order.
         self.waiting.push_back((self.model.now() + GRACE, attempt));
@@ -72,7 +72,7 @@ impl Engine {
     /// Judges whatever still waits: the stream has ended.
     pub fn finish(&mut self, say: &mut impl FnMut(Said)) {
         while let Some((_, attempt)) = self.waiting.pop_front() {
-            self.judge(attempt, say);
+            self.judge(&attempt, say);
         }
     }
 
@@ -101,12 +101,12 @@ impl Engine {
             && *due <= now
             && let Some((_, attempt)) = self.waiting.pop_front()
         {
-            self.judge(attempt, say);
+            self.judge(&attempt, say);
         }
     }
 
-    fn judge(&mut self, attempt: Attempt, say: &mut impl FnMut(Said)) {
-        let verdict = judge(&attempt, &self.model);
+    fn judge(&mut self, attempt: &Attempt, say: &mut impl FnMut(Said)) {
+        let verdict = judge(attempt, &self.model);
         self.incidents.add(&verdict);
         say(Said::Verdict(Box::new(verdict)));
     }
@@ -163,11 +163,11 @@ pub fn judge(attempt: &Attempt, model: &Model) -> Verdict {
             }
         }
     }
-    let (cause, finding) = best.unwrap_or_else(|| (unknown::RULE.code, unknown::finding(&case, &missing)));
-    let Finding { confidence, status, because, summary, evidence, advice } = finding;
+    let (code, found) = best.unwrap_or_else(|| (unknown::RULE.code, unknown::finding(&case, &missing)));
+    let Finding { confidence, status, because, summary, evidence, advice } = found;
     Verdict {
         time: attempt.time,
-        cause,
+        cause: code,
         confidence,
         status,
         proxy: attempt.proxy.clone(),

@@ -8,7 +8,9 @@ pub const MAX_INCIDENTS: usize = 256;
 /// An incident without a new verdict for this many seconds is over.
 pub const OVER_AFTER: u64 = 30;
 /// Seconds over which its rate is told.
-pub const RATE_SECONDS: u64 = 10;
+pub const RATE_SECONDS: u32 = 10;
+/// The running second has a slot besides.
+const SLOTS: usize = 11;
 
 /// Failures of one cause at one upstream.
 #[derive(Clone, Debug)]
@@ -24,18 +26,18 @@ pub struct Incident {
     /// How many.
     pub count: u64,
     /// Failures per second of the last [`RATE_SECONDS`] seconds and the running one, each with its second.
-    recent: [(u64, u32); RATE_SECONDS as usize + 1],
+    recent: [(u64, u32); SLOTS],
 }
 
 impl Incident {
     /// Failures per second over the last seconds, or since it began if that is less.
     pub fn rate(&self, now: Time) -> f64 {
         let end = now.seconds();
-        let begin = end.saturating_sub(RATE_SECONDS);
+        let begin = end.saturating_sub(RATE_SECONDS.into());
         let within = self.recent.iter().filter(|(second, _)| (begin..end).contains(second));
         let count: u32 = within.map(|(_, count)| *count).sum();
-        let span = end.saturating_sub(self.first.seconds()).clamp(1, RATE_SECONDS);
-        f64::from(count) / f64::from(u32::try_from(span).unwrap_or(1))
+        let span = u32::try_from(end.saturating_sub(self.first.seconds())).unwrap_or(u32::MAX);
+        f64::from(count) / f64::from(span.clamp(1, RATE_SECONDS))
     }
 
     /// Whether it still goes on.

@@ -231,7 +231,7 @@ mod tests {
                     seed ^= seed << 13;
                     seed ^= seed >> 7;
                     seed ^= seed << 17;
-                    *byte = seed as u8;
+                    *byte = seed.to_le_bytes()[3];
                 }
                 bytes[8..12].copy_from_slice(&[kind, 0, 0, 0]);
                 let _ = decoder.decode(&bytes);

@@ -1,4 +1,4 @@
-//! JSON lines: one object each, documented in docs/json.md and stable.
+//! JSON lines: one object each, documented in observer/docs/json.md and stable.
 
 use serde_json::{Map, Value, json};
 

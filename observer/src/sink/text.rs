@@ -16,11 +16,10 @@ pub struct Text {
 
 impl Sink for Text {
     fn ready(&self, time: Time, watching: &str, hooks: &Hooks) -> String {
-        let mut text = format!("{} watching {watching}", self.clock(time));
-        for (hook, why) in hooks.degradations() {
-            text.push_str(&format!("\n         not seen in full: {}: {why}", hook.name()));
-        }
-        text
+        let mut lines = vec![format!("{} watching {watching}", self.clock(time))];
+        let degraded = hooks.degradations();
+        lines.extend(degraded.map(|(hook, why)| format!("         not seen in full: {}: {why}", hook.name())));
+        lines.join("\n")
     }
 
     fn said(&self, said: &Said) -> String {
@@ -32,13 +31,11 @@ impl Sink for Text {
 
     fn summary(&self, summary: &Summary) -> String {
         let total: u64 = summary.verdicts.values().sum();
-        let mut text = format!("{} {total} tries failed", self.clock(summary.time));
-        for (cause, count) in &summary.verdicts {
-            text.push_str(&format!("\n  {count:>8}  {cause}"));
-        }
         let counters = &summary.counters;
-        text.push_str(&format!(
-            "\n  of {} connections of proxies; {} accept-queue overflows on this host, {} retransmits, {} resets received",
+        let mut lines = vec![format!("{} {total} tries failed", self.clock(summary.time))];
+        lines.extend(summary.verdicts.iter().map(|(cause, count)| format!("  {count:>8}  {cause}")));
+        lines.push(format!(
+            "  of {} connections of proxies; {} accept-queue overflows on this host, {} retransmits, {} resets received",
             counters.connections_started,
             counters.listen_overflow_syn + counters.listen_overflow_ack,
             counters.retransmits,
@@ -46,17 +43,16 @@ impl Sink for Text {
         ));
         let lost: Vec<_> = counters.lost.by_kind().into_iter().filter(|(_, count)| *count > 0).collect();
         if lost.is_empty() && summary.evicted == 0 {
-            text.push_str("\n  nothing lost");
+            lines.push("  nothing lost".to_owned());
         } else {
             let kinds: Vec<_> = lost.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-            text.push_str(&format!(
-                "\n  LOST: {} (evicted {}): counts above that are not the kernel's are lower bounds; a larger \
-                 --ring-size helps",
+            lines.push(format!(
+                "  LOST: {} (evicted {}): the verdicts above are a lower bound; a larger --ring-size helps",
                 kinds.join(", "),
                 summary.evicted
             ));
         }
-        text
+        lines.join("\n")
     }
 }
 

@@ -1,7 +1,7 @@
 //! The live source: the kernel's ring and the host's samples, as batches of Events.
 
 use std::{
-    sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -77,18 +77,13 @@ impl Live {
     /// Appends what has come to `batch`, with a tick at the end. Never waits. Whether more may be there at once.
     pub fn poll(&mut self, batch: &mut Vec<Event>) -> bool {
         let before = host::now();
-        loop {
-            match self.samples.try_recv() {
-                Ok(mut events) => {
-                    for event in &mut events {
-                        if let Body::Counters(counters) = &mut event.body {
-                            counters.lost.undecoded = self.undecoded;
-                        }
-                    }
-                    batch.append(&mut events);
+        while let Ok(mut events) = self.samples.try_recv() {
+            for event in &mut events {
+                if let Body::Counters(counters) = &mut event.body {
+                    counters.lost.undecoded = self.undecoded;
                 }
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
+            batch.append(&mut events);
         }
         let mut taken = 0;
         while taken < MAX_BATCH

@@ -54,8 +54,8 @@ pub(super) fn run(
         }
     };
     let mut logger = if options.verbose { kernel.take_logger() } else { None };
-    let mut sampler = Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0 };
-    let first = sampler.round();
+    let mut rounds = Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0 };
+    let first = rounds.round();
     if samples.send(first).is_err() || attached.send(Ok(ready)).is_err() {
         return;
     }
@@ -69,7 +69,7 @@ pub(super) fn run(
         if let Some(logger) = &mut logger {
             logger.flush();
         }
-        if samples.send(sampler.round()).is_err() || stop {
+        if samples.send(rounds.round()).is_err() || stop {
             return;
         }
     }

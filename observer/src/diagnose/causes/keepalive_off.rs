@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn kept_connections_and_a_handful_do_not() {
         assert_eq!(after(100, &ConnectionEnded { data_segments_out: 40, ..one_shot() }), vec![]);
-        assert_eq!(after(100, &ConnectionEnded { since_received: Some(Duration::from_secs(60)), ..one_shot() }), vec![]);
+        assert_eq!(after(100, &ConnectionEnded { since_received: Some(Duration::from_mins(1)), ..one_shot() }), vec![]);
         assert_eq!(after(20, &one_shot()), vec![]);
     }
 }
