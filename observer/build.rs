@@ -25,6 +25,8 @@ fn main() -> Result<()> {
     // SAFETY: the build script has one thread.
     unsafe {
         env::set_var("PATH", path);
+        // The inner cargo's progress would come out as warnings of this package.
+        env::set_var("CARGO_TERM_QUIET", "true");
         if toolchain != "nightly" {
             // A stable compiler with a prebuilt core: aya's crates use unstable features. Named, because "1" would
             // make aya-build ask for build-std.

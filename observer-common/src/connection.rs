@@ -7,6 +7,9 @@ use crate::{Flow, Header, Task};
 /// [`Ended::flags`]: a RST was received on this connection (`tcp_receive_reset`).
 pub const RESET_RECEIVED: u8 = 1;
 
+/// Connections open before observer that can be taken over, per namespace.
+pub const MAX_ADOPTED: u32 = 65_536;
+
 /// A proxy's connection left the states in which it could carry a request. Written once per connection at the
 /// first of these transitions, and a second time only when a connection that the upstream had closed in peace
 /// then dies with an error (`CLOSE_WAIT` to `CLOSE`).
@@ -19,9 +22,9 @@ pub struct Ended {
     pub flow: Flow,
     /// The process that called connect().
     pub task: Task,
-    /// connect(), nanoseconds.
+    /// connect(), nanoseconds; 0 if that was before observer.
     pub started: u64,
-    /// End of the handshake, nanoseconds; 0 if it never ended.
+    /// End of the handshake, nanoseconds; 0 if it never ended, or before observer.
     pub established: u64,
     /// Payload bytes sent, retransmissions included (`tcp_sock.bytes_sent`).
     pub bytes_sent: u64,

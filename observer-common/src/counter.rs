@@ -8,6 +8,8 @@ use crate::Kind;
 pub enum Counter {
     /// Connections that proxies began (`CLOSE` to `SYN_SENT`).
     ConnectionsStarted,
+    /// Connections of proxies that were open before observer, and are followed since.
+    ConnectionsAdopted,
     /// Connections of proxies that ended, however.
     ConnectionsEnded,
     /// connect() calls of proxies that failed at once.
@@ -43,25 +45,6 @@ pub enum Counter {
 impl Counter {
     /// Entries of the COUNTERS map.
     pub const SLOTS: u32 = Self::lost(Kind::ALL[Kind::ALL.len() - 1]) + 1;
-
-    /// The counters that have a name of their own, in order.
-    pub const NAMED: [Self; Self::Lost as usize] = [
-        Self::ConnectionsStarted,
-        Self::ConnectionsEnded,
-        Self::ConnectsFailed,
-        Self::ListenOverflowsSyn,
-        Self::ListenOverflowsAck,
-        Self::OverflowsRetracted,
-        Self::ResetsSent,
-        Self::ResetsReceived,
-        Self::Retransmits,
-        Self::SynAckRetransmits,
-        Self::TimeWaitsEntered,
-        Self::Unaccepted,
-        Self::ListenerChanges,
-        Self::TriesUntracked,
-        Self::ConnectsUntracked,
-    ];
 
     /// The slot that counts lost records of `kind`.
     pub const fn lost(kind: Kind) -> u32 {

@@ -119,9 +119,7 @@ pub(crate) fn left(ctx: &TracePointContext) {
     // SAFETY: the entry is valid for the program's run, and its thread is here.
     let call = unsafe { &*call };
     let tcp = call.family != AF_UNIX;
-    let failed = result < 0
-        && !HARMLESS.contains(&result)
-        && !(tcp && OLD_NEWS.contains(&result));
+    let failed = result < 0 && !HARMLESS.contains(&result) && !(tcp && OLD_NEWS.contains(&result));
     if failed {
         emit::count(Counter::ConnectsFailed);
         emit::record::<Failed>(Kind::ConnectFailed, |record, header| {

@@ -1,9 +1,6 @@
 //! The only place that counts and the only one that writes to the ring.
 
-use aya_ebpf::{
-    bindings::BPF_RB_NO_WAKEUP,
-    helpers::bpf_ktime_get_ns,
-};
+use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns};
 use observer_common::{Header, Kind, counter::Counter};
 
 use crate::maps::{COUNTERS, EVENTS};

@@ -12,11 +12,7 @@ use crate::{
 #[inline(always)]
 pub(crate) fn current() -> Task {
     let id = bpf_get_current_pid_tgid();
-    Task {
-        pid: (id >> 32) as u32,
-        tid: id as u32,
-        comm: bpf_get_current_comm().unwrap_or([0; COMM_LEN]),
-    }
+    Task { pid: (id >> 32) as u32, tid: id as u32, comm: bpf_get_current_comm().unwrap_or([0; COMM_LEN]) }
 }
 
 /// Whether a process of this name is a proxy.

@@ -1,8 +1,6 @@
 //! Listeners come, go and overflow.
 
-use aya_ebpf::{
-    programs::{BtfTracePointContext, SkBuffContext},
-};
+use aya_ebpf::programs::{BtfTracePointContext, SkBuffContext};
 use observer_common::{
     Flow, Kind,
     counter::Counter,

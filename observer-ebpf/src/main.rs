@@ -18,7 +18,7 @@ mod reset;
 mod retransmit;
 mod settings;
 mod sock;
-mod time_wait;
+mod walk;
 
 use aya_ebpf::{
     macros::{btf_tracepoint, cgroup_skb, tracepoint},

@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, PerCpuArray, RingBuf},
 };
-use observer_common::{COMM_LEN, connect, counter::Counter, time_wait::Destination};
+use observer_common::{COMM_LEN, Flow, Task, connect, connection, counter::Counter, time_wait::Destination};
 
 /// Records for userspace. Written by `emit` only. Full: the record is lost and counted by kind.
 /// Userspace sets the size.
@@ -15,8 +15,8 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::SLOTS, 0);
 
-/// Proxies' open connections, by the address of their socket. Written by `connection`, and by `time_wait` for those
-/// that were there before us. Full: a connection is not followed, counted in `TriesUntracked`.
+/// Proxies' open connections, by the address of their socket. Written by `connection`, and by `walk` for those that
+/// were there before us. Full: a connection is not followed, counted in `TriesUntracked`.
 #[map]
 pub(crate) static TRIES: HashMap<u64, Try> = HashMap::with_max_entries(131_072, 0);
 
@@ -38,11 +38,16 @@ pub(crate) static PORTS: HashMap<u16, u8> = HashMap::with_max_entries(1024, 0);
 #[map]
 pub(crate) static TIME_WAITS: HashMap<Destination, u32> = HashMap::with_max_entries(4096, 0);
 
+/// Proxies' connections that are to be followed although nobody saw them begin. Filled by userspace before one walk of
+/// `iter/tcp`, which moves them to `TRIES`, and emptied after it. Full: userspace leaves the rest out and counts it.
+#[map]
+pub(crate) static ADOPT: HashMap<Flow, Task> = HashMap::with_max_entries(connection::MAX_ADOPTED, 0);
+
 /// What is remembered of a proxy's connection while it lives.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Try {
-    pub(crate) task: observer_common::Task,
+    pub(crate) task: Task,
     pub(crate) started: u64,
     pub(crate) established: u64,
     pub(crate) syn_retransmits: u16,
@@ -57,7 +62,7 @@ pub(crate) struct Try {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Connecting {
-    pub(crate) flow: observer_common::Flow,
+    pub(crate) flow: Flow,
     pub(crate) family: u16,
     /// A handshake was begun in this call (`CLOSE` to `SYN_SENT`).
     pub(crate) began: u16,

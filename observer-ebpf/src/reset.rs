@@ -92,11 +92,8 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
 /// `tcp_abort_on_overflow`'s RST by the reason, or on kernels that give none by the sysctl.
 #[inline(always)]
 fn retracts_overflow(tcp: TcpSock, segment: Option<&Segment>, reason: u32) -> bool {
-    let forgotten = if setting!(reset_has_reason) == 1 {
-        reason == setting!(reset_flags)
-    } else {
-        tcp.abort_on_overflow() == 0
-    };
+    let forgotten =
+        if setting!(reset_has_reason) == 1 { reason == setting!(reset_flags) } else { tcp.abort_on_overflow() == 0 };
     forgotten && tcp.accept_queue_full() && segment.is_some_and(|segment| segment.flags & ACK != 0)
 }
 

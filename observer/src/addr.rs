@@ -22,6 +22,14 @@ impl Endpoint {
         Self { ip, port }
     }
 
+    /// The address in the wire's form.
+    pub fn to_wire(self) -> [u8; 16] {
+        match self.ip {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        }
+    }
+
     /// Whether a listener bound here takes connections to `other`: same port, and the same address or any.
     pub fn covers(self, other: Self) -> bool {
         self.port == other.port && (self.ip == other.ip || self.ip.is_unspecified())

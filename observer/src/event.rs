@@ -278,6 +278,8 @@ pub const MAX_DESTINATIONS: usize = 64;
 pub struct Counters {
     /// Connections that proxies began.
     pub connections_started: u64,
+    /// Connections of proxies that were open before observer, and are followed since.
+    pub connections_adopted: u64,
     /// Connections of proxies that ended.
     pub connections_ended: u64,
     /// connect() calls that failed at once.
@@ -317,11 +319,13 @@ pub struct Lost {
     pub skipped: u64,
     /// Records that could not be decoded.
     pub undecoded: u64,
+    /// Connections open before observer that are not followed, for want of room.
+    pub unadopted: u64,
 }
 
 impl Lost {
     /// Names and numbers of all kinds, in a stable order.
-    pub fn by_kind(&self) -> [(&'static str, u64); 12] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 13] {
         let [ended, unaccepted, connect, overflow, listener, reset, retransmit, synack] = self.records;
         [
             ("connection_ended", ended),
@@ -336,6 +340,7 @@ impl Lost {
             ("connects_untracked", self.connects_untracked),
             ("programs_skipped", self.skipped),
             ("undecoded", self.undecoded),
+            ("unadopted", self.unadopted),
         ]
     }
 

@@ -5,6 +5,7 @@
 mod common;
 
 use std::{
+    io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     thread,
     time::Duration,
@@ -50,7 +51,11 @@ fn syn_overflows_equal_the_kernels_count() {
             drop(clients);
             watcher.until("a verdict for each that gave up", |watcher| (watcher.verdicts().len() >= 7).then_some(()));
             for verdict in watcher.verdicts() {
-                assert_eq!((verdict.cause, verdict.confidence), ("accept-queue-overflow", Confidence::Certain), "{verdict:?}");
+                assert_eq!(
+                    (verdict.cause, verdict.confidence),
+                    ("accept-queue-overflow", Confidence::Certain),
+                    "{verdict:?}"
+                );
             }
         });
     }
@@ -157,10 +162,14 @@ fn the_second_carrier_counts_the_ack_path_once() {
         sysctl("net.ipv4.tcp_abort_on_overflow", "1");
         let options = carried_by(Carrier::KfreeSkb, only("obs-kfree", 7113));
         let mut watcher = Watcher::start(options);
-        assert!(matches!(watcher.live.hooks().status(Hook::ListenOverflow), Some(HookStatus::Partial(Carrier::KfreeSkb, _))));
+        assert!(matches!(
+            watcher.live.hooks().status(Hook::ListenOverflow),
+            Some(HookStatus::Partial(Carrier::KfreeSkb, _))
+        ));
         let (_listener, _clients) = overflow_by_ack(7113);
         // With tcp_abort_on_overflow every overflow on the ACK path, and nothing else here, is an embryonic reset.
-        let resets = eventually("handshakes reset", || Some(kernel_counter("EmbryonicRsts")).filter(|count| *count > 0));
+        let resets =
+            eventually("handshakes reset", || Some(kernel_counter("EmbryonicRsts")).filter(|count| *count > 0));
         watcher.until("as many overflows", |watcher| {
             let ours = watcher.engine.model().counters();
             (ours.listen_overflow_ack == kernel_counter("EmbryonicRsts") && ours.listen_overflow_ack >= resets)
@@ -303,5 +312,26 @@ fn listeners_are_found_with_process_and_limit_in_any_namespace() {
             })
         });
         assert_eq!((limit, pid), (77, std::process::id()));
+    });
+}
+
+#[test]
+fn connections_open_before_are_followed() {
+    in_netns("obs-adopt", || {
+        let listener = TcpListener::bind("127.0.0.1:7170").unwrap();
+        let mut client = TcpStream::connect("127.0.0.1:7170").unwrap();
+        let (mut served, _) = listener.accept().unwrap();
+        // By processes, not threads: /proc names the sockets' owner by its main thread.
+        let comm = std::fs::read_to_string("/proc/self/comm").unwrap();
+        let mut watcher = Watcher::start(only(comm.trim(), 7170));
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        assert_eq!(served.read(&mut [0; 100]).unwrap(), 18);
+        drop(served);
+        watcher.until("a verdict", |watcher| (!watcher.verdicts().is_empty()).then_some(()));
+        let verdict = watcher.verdicts()[0];
+        assert_eq!((verdict.cause, verdict.proxy.pid), ("upstream-closed-early", std::process::id()));
+        let (counters, _) = watcher.finish();
+        assert_eq!((counters.connections_adopted, counters.connections_ended), (1, 1));
+        drop(client);
     });
 }

@@ -5,7 +5,7 @@
 //! once on a connection that is kept.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -16,14 +16,12 @@ use nix::sys::socket::{setsockopt, sockopt};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[arg(long)]
-    address: IpAddr,
-    #[arg(long)]
-    port: u16,
+    listen: SocketAddr,
 }
 
 /// Serves until killed.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let listener = TcpListener::bind((args.address, args.port)).context("cannot listen")?;
+    let listener = TcpListener::bind(args.listen).context("cannot listen")?;
     for stream in listener.incoming() {
         let stream = stream.context("cannot accept")?;
         thread::spawn(move || {

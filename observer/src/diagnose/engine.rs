@@ -126,7 +126,8 @@ impl Engine {
         let now = Time(second * 1_000_000_000);
         for warning in CAUSES.iter().filter_map(|rule| rule.watch).flat_map(|watch| watch(&self.model, now)) {
             let same = |active: &&mut Active| {
-                active.warning.cause == warning.cause && active.warning.subject == warning.subject
+                (active.warning.cause, active.warning.netns, &active.warning.subject)
+                    == (warning.cause, warning.netns, &warning.subject)
             };
             let Some(active) = self.warnings.iter_mut().find(same) else {
                 if self.warnings.len() < MAX_WARNINGS {
@@ -207,7 +208,10 @@ mod tests {
             ended(2_000, refused_connection()),
             ended(2_100, reset),
             // The sender's side of an active reset is told after the receiver's (kernel.md, surprise 13).
-            event(2_101, Body::ResetSent(crate::event::ResetSent { owned: true, ..reset_sent(Some(State::Close), "TCP_STATE") })),
+            event(
+                2_101,
+                Body::ResetSent(crate::event::ResetSent { owned: true, ..reset_sent(Some(State::Close), "TCP_STATE") }),
+            ),
             ended(7_000, ConnectionEnded { new: State::CloseWait, ..connection() }),
         ]
     }

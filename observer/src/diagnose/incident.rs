@@ -73,9 +73,7 @@ impl Incidents {
     pub(super) fn add(&mut self, verdict: &Verdict) {
         *self.totals.entry(verdict.cause).or_default() += 1;
         let same = |incident: &&mut Incident| {
-            incident.cause == verdict.cause
-                && incident.upstream == verdict.upstream
-                && incident.active(verdict.time)
+            incident.cause == verdict.cause && incident.upstream == verdict.upstream && incident.active(verdict.time)
         };
         if let Some(incident) = self.entries.iter_mut().find(same) {
             incident.add(verdict);

@@ -1,11 +1,6 @@
 //! What observer says: verdicts on tries that failed, and warnings before any does.
 
-use crate::{
-    diagnose::evidence::Evidence,
-    event::Process,
-    model::UpstreamKey,
-    time::Time,
-};
+use crate::{addr::NetNs, diagnose::evidence::Evidence, event::Process, model::UpstreamKey, time::Time};
 
 /// How sure a verdict is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +58,8 @@ pub struct Warning {
     pub cause: &'static str,
     /// What it is about: an upstream or a listener.
     pub subject: String,
+    /// The network namespace of the proxy that uses the upstream, or of the listener.
+    pub netns: NetNs,
     /// One sentence with numbers.
     pub summary: String,
     /// What it rests on.

@@ -110,9 +110,7 @@ fn tcp_state(wire: u8) -> State {
 }
 
 fn ended(record: &connection::Ended) -> Body {
-    let age = |microseconds: u32| {
-        (microseconds != u32::MAX).then(|| Duration::from_micros(u64::from(microseconds)))
-    };
+    let age = |microseconds: u32| (microseconds != u32::MAX).then(|| Duration::from_micros(u64::from(microseconds)));
     Body::ConnectionEnded(Box::new(ConnectionEnded {
         flow: flow(&record.flow),
         proxy: process(&record.task),
@@ -163,7 +161,12 @@ fn overflow(record: &listener::Overflow) -> Result<Body, DecodeError> {
         listener::PATH_ACK => OverflowPath::Ack,
         _ => return Err(DecodeError::Impossible),
     };
-    Ok(Body::ListenOverflow(ListenOverflow { flow: flow(&record.flow), path, depth: record.depth, limit: record.limit }))
+    Ok(Body::ListenOverflow(ListenOverflow {
+        flow: flow(&record.flow),
+        path,
+        depth: record.depth,
+        limit: record.limit,
+    }))
 }
 
 fn listener_changed(record: &listener::Changed) -> Body {

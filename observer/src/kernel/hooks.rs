@@ -62,7 +62,9 @@ impl Hook {
             Self::SynAckRetransmits => "one of the signs of a handshake that found the accept queue full",
             Self::Connects => "connect() errors other than exhausted ports (no route, unix sockets)",
             Self::ListenOverflow => "overflows of local accept queues are not seen",
-            Self::Sockets => "listeners that were there before observer, queue depths between overflows, TIME_WAIT by upstream",
+            Self::Sockets => {
+                "listeners that were there before observer, queue depths between overflows, TIME_WAIT by upstream"
+            }
         }
     }
 }

@@ -107,6 +107,8 @@ pub struct Kernel {
     counters: PerCpuArray<MapData, u64>,
     hooks: Hooks,
     layout: Layout,
+    /// Connections that did not fit when they were to be taken over.
+    pub(super) unadopted: u64,
     /// Descriptors of the programs, for the kernel's own statistics.
     programs: Vec<i32>,
 }
@@ -148,18 +150,24 @@ impl Kernel {
             statuses.push((hook, status));
         }
         let connects = tracefs.and_then(|()| connects(&mut ebpf).map_err(|error| explain(&error)));
-        statuses.push((Hook::Connects, match connects {
-            Ok(()) => HookStatus::Full(Carrier::Tracepoint),
-            Err(why) => HookStatus::Missing(why),
-        }));
+        statuses.push((
+            Hook::Connects,
+            match connects {
+                Ok(()) => HookStatus::Full(Carrier::Tracepoint),
+                Err(why) => HookStatus::Missing(why),
+            },
+        ));
         statuses.push((Hook::ListenOverflow, listen_overflow(&mut ebpf, &btf, options, settings.0)));
-        statuses.push((Hook::Sockets, match super::walk::load(&mut ebpf, &btf) {
-            Ok(()) => HookStatus::Full(Carrier::Iterator),
-            Err(error) => HookStatus::Missing(explain(&error)),
-        }));
+        statuses.push((
+            Hook::Sockets,
+            match super::walk::load(&mut ebpf, &btf) {
+                Ok(()) => HookStatus::Full(Carrier::Iterator),
+                Err(error) => HookStatus::Missing(explain(&error)),
+            },
+        ));
 
         let programs = ebpf.programs().filter_map(|(_, program)| Some(program.fd().ok()?.as_fd_raw())).collect();
-        Ok(Self { ebpf, counters, hooks: Hooks(statuses), layout, programs })
+        Ok(Self { ebpf, counters, hooks: Hooks(statuses), layout, unadopted: 0, programs })
     }
 
     /// How each hook stands.
@@ -192,6 +200,7 @@ impl Kernel {
         }
         Ok(Counters {
             connections_started: named(Counter::ConnectionsStarted)?,
+            connections_adopted: named(Counter::ConnectionsAdopted)?,
             connections_ended: named(Counter::ConnectionsEnded)?,
             connects_failed: named(Counter::ConnectsFailed)?,
             listen_overflow_syn: named(Counter::ListenOverflowsSyn)?,
@@ -210,6 +219,7 @@ impl Kernel {
                 connects_untracked: named(Counter::ConnectsUntracked)?,
                 skipped: self.programs.iter().map(|fd| skipped(*fd)).sum(),
                 undecoded: 0,
+                unadopted: self.unadopted,
             },
         })
     }
@@ -266,7 +276,9 @@ pub(super) fn program<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut T
 where
     &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
 {
-    ebpf.program_mut(name).ok_or_else(|| ProgramError::IOError(io::Error::other(format!("no program {name}"))))?.try_into()
+    ebpf.program_mut(name)
+        .ok_or_else(|| ProgramError::IOError(io::Error::other(format!("no program {name}"))))?
+        .try_into()
 }
 
 fn tracepoint(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), ProgramError> {

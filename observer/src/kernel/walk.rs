@@ -7,7 +7,7 @@ use aya::{
     maps::{HashMap, MapError},
     programs::{Iter, ProgramError, links::LinkError},
 };
-use observer_common::{listener::Sample, time_wait::Destination};
+use observer_common::{connection::MAX_ADOPTED, listener::Sample, time_wait::Destination};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::load::{Kernel, map, program};
@@ -33,6 +33,9 @@ pub enum WalkError {
     Counts(#[from] MapError),
 }
 
+/// The ADOPT map.
+type Wanted<'a> = HashMap<&'a mut aya::maps::MapData, Wire<observer_common::Flow>, Wire<observer_common::Task>>;
+
 /// What a walk saw.
 #[derive(Debug, Default)]
 pub struct Walked {
@@ -54,7 +57,40 @@ pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), ProgramError> {
     iterator.load("tcp", btf)
 }
 
+/// A connection that a proxy has open, with both ends as its own socket sees them.
+pub type Open = (observer_common::Flow, observer_common::Task);
+
+/// Wire structs as a map's key and value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Wire<T>(T);
+// SAFETY: only used with `Flow` and `Task`, which are `repr(C)` integers and bytes without implicit padding.
+unsafe impl<T: Copy + 'static> aya::Pod for Wire<T> {}
+
 impl Kernel {
+    /// Follows these connections of the calling thread's network namespace from now on, with a walk; at most
+    /// [`MAX_ADOPTED`], the others are counted as not adopted.
+    pub fn adopt(&mut self, open: &[Open]) -> Result<(), WalkError> {
+        let room = usize::try_from(MAX_ADOPTED).unwrap_or(usize::MAX).min(open.len());
+        self.unadopted += (open.len() - room) as u64;
+        let open = &open[..room];
+        let mut wanted = self.wanted()?;
+        for (flow, task) in open {
+            wanted.insert(Wire(*flow), Wire(*task), 0)?;
+        }
+        let walked = self.walk();
+        let mut wanted = self.wanted()?;
+        for (flow, _) in open {
+            // Two lines of /proc may have named one connection.
+            let _ = wanted.remove(&Wire(*flow));
+        }
+        walked.map(|_| ())
+    }
+
+    fn wanted(&mut self) -> Result<Wanted<'_>, MapError> {
+        HashMap::try_from(map(&mut self.ebpf, "ADOPT")?)
+    }
+
     /// Walks the sockets of the network namespace that the calling thread is in.
     pub fn walk(&mut self) -> Result<Walked, WalkError> {
         let iterator: &mut Iter = program(&mut self.ebpf, WALK)?;

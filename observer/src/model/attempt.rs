@@ -192,7 +192,10 @@ mod tests {
     fn handshakes_that_fail_are_told_apart() {
         let base = refused_connection();
         assert_eq!(ending(&base), Ending::Refused { by_reset: true });
-        assert_eq!(ending(&ConnectionEnded { reset_received: false, ..base.clone() }), Ending::Refused { by_reset: false });
+        assert_eq!(
+            ending(&ConnectionEnded { reset_received: false, ..base.clone() }),
+            Ending::Refused { by_reset: false }
+        );
         let gave_up = ConnectionEnded { error: 0, closed_by_proxy: true, ..base.clone() };
         assert_eq!(ending(&gave_up), Ending::Abandoned);
         assert_eq!(
@@ -206,7 +209,8 @@ mod tests {
 
     #[test]
     fn a_connect_check_that_sends_nothing_is_no_failure() {
-        let check = ConnectionEnded { new: State::FinWait1, bytes_sent: 0, bytes_received: 0, unacked: 0, ..connection() };
+        let check =
+            ConnectionEnded { new: State::FinWait1, bytes_sent: 0, bytes_received: 0, unacked: 0, ..connection() };
         assert_eq!(ending(&check), Ending::Completed);
     }
 }

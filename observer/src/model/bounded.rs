@@ -1,11 +1,6 @@
 //! Tables with a limit: what goes when they are full is a rule, and is counted.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    mem,
-    time::Duration,
-};
+use std::{collections::HashMap, hash::Hash, mem, time::Duration};
 
 use crate::time::Time;
 
@@ -108,7 +103,6 @@ impl<K: Hash + Eq, V: Default> Generations<K, V> {
         self.evicted
     }
 }
-
 
 #[cfg(test)]
 mod tests {

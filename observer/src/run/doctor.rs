@@ -33,7 +33,12 @@ pub(super) fn doctor() -> Result<ExitCode> {
                         writeln!(text, "  PARTLY    {:<20} {carrier}: {missing}", hook.name())
                     }
                     HookStatus::Missing(why) => {
-                        writeln!(text, "  MISSING   {:<20} lost: {}\n            because {why}", hook.name(), hook.loss())
+                        writeln!(
+                            text,
+                            "  MISSING   {:<20} lost: {}\n            because {why}",
+                            hook.name(),
+                            hook.loss()
+                        )
                     }
                 };
             }

@@ -69,6 +69,7 @@ impl Json {
             "status": status,
             "proxy": { "comm": proxy.comm, "pid": proxy.pid },
             "upstream": upstream.to_string(),
+            "netns": upstream.netns.0,
             // Whose request it was is not known from the upstream's side of the proxy.
             "client": null,
             "because": because,
@@ -79,12 +80,13 @@ impl Json {
     }
 
     fn warning(self, warning: &Warning) -> Value {
-        let Warning { time, cause, subject, summary, evidence, advice } = warning;
+        let Warning { time, cause, subject, netns, summary, evidence, advice } = warning;
         json!({
             "type": "warning",
             "time": self.wall.rfc3339(*time),
             "cause": cause,
             "subject": subject,
+            "netns": netns.0,
             "summary": summary,
             "evidence": evidence,
             "advice": advice,
@@ -95,6 +97,7 @@ impl Json {
 fn totals(counters: &Counters) -> Value {
     let Counters {
         connections_started,
+        connections_adopted,
         connections_ended,
         connects_failed,
         listen_overflow_syn,
@@ -110,6 +113,7 @@ fn totals(counters: &Counters) -> Value {
     } = counters;
     json!({
         "connections_started": connections_started,
+        "connections_adopted": connections_adopted,
         "connections_ended": connections_ended,
         "connects_failed": connects_failed,
         "listen_overflow": listen_overflow_syn + listen_overflow_ack,
@@ -140,8 +144,19 @@ mod tests {
         let value: Map<String, Value> = serde_json::from_str(&line).unwrap();
         let fields: Vec<_> = value.keys().map(String::as_str).collect();
         let documented = [
-            "type", "time", "cause", "confidence", "status", "proxy", "upstream", "client", "because", "summary",
-            "evidence", "advice",
+            "type",
+            "time",
+            "cause",
+            "confidence",
+            "status",
+            "proxy",
+            "upstream",
+            "netns",
+            "client",
+            "because",
+            "summary",
+            "evidence",
+            "advice",
         ];
         assert_eq!(fields, documented);
         assert_eq!(value["time"], "1970-01-01T00:16:42.000000Z");

@@ -10,6 +10,7 @@ use std::{
 };
 
 use nix::ifaddrs::getifaddrs;
+use observer_common::state;
 
 use crate::{
     addr::{Endpoint, NetNs},
@@ -19,9 +20,8 @@ use crate::{
 
 /// Rounds after which the owner of a listener is looked up again: it may have been restarted within a second.
 const REFRESH_ROUNDS: u32 = 10;
-/// Descriptors looked at per round in search of owners. On a host with more open, some listeners stay without a name
-/// for a round or more.
-const MAX_DESCRIPTORS: usize = 200_000;
+/// Sockets looked at per round in search of owners. On a host with more, some listeners stay without a name.
+const MAX_SOCKETS: usize = 200_000;
 
 /// Process ids of the host, as this pid namespace numbers them.
 fn pids() -> impl Iterator<Item = u32> {
@@ -114,19 +114,12 @@ impl Owners {
 /// Socket inodes that listen at `at` in this thread's namespace. The kernel lists listeners first
 /// (`tcp_seq_start`, net/ipv4/tcp_ipv4.c), so reading stops at the first line that is none.
 fn listening_inodes(at: Endpoint) -> Vec<u64> {
-    const LISTEN: &str = "0A";
     let mut inodes = Vec::new();
     for table in ["tcp", "tcp6"] {
         let Ok(file) = File::open(Path::new("/proc/thread-self/net").join(table)) else { continue };
-        for line in BufReader::new(file).lines().skip(1).map_while(Result::ok) {
-            let fields: Vec<_> = line.split_whitespace().collect();
-            let [_, local, _, LISTEN, _, _, _, _, _, inode, ..] = fields[..] else { break };
-            if parse_endpoint(local) == Some(at)
-                && let Ok(inode) = inode.parse()
-            {
-                inodes.push(inode);
-            }
-        }
+        let lines = BufReader::new(file).lines().skip(1).map_while(Result::ok);
+        let listeners = lines.map_while(|line| parse_line(&line).filter(|line| line.state == state::LISTEN));
+        inodes.extend(listeners.filter(|line| line.local == at).map(|line| line.inode));
     }
     inodes
 }
@@ -154,23 +147,79 @@ fn parse_endpoint(text: &str) -> Option<Endpoint> {
     Some(Endpoint { ip, port })
 }
 
+/// A line of /proc/net/tcp: an end-to-end connection or a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Line {
+    local: Endpoint,
+    remote: Endpoint,
+    state: u8,
+    inode: u64,
+}
+
+/// The TCP sockets of the namespace that this thread is in, listeners first.
+fn tcp_lines() -> Vec<Line> {
+    let tables = ["tcp", "tcp6"].into_iter().filter_map(|table| {
+        let file = File::open(Path::new("/proc/thread-self/net").join(table)).ok()?;
+        Some(BufReader::new(file).lines().skip(1).map_while(Result::ok))
+    });
+    tables.flatten().filter_map(|line| parse_line(&line)).collect()
+}
+
+fn parse_line(line: &str) -> Option<Line> {
+    let fields: Vec<_> = line.split_whitespace().collect();
+    let [_, local, remote, state, _, _, _, _, _, inode, ..] = fields[..] else { return None };
+    Some(Line {
+        local: parse_endpoint(local)?,
+        remote: parse_endpoint(remote)?,
+        state: u8::from_str_radix(state, 16).ok()?,
+        inode: inode.parse().ok()?,
+    })
+}
+
+/// Sockets that processes of these names hold, with the process.
+pub(super) fn sockets_of(comms: &[String]) -> HashMap<u64, Process> {
+    // The kernel cuts names; so must those be that are looked for.
+    let cut = |name: &String| name.chars().take(observer_common::COMM_LEN - 1).collect::<String>();
+    let wanted: HashSet<String> = comms.iter().map(cut).collect();
+    let mut sockets = HashMap::new();
+    for pid in pids() {
+        let comm = comm(pid);
+        if wanted.contains(&comm) {
+            let process = Process { pid, comm };
+            sockets.extend(socket_inodes(pid).map(|inode| (inode, process.clone())));
+        }
+    }
+    sockets
+}
+
+/// Connections of the namespace that this thread is in which one of these sockets began: both ends, and whose it is. A
+/// connection to a port on which the namespace listens was accepted, not begun.
+pub(super) fn connections_begun(sockets: &HashMap<u64, Process>) -> Vec<(Endpoint, Endpoint, Process)> {
+    let lines = tcp_lines();
+    let listens: HashSet<u16> =
+        lines.iter().filter(|line| line.state == state::LISTEN).map(|line| line.local.port).collect();
+    let open = lines.iter().filter(|line| [state::ESTABLISHED, state::CLOSE_WAIT].contains(&line.state));
+    let begun = open.filter(|line| !listens.contains(&line.local.port));
+    begun.filter_map(|line| Some((line.local, line.remote, sockets.get(&line.inode)?.clone()))).collect()
+}
+
+/// Inodes of the sockets that a process holds open.
+fn socket_inodes(pid: u32) -> impl Iterator<Item = u64> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let target = fs::read_link(entry.path()).ok()?;
+        target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    })
+}
+
 /// Every socket that a process holds open, with the processes.
 fn sockets_of_processes() -> HashMap<u64, Vec<u32>> {
     let mut sockets: HashMap<u64, Vec<u32>> = HashMap::new();
-    let mut looked_at = 0;
+    let mut left = MAX_SOCKETS;
     for pid in pids() {
-        for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
-            looked_at += 1;
-            if looked_at > MAX_DESCRIPTORS {
-                return sockets;
-            }
-            let target = fs::read_link(entry.path()).ok();
-            let inode = target.as_deref().and_then(Path::to_str).and_then(|target| {
-                target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-            });
-            if let Some(inode) = inode {
-                sockets.entry(inode).or_default().push(pid);
-            }
+        for inode in socket_inodes(pid).take(left) {
+            left -= 1;
+            sockets.entry(inode).or_default().push(pid);
         }
     }
     sockets

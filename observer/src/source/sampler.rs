@@ -12,14 +12,17 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use nix::sched::{CloneFlags, setns};
-use observer_common::listener::Sample;
+use observer_common::{COMM_LEN, Flow, Task, listener::Sample};
 
 use super::procs::{self, Owners};
 use crate::{
     addr::{Endpoint, NetNs},
-    event::{Body, Event, ListenerSample, MAX_DESTINATIONS, NamespaceSample},
+    event::{Body, Event, ListenerSample, MAX_DESTINATIONS, NamespaceSample, Process},
     host,
-    kernel::{Hooks, Kernel, LoadError, Options, walk::Walked},
+    kernel::{
+        Hooks, Kernel, LoadError, Options,
+        walk::{Open, Walked},
+    },
 };
 
 /// Between two rounds of samples.
@@ -54,6 +57,7 @@ pub(super) fn run(
         }
     };
     let mut logger = if options.verbose { kernel.take_logger() } else { None };
+    adopt(&mut kernel, options);
     let mut rounds = Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0 };
     let first = rounds.round();
     if samples.send(first).is_err() || attached.send(Ok(ready)).is_err() {
@@ -75,6 +79,50 @@ pub(super) fn run(
     }
 }
 
+/// Has the kernel follow the connections that proxies have open already. The programs are attached, so one that ends
+/// meanwhile is seen to end.
+fn adopt(kernel: &mut Kernel, options: &Options) {
+    let sockets = procs::sockets_of(&options.proxies);
+    if sockets.is_empty() {
+        return;
+    }
+    visit_namespaces(&procs::namespaces(), |netns| {
+        let begun = procs::connections_begun(&sockets).into_iter();
+        let matter = begun.filter(|(_, to, _)| options.ports.is_empty() || options.ports.contains(&to.port));
+        let open: Vec<_> = matter.map(|(local, remote, proxy)| wire(netns, local, remote, &proxy)).collect();
+        // A namespace that cannot be walked says so in the status of the hook; what it holds stays unfollowed.
+        let _ = kernel.adopt(&open);
+    });
+}
+
+fn wire(netns: NetNs, local: Endpoint, remote: Endpoint, proxy: &Process) -> Open {
+    let mut comm = [0; COMM_LEN];
+    for (to, from) in comm.iter_mut().take(COMM_LEN - 1).zip(proxy.comm.bytes()) {
+        *to = from;
+    }
+    let flow = Flow {
+        local: local.to_wire(),
+        remote: remote.to_wire(),
+        local_port: local.port,
+        remote_port: remote.port,
+        netns: netns.0,
+    };
+    (flow, Task { pid: proxy.pid, tid: proxy.pid, comm })
+}
+
+/// Calls `visit` in each of these namespaces that still exists and may be entered, and comes back.
+fn visit_namespaces(namespaces: &[(NetNs, PathBuf)], mut visit: impl FnMut(NetNs)) {
+    let home = File::open("/proc/thread-self/ns/net");
+    for (netns, path) in namespaces {
+        if File::open(path).is_ok_and(|file| setns(file.as_fd(), CloneFlags::CLONE_NEWNET).is_ok()) {
+            visit(*netns);
+        }
+    }
+    if let Ok(home) = home {
+        let _ = setns(home.as_fd(), CloneFlags::CLONE_NEWNET);
+    }
+}
+
 struct Sampler<'a> {
     kernel: &'a mut Kernel,
     owners: Owners,
@@ -86,21 +134,15 @@ impl Sampler<'_> {
     /// One round over the namespaces, and the counters.
     fn round(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        let namespaces = procs::namespaces();
-        let home = File::open("/proc/thread-self/ns/net");
+        let mut namespaces = procs::namespaces();
         self.owners.begin_round();
-        let count = namespaces.len().min(MAX_PER_ROUND);
-        for index in 0..count {
-            let (netns, path) = &namespaces[(self.turn + index) % namespaces.len()];
-            // A namespace may be gone by now; so may the right to enter it.
-            if enter(path) {
-                self.sample(*netns, &mut events);
-            }
+        if namespaces.len() > MAX_PER_ROUND {
+            let count = namespaces.len();
+            namespaces.rotate_left(self.turn % count);
+            namespaces.truncate(MAX_PER_ROUND);
+            self.turn = (self.turn + MAX_PER_ROUND) % count;
         }
-        self.turn = if namespaces.is_empty() { 0 } else { (self.turn + count) % namespaces.len() };
-        if let Ok(home) = home {
-            let _ = setns(home.as_fd(), CloneFlags::CLONE_NEWNET);
-        }
+        visit_namespaces(&namespaces, |netns| self.sample(netns, &mut events));
         if let Ok(counters) = self.kernel.counters() {
             events.push(Event { time: host::now(), body: Body::Counters(counters) });
         }
@@ -151,10 +193,6 @@ fn merge(listeners: &[Sample]) -> Vec<Sample> {
             .or_insert(*listener);
     }
     merged.into_values().collect()
-}
-
-fn enter(path: &PathBuf) -> bool {
-    File::open(path).is_ok_and(|file| setns(file.as_fd(), CloneFlags::CLONE_NEWNET).is_ok())
 }
 
 /// A sysctl of the namespace that this thread is in: /proc/sys/net shows the reader's own.

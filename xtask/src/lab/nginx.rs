@@ -1,6 +1,7 @@
 //! The proxy's configuration.
 
 use std::fmt::Write;
+use std::net::SocketAddrV4;
 use std::path::Path;
 
 use super::scenario::Nginx;
@@ -11,7 +12,7 @@ pub(super) const FRONT_PORT: u16 = 8080;
 
 /// One process group in the foreground; everything it writes under `folder`. `proxy_next_upstream off`, since a second
 /// try would blur which failure the answer tells of. JSON escapes make the log unambiguous whatever the request.
-pub(super) fn configuration(nginx: &Nginx, folder: &Path, upstream: &str) -> String {
+pub(super) fn configuration(nginx: &Nginx, folder: &Path, upstream: SocketAddrV4) -> String {
     let folder = folder.display();
     let workers = nginx.workers;
     let keepalive = nginx.keepalive.map(|idle| format!("keepalive {idle};")).unwrap_or_default();

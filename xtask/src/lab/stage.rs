@@ -1,7 +1,7 @@
 //! A staged incident: namespaces, backend, nginx, load. Dropping it leaves nothing behind.
 
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -17,7 +17,6 @@ use super::nginx;
 use super::scenario::{Backend, Gunicorn, Load, Nginx, Sysctls, Topology};
 use crate::{paths, shell, wait};
 
-const UPSTREAM_PORT: u16 = 9000;
 const PROXY_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const UPSTREAM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// Link addresses of our own choosing, so that neighbour entries can be permanent and no SYN waits for ARP.
@@ -69,34 +68,38 @@ impl Stage {
         self.upstream.as_ref().unwrap_or(&self.proxy)
     }
 
+    /// As nginx and observer write it.
+    pub(super) fn upstream_socket(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.upstream_address(), upstream_port())
+    }
+
     fn upstream_address(&self) -> Ipv4Addr {
         if self.upstream.is_some() { UPSTREAM_ADDRESS } else { Ipv4Addr::LOCALHOST }
     }
 
     /// Starts the backend and waits until it listens.
     pub(crate) fn start_backend(&mut self, backend: &Backend) -> Result<()> {
-        let address = self.upstream_address().to_string();
         let log = self.log("backend.log")?;
         let (mut command, processes) = match backend {
             Backend::None => return Ok(()),
             Backend::Raw {} => {
                 let mut command = self.upstream().command(ourselves()?);
-                command.args(["lab-backend", "--address", &address, "--port", &UPSTREAM_PORT.to_string()]);
+                command.args(["lab-backend", "--listen", &self.upstream_socket().to_string()]);
                 (command, 0)
             }
-            Backend::Gunicorn(gunicorn) => (self.gunicorn(gunicorn, &address)?, gunicorn.workers + 1),
+            Backend::Gunicorn(gunicorn) => (self.gunicorn(gunicorn)?, gunicorn.workers + 1),
         };
         self.children.push(spawn(&mut command, log)?);
         self.wait_for("the backend", |stage| {
-            Ok(stage.upstream().listens(UPSTREAM_PORT)? && stage.upstream().processes("gunicorn")?.len() >= processes)
+            Ok(stage.upstream().listens(upstream_port())? && stage.upstream().processes("gunicorn")?.len() >= processes)
         })
     }
 
-    fn gunicorn(&self, gunicorn: &Gunicorn, address: &str) -> Result<Command> {
+    fn gunicorn(&self, gunicorn: &Gunicorn) -> Result<Command> {
         let program = paths::program("gunicorn").context("gunicorn is not installed")?;
         let mut command = self.upstream().command(program);
         command
-            .args(["--bind", &format!("{address}:{UPSTREAM_PORT}"), "--workers", &gunicorn.workers.to_string()])
+            .args(["--bind", &self.upstream_socket().to_string(), "--workers", &gunicorn.workers.to_string()])
             .args(["--timeout", "120", "--worker-tmp-dir", "/dev/shm", "app:app"])
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .current_dir(paths::lab_definitions());
@@ -108,9 +111,8 @@ impl Stage {
 
     /// Starts nginx in front of the backend and waits until it listens.
     pub(crate) fn start_nginx(&mut self, nginx: &Nginx) -> Result<()> {
-        let upstream = format!("{}:{UPSTREAM_PORT}", self.upstream_address());
         let configuration = self.folder().join("nginx.conf");
-        fs::write(&configuration, nginx::configuration(nginx, self.folder(), &upstream))
+        fs::write(&configuration, nginx::configuration(nginx, self.folder(), self.upstream_socket()))
             .with_context(|| format!("cannot write {}", configuration.display()))?;
         let program = paths::program("nginx").context("nginx is not installed")?;
         let mut command = self.proxy.command(program);
@@ -182,6 +184,13 @@ impl Drop for Stage {
             let _ = waitpid(Pid::from_raw(pid), None);
         }
     }
+}
+
+/// Differs from run to run: addresses are the same in every stage, and what observer says of an upstream does not name
+/// its namespace.
+fn upstream_port() -> u16 {
+    let distinct = u16::try_from(std::process::id() % 1000).unwrap_or_default();
+    9000 + distinct
 }
 
 fn connect(proxy: &Netns, upstream: &Netns) -> Result<()> {

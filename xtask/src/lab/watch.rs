@@ -35,14 +35,10 @@ pub(super) struct Watch {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Warning {
-    #[serde(alias = "cause")]
-    pub(super) code: String,
-    pub(super) proxy: Option<Proxy>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Proxy {
-    pub(super) pid: u32,
+    /// Code of the cause that it leads to.
+    pub(super) cause: String,
+    /// The upstream or listener that it is about.
+    pub(super) subject: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -12,12 +12,8 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule = Rule {
-    code: "accept-queue-overflow",
-    page: include_str!("accept_queue_overflow.md"),
-    judge,
-    watch: Some(watch),
-};
+pub const RULE: Rule =
+    Rule { code: "accept-queue-overflow", page: include_str!("accept_queue_overflow.md"), judge, watch: Some(watch) };
 
 /// Share of the limit at which a queue is worth a warning.
 const NEARLY_FULL: f64 = 0.8;
@@ -48,9 +44,12 @@ fn judge(case: &Case<'_>) -> Judgement {
             by_neighbours(case, Some(504), "its request was never acknowledged while the queue was full")
         }
         Ending::Reset if overflowed > 0 => match &flow.reset {
-            Some(reset) if refused_for_want_of_room(reset) => {
-                found(case, Confidence::Certain, Some(502), "the handshake was answered with a RST (tcp_abort_on_overflow)")
-            }
+            Some(reset) if refused_for_want_of_room(reset) => found(
+                case,
+                Confidence::Certain,
+                Some(502),
+                "the handshake was answered with a RST (tcp_abort_on_overflow)",
+            ),
             Some(reset) if reset.state == Some(State::Listen) => {
                 found(case, Confidence::Certain, Some(502), "the forgotten handshake was reset when data came again")
             }
@@ -160,7 +159,8 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
     let mut warnings = Vec::new();
     for ((netns, at), listener) in model.listeners().filter(|(_, listener)| listener.is_open()) {
         let overflowing = listener.last_overflow.filter(|last| now.since(*last).as_secs() < 5);
-        let nearly = listener.limit > SHORT_QUEUE && f64::from(listener.depth) >= NEARLY_FULL * f64::from(listener.limit);
+        let nearly =
+            listener.limit > SHORT_QUEUE && f64::from(listener.depth) >= NEARLY_FULL * f64::from(listener.limit);
         if overflowing.is_none() && !nearly {
             continue;
         }
@@ -180,6 +180,7 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
             time: now,
             cause: RULE.code,
             subject: at.to_string(),
+            netns: *netns,
             summary,
             evidence: Evidence::default()
                 .with("queue_depth", depth)
@@ -206,7 +207,13 @@ mod tests {
     }
 
     fn timed_out_connecting() -> ConnectionEnded {
-        ConnectionEnded { error: 0, closed_by_proxy: true, reset_received: false, syn_retransmits: 2, ..refused_connection() }
+        ConnectionEnded {
+            error: 0,
+            closed_by_proxy: true,
+            reset_received: false,
+            syn_retransmits: 2,
+            ..refused_connection()
+        }
     }
 
     #[test]
@@ -237,8 +244,10 @@ mod tests {
 
     #[test]
     fn an_aborted_handshake_is_a_502() {
-        let reset = ConnectionEnded { new: State::Close, error: 104, reset_received: true, unacked: 80, ..connection() };
-        let abort = Body::ResetSent(ResetSent { depth: 129, limit: 128, ..reset_sent(Some(State::Listen), "INVALID_SYN") });
+        let reset =
+            ConnectionEnded { new: State::Close, error: 104, reset_received: true, unacked: 80, ..connection() };
+        let abort =
+            Body::ResetSent(ResetSent { depth: 129, limit: 128, ..reset_sent(Some(State::Listen), "INVALID_SYN") });
         let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Ack)), event(5, abort)], reset);
         let verdict = judge_attempt(&attempt, &model);
         assert_eq!((verdict.cause, verdict.confidence, verdict.status), (RULE.code, Confidence::Certain, Some(502)));
@@ -255,7 +264,8 @@ mod tests {
     #[test]
     fn a_retracted_overflow_is_none() {
         let unacked = ConnectionEnded { unacked: 80, data_retransmits: 4, ..connection() };
-        let retraction = Body::ResetSent(ResetSent { retracts_overflow: true, ..reset_sent(Some(State::Listen), "TCP_FLAGS") });
+        let retraction =
+            Body::ResetSent(ResetSent { retracts_overflow: true, ..reset_sent(Some(State::Listen), "TCP_FLAGS") });
         let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Ack)), event(5, retraction)], unacked);
         assert_eq!(judge_attempt(&attempt, &model).cause, "unknown");
     }

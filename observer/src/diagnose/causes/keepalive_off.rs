@@ -42,6 +42,7 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
             time: now,
             cause: RULE.code,
             subject: key.to_string(),
+            netns: key.netns,
             summary: format!(
                 "{} connections to {key} in {SECONDS} s, {} of them for a single request ({rate:.0}/s): keepalive is not \
                  in effect; TIME_WAIT {time_wait}{of_ports}",

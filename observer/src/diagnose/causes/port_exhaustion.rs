@@ -33,7 +33,8 @@ fn judge(case: &Case<'_>) -> Judgement {
     let upstream = model.upstream(&case.attempt.upstream);
     let namespace = model.namespace(case.attempt.upstream.netns);
     let ports = namespace.and_then(Namespace::ports);
-    let in_time_wait = upstream.map(Upstream::time_wait_estimate).map(|count| ports.map_or(count, |all| count.min(all)));
+    let in_time_wait =
+        upstream.map(Upstream::time_wait_estimate).map(|count| ports.map_or(count, |all| count.min(all)));
     let share = in_time_wait.zip(ports).map(|(count, all)| f64::from(count) / f64::from(all.max(1)));
     let by_time_wait = share.is_some_and(|share| share >= TIME_WAIT_SHARE);
     let rate = upstream.map(|upstream| per_second(upstream.window.sum(case.attempt.time, 10).tries, 10));
@@ -115,6 +116,7 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
             time: now,
             cause: RULE.code,
             subject: key.to_string(),
+            netns: key.netns,
             summary: format!(
                 "{used} of {ports} ephemeral ports for {key} are in TIME_WAIT ({:.0} %){forecast}",
                 share * 100.0
@@ -200,6 +202,9 @@ mod tests {
         assert_eq!(watch(&model, model.now()), vec![], "a fifth in use, 8 s left at this rate, but too early to tell");
         let (model, _) = judged([failed(101, 0), sample(20), sample(40)]);
         let warnings = watch(&model, model.now());
-        assert!(warnings[0].summary.contains("40 of 100") && warnings[0].summary.contains("gone in 3.0 s"), "{warnings:?}");
+        assert!(
+            warnings[0].summary.contains("40 of 100") && warnings[0].summary.contains("gone in 3.0 s"),
+            "{warnings:?}"
+        );
     }
 }

@@ -69,7 +69,8 @@ fn seen(case: &Case<'_>) -> (String, Option<u16>) {
             (format!("{upstream} did not answer {} SYNs{after}", u32::from(syns) + 1), Some(status))
         }
         Ending::NoAnswer => {
-            let waited = connection.and_then(|it| it.since_sent).map(|it| format!(" for {}", Human(it))).unwrap_or_default();
+            let waited =
+                connection.and_then(|it| it.since_sent).map(|it| format!(" for {}", Human(it))).unwrap_or_default();
             let unacked = connection.is_some_and(|it| it.unacked > 0);
             let what = if unacked {
                 "the request was never acknowledged"
@@ -83,9 +84,7 @@ fn seen(case: &Case<'_>) -> (String, Option<u16>) {
         }
         Ending::Reset => (format!("{upstream} reset the connection before it answered"), Some(502)),
         Ending::ClosedEarly => (format!("{upstream} closed the connection before it answered"), Some(502)),
-        Ending::SentOnClosed => {
-            (format!("the request went out on a connection that {upstream} had closed"), Some(502))
-        }
+        Ending::SentOnClosed => (format!("the request went out on a connection that {upstream} had closed"), Some(502)),
         Ending::NoPort | Ending::Refused { .. } | Ending::Completed | Ending::Abandoned => {
             (format!("the try at {upstream} failed"), Some(502))
         }

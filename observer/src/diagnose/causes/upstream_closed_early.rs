@@ -44,7 +44,8 @@ fn judge(case: &Case<'_>) -> Judgement {
             "a worker died, was killed or timed out: look for it in the application's log (gunicorn: WORKER TIMEOUT), \
              its exit code, and the kernel's log (OOM killer, segfault)"
                 .to_owned(),
-            "if it always fails on the first request, check the protocol: TLS or HTTP/2 expected on that port?".to_owned(),
+            "if it always fails on the first request, check the protocol: TLS or HTTP/2 expected on that port?"
+                .to_owned(),
         ],
     })
 }

@@ -13,8 +13,7 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule =
-    Rule { code: "upstream-refused", page: include_str!("upstream_refused.md"), judge, watch: None };
+pub const RULE: Rule = Rule { code: "upstream-refused", page: include_str!("upstream_refused.md"), judge, watch: None };
 
 /// A listener that closed this shortly before was being restarted.
 const RESTART_WINDOW: Duration = Duration::from_secs(30);
@@ -35,7 +34,9 @@ fn judge(case: &Case<'_>) -> Judgement {
     let (summary, advice) = if !by_reset {
         (
             format!("{upstream} refused by ICMP: a firewall rejects, or the host has no such protocol"),
-            vec![format!("look for a REJECT rule towards {upstream} (nft list ruleset) on the way and on the upstream")],
+            vec![format!(
+                "look for a REJECT rule towards {upstream} (nft list ruleset) on the way and on the upstream"
+            )],
         )
     } else if let Some(gone) = gone_for {
         (

@@ -97,9 +97,11 @@ fn kind(reset: &ResetSent) -> (Option<&'static str>, String, Vec<String>) {
             format!("its host no longer knew the connection ({reason})"),
             vec!["the connection was gone at the upstream (process killed, host restarted): see its log".to_owned()],
         ),
-        (Some(_), _) => {
-            (None, format!("its kernel reset it ({reason})"), vec!["look into the upstream's log at this time".to_owned()])
-        }
+        (Some(_), _) => (
+            None,
+            format!("its kernel reset it ({reason})"),
+            vec!["look into the upstream's log at this time".to_owned()],
+        ),
     }
 }
 
@@ -123,7 +125,8 @@ mod tests {
 
     #[test]
     fn the_sending_socket_tells_the_kind() {
-        let unread = with_sender(ResetSent { owned: true, unread: 56, ..reset_sent(Some(State::Close), "TCP_ABORT_ON_CLOSE") });
+        let unread =
+            with_sender(ResetSent { owned: true, unread: 56, ..reset_sent(Some(State::Close), "TCP_ABORT_ON_CLOSE") });
         assert!(unread.summary.contains("56 bytes of the request unread"), "{}", unread.summary);
         let linger = with_sender(ResetSent { owned: true, ..reset_sent(Some(State::Close), "TCP_STATE") });
         assert!(linger.summary.contains("SO_LINGER 0"), "{}", linger.summary);

@@ -1,11 +1,19 @@
-//! `iter/tcp`: the listeners and TIME_WAIT sockets of one namespace, walked at the start and as samples.
+//! `iter/tcp`: the sockets of one namespace, walked at the start and for samples.
 
 use aya_ebpf::{
+    bindings::BPF_NOEXIST,
     helpers::generated::{bpf_seq_write, bpf_skc_to_tcp_timewait_sock},
 };
-use observer_common::{Flow, listener::Sample, state, time_wait::Destination};
+use observer_common::{Flow, counter::Counter, listener::Sample, state, time_wait::Destination};
 
-use crate::{maps::TIME_WAITS, sock::Sock};
+use crate::{
+    emit,
+    maps::{ADOPT, TIME_WAITS, TRIES, Try},
+    sock::Sock,
+};
+
+/// What a map answers to an entry that is there already.
+const EEXIST: i32 = -17;
 
 /// `struct bpf_iter__tcp` (net/ipv4/tcp_ipv4.c): `meta`, `sk_common`, `uid`, each in a word of its own.
 #[repr(C)]
@@ -21,7 +29,8 @@ struct Meta {
 }
 
 /// Called by the kernel for each TCP socket of the namespace in which the iterator was opened, and once more with
-/// NULL at the end. A listener is written to the file as a [`Sample`], a TIME_WAIT socket counted by destination.
+/// NULL at the end. A listener is written to the file as a [`Sample`], a TIME_WAIT socket counted by destination, an open
+/// connection followed from now on if userspace asks for it.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 extern "C" fn walk(ctx: *const Context) -> i32 {
@@ -31,6 +40,7 @@ extern "C" fn walk(ctx: *const Context) -> i32 {
     match sock.state() {
         state::LISTEN => sample(sock, seq),
         state::TIME_WAIT => count(sock),
+        state::ESTABLISHED | state::CLOSE_WAIT => adopt(sock),
         _ => {}
     }
     0
@@ -52,6 +62,30 @@ fn sample(sock: Sock, seq: *mut core::ffi::c_void) {
     };
     // SAFETY: a sample of ours; the kernel grows the file's buffer and calls again when it is full.
     unsafe { bpf_seq_write(seq.cast(), (&raw const sample).cast(), size_of::<Sample>() as u32) };
+}
+
+#[inline(always)]
+fn adopt(sock: Sock) {
+    let mut flow = Flow::empty();
+    sock.flow(sock.num(), &mut flow);
+    let Some(task) = ADOPT.get_ptr(flow) else { return };
+    let entry = Try {
+        // SAFETY: valid for the program's run; userspace changes it between walks only.
+        task: unsafe { *task },
+        started: 0,
+        established: 0,
+        syn_retransmits: 0,
+        data_retransmits: 0,
+        flags: 0,
+        closing: u8::from(sock.state() == state::CLOSE_WAIT),
+        pad: [0; 2],
+    };
+    // One that began since the programs were attached is there already, and better known.
+    match TRIES.insert(sock.key(), entry, u64::from(BPF_NOEXIST)) {
+        Ok(()) => emit::count(Counter::ConnectionsAdopted),
+        Err(EEXIST) => {}
+        Err(_) => emit::count(Counter::TriesUntracked),
+    }
 }
 
 #[inline(always)]
