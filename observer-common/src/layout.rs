@@ -102,6 +102,16 @@ offsets! {
     skb_dev = "sk_buff.dev", required;
     /// Namespace of a device.
     dev_net = "net_device.nd_net.net", required;
+    /// A task's open files.
+    task_files = "task_struct.files", required;
+    /// Their table.
+    files_table = "files_struct.fdt", required;
+    /// The table's descriptors.
+    table_files = "fdtable.fd", required;
+    /// What a file stands for: for a socket, its `struct socket`.
+    file_private = "file.private_data", required;
+    /// The `struct sock` of a `struct socket`.
+    socket_sk = "socket.sk", required;
     /// Byte that holds the `acked` bit of a request.
     req_acked = "inet_request_sock.acked", required;
 }

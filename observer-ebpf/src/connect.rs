@@ -16,11 +16,12 @@ use crate::{
     filter::{self, is_proxy, port_matters},
     maps::{CONNECTING, Connecting},
     settings::setting,
-    sock::{Sock, TcpSock, map_v4},
+    sock::{Sock, TcpSock, map_v4, of_descriptor},
 };
 
 /// Offsets in the records of `syscalls:sys_enter_connect` (fd, uservaddr, addrlen) and `sys_exit_connect` (ret):
 /// six words of eight bytes from 16 on, ABI on 64-bit.
+const ENTER_DESCRIPTOR: usize = 16;
 const ENTER_ADDRESS: usize = 24;
 const ENTER_LENGTH: usize = 32;
 const EXIT_RESULT: usize = 16;
@@ -29,7 +30,8 @@ const EXIT_RESULT: usize = 16;
 const HARMLESS: [i64; 5] = [-115, -4, -114, -106, -512];
 /// Results that a second connect() call fetches from a connection whose end was reported already: reset, timed out,
 /// refused.
-const OLD_NEWS: [i64; 3] = [-104, -110, -111];
+const OLD_NEWS: [u16; 3] = [104, 110, 111];
+const IPPROTO_TCP: u16 = 6;
 
 /// A proxy calls connect().
 #[inline(always)]
@@ -39,14 +41,19 @@ pub(crate) fn entered(ctx: &TracePointContext) {
         return;
     }
     // SAFETY: constant offsets within the record.
-    let (Ok(address), Ok(length)) =
-        (unsafe { ctx.read_at::<*const u8>(ENTER_ADDRESS) }, unsafe { ctx.read_at::<u64>(ENTER_LENGTH) })
-    else {
+    let (Ok(fd), Ok(address), Ok(length)) = (unsafe {
+        (
+            ctx.read_at::<u64>(ENTER_DESCRIPTOR),
+            ctx.read_at::<*const u8>(ENTER_ADDRESS),
+            ctx.read_at::<u64>(ENTER_LENGTH),
+        )
+    }) else {
         return;
     };
     // SAFETY: the helper checks the user's address; a bad one gives an error and the kernel's EFAULT is then all there is.
     let Ok(family) = (unsafe { bpf_probe_read_user::<u16>(address.cast()) }) else { return };
-    let mut call = Connecting { flow: Flow::empty(), family, began: 0, path_len: 0, path: [0; PATH_LEN] };
+    let mut call =
+        Connecting { flow: Flow::empty(), family, path_len: 0, fd: fd as u32, began: 0, path: [0; PATH_LEN] };
     // SAFETY: as above; struct sockaddr_in and sockaddr_in6 as in include/uapi/linux/in.h and in6.h.
     unsafe {
         if family == AF_INET || family == AF_INET6 {
@@ -65,7 +72,7 @@ pub(crate) fn entered(ctx: &TracePointContext) {
             }
             let wanted = (length - 2) as usize;
             let used = if wanted < PATH_LEN { wanted } else { PATH_LEN };
-            call.path_len = used as u32;
+            call.path_len = used as u16;
             let _ = bpf_probe_read_user_buf(address.add(2), &mut call.path[..used]);
         } else {
             return;
@@ -87,7 +94,7 @@ pub(crate) fn began(sock: Sock) {
         // SAFETY: valid for the program's run, and this thread is in the call.
         unsafe {
             (*call).flow.netns = sock.netns();
-            (*call).began = 1;
+            (*call).began = sock.key();
         }
     }
 }
@@ -101,7 +108,8 @@ pub(crate) fn refused(sock: Sock, tcp: TcpSock) -> bool {
     let Some(call) = CONNECTING.get_ptr_mut(bpf_get_current_pid_tgid()) else { return false };
     // SAFETY: as in `began`.
     unsafe {
-        if (*call).began == 0 {
+        // Softirq runs in whoever's context: it must be this call's own socket.
+        if (*call).began != sock.key() {
             return false;
         }
         sock.flow(tcp.local_port(), &mut (*call).flow);
@@ -118,20 +126,35 @@ pub(crate) fn left(ctx: &TracePointContext) {
     let result = unsafe { ctx.read_at::<i64>(EXIT_RESULT) }.unwrap_or(0);
     // SAFETY: the entry is valid for the program's run, and its thread is here.
     let call = unsafe { &*call };
-    let tcp = call.family != AF_UNIX;
-    let failed = result < 0 && !HARMLESS.contains(&result) && !(tcp && OLD_NEWS.contains(&result));
-    if failed {
-        emit::count(Counter::ConnectsFailed);
-        emit::record::<Failed>(Kind::ConnectFailed, |record, header| {
-            record.header = header;
-            record.flow = call.flow;
-            record.task = filter::current();
-            record.error = (-result) as u16;
-            record.family = call.family;
-            record.path_len = call.path_len;
-            record.path = call.path;
-            record.pad = [0; 4];
-        });
+    if result < 0 && !HARMLESS.contains(&result) {
+        failed(call, (-result) as u16);
     }
     let _ = CONNECTING.remove(thread);
+}
+
+/// Tells of a call that failed, if it was at an upstream.
+#[inline(always)]
+fn failed(call: &Connecting, error: u16) {
+    let mut flow = call.flow;
+    if call.family != AF_UNIX && call.began == 0 {
+        if OLD_NEWS.contains(&error) {
+            return;
+        }
+        // Resolvers connect datagram sockets, and the C library does so to see which addresses can be reached.
+        match of_descriptor(call.fd) {
+            Some((IPPROTO_TCP, netns)) => flow.netns = netns,
+            _ => return,
+        }
+    }
+    emit::count(Counter::ConnectsFailed);
+    emit::record::<Failed>(Kind::ConnectFailed, |record, header| {
+        record.header = header;
+        record.flow = flow;
+        record.task = filter::current();
+        record.error = error;
+        record.family = call.family;
+        record.path_len = u32::from(call.path_len);
+        record.path = call.path;
+        record.pad = [0; 4];
+    });
 }

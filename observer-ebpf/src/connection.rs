@@ -7,7 +7,7 @@ use aya_ebpf::{
 use aya_log_ebpf::warn;
 use observer_common::{
     Kind, Task,
-    connection::{Ended, Unaccepted},
+    connection::{Ended, RESET_RECEIVED, Unaccepted},
     counter::Counter,
     state,
 };
@@ -106,11 +106,13 @@ fn left(sock: Sock, old: u8, new: u8) {
     let error = tcp.err();
     let closing = entry.closing == 1;
     // connect() itself refused (no free port, say): its return value tells more than this state change does.
-    let in_connect = old == state::SYN_SENT && error == 0 && tcp.shutdown() == 0 && connect::refused(sock, tcp);
+    // The error alone does not tell: the proxy may just have fetched it on another CPU.
+    let broken = error != 0 || entry.flags & RESET_RECEIVED != 0;
+    let in_connect = old == state::SYN_SENT && !broken && tcp.shutdown() == 0 && connect::refused(sock, tcp);
     if !closing {
         emit::count(Counter::ConnectionsEnded);
     }
-    if !in_connect && (!closing || (new == state::CLOSE && error != 0)) {
+    if !in_connect && (!closing || (new == state::CLOSE && broken)) {
         report(tcp, &entry, old, new);
     }
     if new == state::CLOSE_WAIT {

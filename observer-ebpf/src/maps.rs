@@ -64,8 +64,9 @@ pub(crate) struct Try {
 pub(crate) struct Connecting {
     pub(crate) flow: Flow,
     pub(crate) family: u16,
-    /// A handshake was begun in this call (`CLOSE` to `SYN_SENT`).
-    pub(crate) began: u16,
-    pub(crate) path_len: u32,
+    pub(crate) path_len: u16,
+    pub(crate) fd: u32,
+    /// The socket that began a handshake in this call (`CLOSE` to `SYN_SENT`); 0 if none did.
+    pub(crate) began: u64,
     pub(crate) path: [u8; connect::PATH_LEN],
 }

@@ -1,6 +1,9 @@
 //! Typed reads of kernel structs at the offsets that userspace resolved. With the maps the only unsafe code here.
 
-use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
+use aya_ebpf::helpers::{
+    bpf_probe_read_kernel,
+    generated::{bpf_get_current_task, bpf_skc_to_tcp_sock},
+};
 use observer_common::{Flow, connect::AF_INET};
 
 use crate::settings::offset;
@@ -152,6 +155,32 @@ impl TcpSock {
     #[inline(always)]
     pub(crate) fn local_port(self) -> u16 {
         u16::from_be(self.sport())
+    }
+}
+
+/// What lies behind a descriptor of the current task: protocol and namespace. For rare paths: seven reads that the
+/// verifier need not understand. `fd` must be one that a socket call has just been made on.
+#[inline(always)]
+pub(crate) fn of_descriptor(fd: u32) -> Option<(u16, u32)> {
+    type Pointer = *const u8;
+    // SAFETY: the helper cannot fault.
+    let follow = |base: Pointer, offset: usize| -> Option<Pointer> {
+        unsafe { bpf_probe_read_kernel(base.wrapping_add(offset).cast::<Pointer>()) }.ok()
+    };
+    // SAFETY: a helper without arguments.
+    let task = unsafe { bpf_get_current_task() } as Pointer;
+    let files = follow(task, offset!(task_files))?;
+    let table = follow(files, offset!(files_table))?;
+    let descriptors = follow(table, offset!(table_files))?;
+    let file = follow(descriptors, fd as usize * size_of::<Pointer>())?;
+    let socket = follow(file, offset!(file_private))?;
+    let sk = follow(socket, offset!(socket_sk))?;
+    let net = follow(sk, offset!(net))?;
+    // SAFETY: as above.
+    unsafe {
+        let protocol = bpf_probe_read_kernel(sk.wrapping_add(offset!(protocol)).cast()).ok()?;
+        let netns = bpf_probe_read_kernel(net.wrapping_add(offset!(inum)).cast()).ok()?;
+        Some((protocol, netns))
     }
 }
 

@@ -155,6 +155,21 @@ pub enum Destination {
     Unix(String),
 }
 
+/// Unix sockets of the system's own services, to which the C library connects in any process: name caches, loggers, the
+/// message bus, service management.
+const SERVICES: [&str; 6] =
+    ["/var/run/nscd/", "/run/nscd/", "/dev/log", "/run/systemd/", "/var/lib/sss/", "/run/dbus/"];
+
+impl Destination {
+    /// Whether it may be an upstream.
+    pub fn is_upstream(&self) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Unix(path) => !SERVICES.iter().any(|service| path.starts_with(service)),
+        }
+    }
+}
+
 /// The two places at which a full accept queue turns a client away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverflowPath {
@@ -347,5 +362,17 @@ impl Lost {
     /// All of it together.
     pub fn total(&self) -> u64 {
         self.by_kind().iter().map(|(_, count)| count).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_systems_own_services_are_no_upstreams() {
+        // What glibc asks for at each start of nginx, for the name of its user.
+        assert!(!Destination::Unix("/var/run/nscd/socket".into()).is_upstream());
+        assert!(Destination::Unix("/run/gunicorn.sock".into()).is_upstream());
     }
 }

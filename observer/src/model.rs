@@ -74,6 +74,8 @@ impl Model {
                 self.upstream_mut(attempt.upstream).connection_ended(now, ended, &attempt);
                 return Some(attempt);
             }
+            // A resolver or a logger that is not there is no upstream.
+            Body::ConnectFailed(failed) if !failed.to.is_upstream() => {}
             Body::ConnectFailed(failed) => {
                 let attempt = Attempt::from_connect(now, failed);
                 self.upstream_mut(attempt.upstream).connect_failed(now, &attempt);

@@ -335,3 +335,20 @@ fn connections_open_before_are_followed() {
         drop(client);
     });
 }
+
+#[test]
+fn connect_errors_are_told_for_tcp_only() {
+    in_netns("obs-noroute", || {
+        let mut watcher = Watcher::start(only("obs-noroute", 7180));
+        // No route leads out of this namespace.
+        let datagram = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        assert_eq!(datagram.connect("192.0.2.1:7180").unwrap_err().raw_os_error(), Some(101));
+        assert_eq!(TcpStream::connect("192.0.2.1:7180").unwrap_err().raw_os_error(), Some(101));
+        let here = netns();
+        watcher.until("a verdict", |watcher| (!watcher.verdicts().is_empty()).then_some(()));
+        let (verdict, count) = (watcher.verdicts()[0].clone(), watcher.verdicts().len());
+        assert_eq!((count, verdict.cause, verdict.upstream.netns.0), (1, "unknown", here));
+        assert!(verdict.summary.contains("errno 101"), "{}", verdict.summary);
+        assert_eq!(watcher.finish().0.connects_failed, 1);
+    });
+}

@@ -109,9 +109,22 @@ impl Attempt {
     }
 }
 
+/// The socket's error. A proxy that asks for it (SO_ERROR) on another CPU clears it between the kernel's setting it and
+/// the state change that shows it; the RST was seen all the same, and `tcp_reset` (net/ipv4/tcp_input.c) gives the
+/// error by state.
+fn error(ended: &ConnectionEnded) -> u16 {
+    match (ended.error, ended.old) {
+        (0, State::SynSent) if ended.reset_received => ECONNREFUSED,
+        (0, State::CloseWait) if ended.reset_received => EPIPE,
+        (0, _) if ended.reset_received => ECONNRESET,
+        (error, _) => error,
+    }
+}
+
 fn ending(ended: &ConnectionEnded) -> Ending {
+    let error = error(ended);
     match (ended.old, ended.new) {
-        (State::SynSent, _) => match ended.error {
+        (State::SynSent, _) => match error {
             ECONNREFUSED => Ending::Refused { by_reset: ended.reset_received },
             ETIMEDOUT => Ending::ConnectTimedOut { by_kernel: true },
             0 if ended.closed_by_proxy && ended.syn_retransmits == 0 => Ending::Abandoned,
@@ -123,7 +136,7 @@ fn ending(ended: &ConnectionEnded) -> Ending {
         },
         (State::Established, State::FinWait1) if gave_up(ended) => Ending::NoAnswer,
         (State::Established, State::CloseWait) if ended.bytes_received == 0 || ended.sent_last => Ending::ClosedEarly,
-        (State::Established, State::Close) => match ended.error {
+        (State::Established, State::Close) => match error {
             ECONNRESET if outstanding(ended) => Ending::Reset,
             // The proxy itself resets: HAProxy ends its connections so.
             0 if gave_up(ended) => Ending::NoAnswer,
@@ -131,7 +144,7 @@ fn ending(ended: &ConnectionEnded) -> Ending {
             _ if outstanding(ended) => Ending::NoAnswer,
             _ => Ending::Completed,
         },
-        (State::CloseWait, State::Close) if ended.error != 0 => Ending::SentOnClosed,
+        (State::CloseWait, State::Close) if error != 0 => Ending::SentOnClosed,
         _ => Ending::Completed,
     }
 }
@@ -196,15 +209,23 @@ mod tests {
             ending(&ConnectionEnded { reset_received: false, ..base.clone() }),
             Ending::Refused { by_reset: false }
         );
-        let gave_up = ConnectionEnded { error: 0, closed_by_proxy: true, ..base.clone() };
+        let silent = ConnectionEnded { error: 0, reset_received: false, ..base.clone() };
+        let gave_up = ConnectionEnded { closed_by_proxy: true, ..silent.clone() };
         assert_eq!(ending(&gave_up), Ending::Abandoned);
         assert_eq!(
             ending(&ConnectionEnded { syn_retransmits: 1, ..gave_up }),
             Ending::ConnectTimedOut { by_kernel: false }
         );
-        let mut no_port = ConnectionEnded { error: 0, ..base };
+        let mut no_port = silent;
         no_port.flow.local.port = 0;
         assert_eq!(ending(&no_port), Ending::NoPort);
+    }
+
+    #[test]
+    fn an_error_that_the_proxy_fetched_first_is_not_missed() {
+        let fetched = ConnectionEnded { new: State::Close, error: 0, reset_received: true, ..connection() };
+        assert_eq!(ending(&fetched), Ending::Reset);
+        assert_eq!(ending(&ConnectionEnded { error: 0, ..refused_connection() }), Ending::Refused { by_reset: true });
     }
 
     #[test]

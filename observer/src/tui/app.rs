@@ -78,3 +78,61 @@ impl App {
         self.selected = shown.upstreams.get(index).map(|row| row.key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::fixture;
+
+    #[test]
+    fn the_selection_stays_with_its_upstream() {
+        let live = fixture::three();
+        let mut app = App::new(Theme::COLOURED);
+        assert_eq!(app.selected_index(&live), 0);
+        assert_eq!(app.apply(Action::Down, &live), Effect::Redraw);
+        let chosen = app.selected(&live).unwrap().key;
+        assert_eq!(chosen, live.upstreams[1].key);
+
+        let mut moved = Snapshot::clone(&live);
+        moved.upstreams.reverse();
+        let moved = Arc::new(moved);
+        assert_eq!(app.selected(&moved).unwrap().key, chosen);
+        app.apply(Action::First, &moved);
+        assert_eq!(app.selected_index(&moved), 0);
+        app.apply(Action::Up, &moved);
+        assert_eq!(app.selected_index(&moved), 0, "there is nothing above the first");
+        app.apply(Action::Last, &moved);
+        app.apply(Action::Down, &moved);
+        assert_eq!(app.selected_index(&moved), moved.upstreams.len() - 1, "nor below the last");
+
+        let gone = fixture::idle();
+        assert!(app.selected(&gone).is_none());
+        assert_eq!(app.apply(Action::Down, &gone), Effect::Redraw, "an empty table can be walked through");
+    }
+
+    #[test]
+    fn a_pause_keeps_the_old_snapshot_and_resuming_shows_the_latest() {
+        let (old, new) = (fixture::one(), fixture::quiet());
+        let mut app = App::new(Theme::COLOURED);
+        app.apply(Action::Pause, &old);
+        assert!(app.paused() && std::ptr::eq(app.shown(&new), &raw const *old));
+        app.apply(Action::Down, &new);
+        assert_eq!(app.selected(&old).unwrap().key, old.upstreams[1].key, "one walks through what one sees");
+        app.apply(Action::Pause, &new);
+        assert!(!app.paused() && std::ptr::eq(app.shown(&new), &raw const *new));
+    }
+
+    #[test]
+    fn escape_closes_what_was_opened_last() {
+        let live = fixture::one();
+        let mut app = App::new(Theme::COLOURED);
+        app.apply(Action::Open, &live);
+        app.apply(Action::Help, &live);
+        assert_eq!(app.apply(Action::Back, &live), Effect::Redraw);
+        assert!(!app.help && app.opened);
+        assert_eq!(app.apply(Action::Back, &live), Effect::Redraw);
+        assert!(!app.opened);
+        assert_eq!(app.apply(Action::Back, &live), Effect::Nothing);
+        assert_eq!(app.apply(Action::Quit, &live), Effect::Quit);
+    }
+}

@@ -48,7 +48,7 @@ pub(crate) const BINDINGS: &[Binding] = &[
         keys: &[(KeyCode::Enter, NONE)],
         shown: "Enter",
         action: Action::Open,
-        hint: Some("⏎ evidence"),
+        hint: Some("Enter evidence"),
         help: "all about the selected upstream: why, what to do, evidence",
     },
     Binding {

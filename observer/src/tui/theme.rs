@@ -3,6 +3,17 @@
 
 use ratatui::style::{Color, Modifier, Style};
 
+/// What stands out without being good or bad.
+pub(crate) const STRONG: Style = Style::new().add_modifier(Modifier::BOLD);
+
+/// What may be overlooked. Not dark grey: some palettes paint that in the background's colour.
+pub(crate) const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
+
+/// A label that must be seen from across the room, in the style of what it says.
+pub(crate) const fn badge(style: Style) -> Style {
+    style.add_modifier(Modifier::REVERSED).add_modifier(Modifier::BOLD)
+}
+
 /// How things look: in colour, or by modifiers alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Theme {
@@ -34,21 +45,6 @@ impl Theme {
     /// All is well, said once.
     pub(crate) fn calm(self) -> Style {
         self.coloured(Color::Green)
-    }
-
-    /// What stands out without being good or bad.
-    pub(crate) fn strong(self) -> Style {
-        Style::new().add_modifier(Modifier::BOLD)
-    }
-
-    /// What may be overlooked. Not dark grey: some palettes paint that in the background's colour.
-    pub(crate) fn faint(self) -> Style {
-        Style::new().add_modifier(Modifier::DIM)
-    }
-
-    /// A label that must be seen from across the room, in the style of what it says.
-    pub(crate) fn badge(self, style: Style) -> Style {
-        style.add_modifier(Modifier::REVERSED | Modifier::BOLD)
     }
 
     fn coloured(self, colour: Color) -> Style {

@@ -8,7 +8,7 @@
 //!   fix: add workers …                                                              then what is over
 //!
 //!   upstream              fail/s accept queue tries/s …                             upstreams
-//! ▸ 10.0.0.2:8000           12.3 129/128 FULL    50.1 …
+//! ► 10.0.0.2:8000           12.3 129/128 FULL    50.1 …
 //!
 //! ── 10.0.0.2:8000 ───────────────────────────────────────────────────────────────   the selected one, if there is room
 //!   …
@@ -49,20 +49,22 @@ pub(crate) fn draw(frame: &mut Frame<'_>, app: &App, live: &Snapshot) {
     let width = usize::from(rest.width);
     let roomy = rest.height >= ROOMY;
 
-    put(frame, take_top(&mut rest, 1), vec![header::line(app, shown, live.now, width)]);
+    put(frame, take_top(&mut rest, 1), vec![header::line(app, shown, live.now, width)], "");
     let footer = footer::lines(app, shown, width, frame.area().height);
-    put(frame, take_bottom(&mut rest, height_of(&footer)), footer);
+    put(frame, take_bottom(&mut rest, height_of(&footer)), footer, "");
     if roomy {
         take_top(&mut rest, 1);
         take_bottom(&mut rest, 1);
     }
-    if app.opened && let Some(row) = app.selected(shown) {
-        put(frame, rest, detail::screen(app, shown, row, width));
+    if app.opened
+        && let Some(row) = app.selected(shown)
+    {
+        put(frame, rest, detail::screen(app, shown, row, rest), "");
     } else {
         now(frame, rest, app, shown);
     }
     if app.help {
-        help::draw(frame, app);
+        help::draw(frame);
     }
 }
 
@@ -70,9 +72,10 @@ pub(crate) fn draw(frame: &mut Frame<'_>, app: &App, live: &Snapshot) {
 fn now(frame: &mut Frame<'_>, mut rest: Rect, app: &App, shown: &Snapshot) {
     let (width, height) = (usize::from(rest.width), usize::from(rest.height));
     let gap = u16::from(rest.height >= ROOMY / 2);
-    let table = if height > 2 * TABLE_MIN { TABLE_MIN.min(1 + shown.upstreams.len().max(1)) + usize::from(gap) } else { 0 };
+    let table =
+        if height > 2 * TABLE_MIN { TABLE_MIN.min(1 + shown.upstreams.len().max(1)) + usize::from(gap) } else { 0 };
     let incidents = incidents::lines(app.theme, shown, width, height - table);
-    put(frame, take_top(&mut rest, height_of(&incidents)), incidents);
+    put(frame, take_top(&mut rest, height_of(&incidents)), incidents, "");
 
     take_top(&mut rest, gap);
     if rest.height < 2 {
@@ -80,23 +83,26 @@ fn now(frame: &mut Frame<'_>, mut rest: Rect, app: &App, shown: &Snapshot) {
     }
     let wanted = to_u16(shown.upstreams.len().max(1)).saturating_add(1);
     // A long table leaves a part to the pane.
-    let share = if rest.height >= 3 * PANE_MIN { (rest.height / 2).max(rest.height.saturating_sub(20)) } else { rest.height };
+    let share =
+        if rest.height >= 3 * PANE_MIN { (rest.height / 2).max(rest.height.saturating_sub(20)) } else { rest.height };
     let table = take_top(&mut rest, wanted.min(share));
-    put(frame, table, upstreams::lines(app, shown, width, usize::from(table.height)));
+    put(frame, table, upstreams::lines(app, shown, width, usize::from(table.height)), "");
 
     take_top(&mut rest, gap);
-    if rest.height >= PANE_MIN && let Some(row) = app.selected(shown) {
-        put(frame, rest, detail::pane(app, shown, row, width));
+    if rest.height >= PANE_MIN
+        && let Some(row) = app.selected(shown)
+    {
+        put(frame, rest, detail::pane(app, shown, row, rest), ": Enter");
     }
 }
 
-/// Draws lines; where there are more than fit, the last says so.
-fn put(frame: &mut Frame<'_>, area: Rect, mut lines: Vec<Line<'static>>) {
+/// Draws lines; where there are more than fit, the last says so, and where the rest is.
+fn put(frame: &mut Frame<'_>, area: Rect, mut lines: Vec<Line<'static>>, rest: &str) {
     let height = usize::from(area.height);
     if lines.len() > height && height > 1 {
         let left_out = lines.len() - height + 1;
         lines.truncate(height - 1);
-        lines.push(Line::raw(format!("  … {left_out} more lines")));
+        lines.push(Line::raw(format!("  … {left_out} more lines{rest}")));
     }
     frame.render_widget(Text::from(lines), area);
 }

@@ -8,7 +8,7 @@ use crate::{
     model::{Listener, window::Second},
     snapshot::{RATE_SECONDS, Snapshot, UpstreamRow},
     tui::{
-        theme::Theme,
+        theme::{FAINT, STRONG, Theme},
         widget::{gauge::gauge, number, spark::spark},
     },
 };
@@ -131,15 +131,15 @@ pub(super) const COLUMNS: &[Column] = &[
         cell: |row, _| per_second(row, |second| second.resets),
     },
     Column {
-        header: "fails, 60 s",
+        header: "last 60 s",
         help: "failed tries of the last minute, now at the right",
-        width: 11,
+        width: 10,
         max: 30,
         right: true,
         rank: 6,
         cell: |row, cells| {
             let failed: Vec<_> = row.upstream.minute.iter().map(|second| second.failed).collect();
-            let style = if failed.iter().all(|failed| *failed == 0) { row.theme.faint() } else { row.if_failing() };
+            let style = if failed.iter().all(|failed| *failed == 0) { FAINT } else { row.if_failing() };
             Span::styled(spark(&failed, cells), style)
         },
     },
@@ -168,27 +168,21 @@ impl Row<'_> {
     }
 
     fn strong_if_failing(&self) -> Style {
-        if self.failing() { self.theme.strong() } else { Style::new() }
+        if self.failing() { STRONG } else { Style::new() }
     }
 }
 
-/// The accept queue in words, with a gauge where there is room: `129/128 FULL`, `12/128 ▌░░░`, `remote`.
+/// The accept queue in words, with a gauge where there is room: `129/128 FULL`, `12/128 ▌░░░`, `none here`.
 fn queue(row: &Row<'_>, cells: usize) -> Span<'static> {
     let Some((_, _, listener)) = &row.upstream.listener else {
-        let loopback = row.upstream.key.endpoint.is_some_and(|endpoint| endpoint.ip.is_loopback());
-        let word = match row.upstream.key.endpoint {
-            None => "-",
-            Some(_) if loopback => "no listener",
-            Some(_) => "remote",
-        };
-        return Span::styled(word, row.theme.faint());
+        return Span::styled("none here", FAINT);
     };
     if !listener.is_open() {
         return Span::styled("closed", row.theme.warning());
     }
     let level = format!("{}/{} ", listener.depth, listener.limit);
     if full(listener) {
-        return Span::styled(level + "FULL", row.theme.warning().patch(row.theme.strong()));
+        return Span::styled(level + "FULL", row.theme.warning().patch(STRONG));
     }
     let nearly = f64::from(listener.depth) >= NEARLY * f64::from(listener.limit) && listener.depth > 1;
     let bar = gauge(listener.depth, listener.limit, cells.saturating_sub(level.len()).min(10));
@@ -231,7 +225,7 @@ mod tests {
     fn ranks_are_an_order_and_headers_fit() {
         let mut ranks: Vec<_> = COLUMNS.iter().map(|column| column.rank).collect();
         ranks.sort_unstable();
-        assert!(ranks.iter().copied().eq(0..));
+        assert!(ranks.iter().copied().eq(0..=u8::try_from(COLUMNS.len() - 1).unwrap()));
         for column in COLUMNS {
             assert!(column.header.len() <= column.width && column.width <= column.max, "{}", column.header);
         }

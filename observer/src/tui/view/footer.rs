@@ -1,6 +1,11 @@
 //! The last lines: what observer could not see, and the keys.
 
-use ratatui::text::{Line, Span};
+use std::cmp::Reverse;
+
+use ratatui::{
+    style::Style,
+    text::{Line, Span},
+};
 
 use crate::{
     event::Lost,
@@ -9,87 +14,104 @@ use crate::{
     tui::{
         app::App,
         keys,
-        theme::Theme,
+        theme::{FAINT, Theme},
         widget::{number, text},
     },
 };
 
-/// Below this height the footer has one line at most, and below [`ONE_LINE`] only what matters.
+/// From this height on there are a line of status and one of keys; from [`ONE_LINE`] on, whichever matters more.
 const TWO_LINES: u16 = 12;
 const ONE_LINE: u16 = 6;
-/// From this height on each degraded hook has a line.
-const LINE_PER_HOOK: u16 = 30;
+/// From this height on each trouble has lines of its own, else they share one.
+const LINE_EACH: u16 = 20;
+/// From this height on these may be wrapped.
+const WRAPPED: u16 = 30;
+/// Degraded hooks named at most.
+const HOOKS_NAMED: usize = 3;
 
 /// As many lines as a terminal of that height can spare.
 pub(super) fn lines(app: &App, shown: &Snapshot, width: usize, height: u16) -> Vec<Line<'static>> {
-    let mut status = status(app.theme, shown, width);
-    if height >= LINE_PER_HOOK {
-        status.extend(degradations(&shown.hooks).map(|sentence| {
-            Line::styled(text::cut(&format!("  {sentence}"), width), app.theme.warning())
-        }));
-    }
-    let troubled = shown.counters.lost.total() > 0 || shown.hooks.degradations().next().is_some();
+    let parts = parts(app.theme, shown);
+    let troubled = parts.iter().any(|part| part.trouble);
+    let mut status = if height >= LINE_EACH {
+        let (own, shared): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| part.trouble);
+        let most = if height >= WRAPPED { 2 } else { 1 };
+        let own = own.into_iter().flat_map(|part| text::labelled(Span::raw(""), &part.text, part.style, width, most));
+        let shared = (!shared.is_empty()).then(|| joined(shared, width));
+        own.chain(shared).collect()
+    } else {
+        vec![joined(parts, width)]
+    };
     match height {
         TWO_LINES.. => {
-            status.push(hints(app.theme, width));
+            status.push(hints(width));
             status
         }
         ONE_LINE.. if troubled => status,
-        ONE_LINE.. => vec![hints(app.theme, width)],
+        ONE_LINE.. => vec![hints(width)],
         _ => Vec::new(),
     }
 }
 
-fn status(theme: Theme, shown: &Snapshot, width: usize) -> Vec<Line<'static>> {
-    let (lost, bad) = lost(&shown.counters.lost);
-    let full = shown.hooks.0.iter().filter(|(_, status)| matches!(status, HookStatus::Full(_))).count();
-    let degraded: Vec<_> = degradations(&shown.hooks).collect();
-    let hooks = match degraded.as_slice() {
-        [] => format!("hooks {full}/{}", shown.hooks.0.len()),
-        some => format!("hooks {full}/{}: {}", shown.hooks.0.len(), some.join("; ")),
-    };
-    let mut parts = vec![(lost, if bad { theme.failing() } else { theme.faint() })];
-    if shown.evicted > 0 {
-        parts.push((format!("tables full, {} forgotten", number::count(shown.evicted)), theme.warning()));
-    }
-    parts.push((format!("{} events", number::count(shown.events)), theme.faint()));
-    // Last, for it may be long.
-    let position = if degraded.is_empty() { 1 } else { parts.len() };
-    parts.insert(position, (hooks, if degraded.is_empty() { theme.faint() } else { theme.warning() }));
-
-    let mut spans = Vec::new();
-    let mut left = width;
-    for (index, (part, style)) in parts.into_iter().enumerate() {
-        let part = text::cut(&format!("{}{part}", if index == 0 { "" } else { " · " }), left);
-        left -= text::width(&part);
-        spans.push(Span::styled(part, style));
-    }
-    vec![Line::from(spans)]
+/// A piece of the status.
+struct Part {
+    text: String,
+    style: Style,
+    /// Something is not as it should be.
+    trouble: bool,
 }
 
-/// Losses in words, and whether there are any.
-fn lost(lost: &Lost) -> (String, bool) {
+/// All that there is to say, trouble first.
+fn parts(theme: Theme, shown: &Snapshot) -> Vec<Part> {
+    let part = |text: String, style| Part { text, style, trouble: style != FAINT };
+    let (lost, hooks) = (&shown.counters.lost, &shown.hooks);
+    let full = hooks.0.iter().filter(|(_, status)| matches!(status, HookStatus::Full(_))).count();
+    let mut parts = vec![
+        part(lost_text(lost), if lost.total() > 0 { theme.failing() } else { FAINT }),
+        part(format!("hooks {full}/{}", hooks.0.len()), FAINT),
+    ];
+    parts.extend(degradations(hooks).take(HOOKS_NAMED).map(|sentence| part(sentence, theme.warning())));
+    if shown.evicted > 0 {
+        parts.push(part(format!("tables full: {} entries forgotten", number::count(shown.evicted)), theme.warning()));
+    }
+    parts.push(part(format!("{} events", number::count(shown.events)), FAINT));
+    parts.sort_by_key(|part| !part.trouble);
+    parts
+}
+
+fn joined(parts: Vec<Part>, width: usize) -> Line<'static> {
+    let mut spans = Vec::new();
+    let mut left = width;
+    for (index, part) in parts.into_iter().enumerate() {
+        let text = text::cut(&format!("{}{}", if index == 0 { "" } else { " · " }, part.text), left);
+        left -= text::width(&text);
+        spans.push(Span::styled(text, part.style));
+    }
+    Line::from(spans)
+}
+
+/// Losses in words: what they mean, then which.
+fn lost_text(lost: &Lost) -> String {
     let total = lost.total();
     if total == 0 {
-        return ("lost 0".to_owned(), false);
+        return "lost 0".to_owned();
     }
     let mut kinds: Vec<_> = lost.by_kind().into_iter().filter(|(_, count)| *count > 0).collect();
-    kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let named: Vec<_> = kinds.iter().take(2).map(|(kind, count)| format!("{kind} {}", number::count(*count))).collect();
-    let more = if kinds.len() > 2 { ", …" } else { "" };
-    (format!("LOST {} ({}{more}): counts are lower bounds", number::count(total), named.join(", ")), true)
+    kinds.sort_by_key(|(_, count)| Reverse(*count));
+    let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{kind} {}", number::count(*count))).collect();
+    format!("LOST {} records: counts are lower bounds ({})", number::count(total), kinds.join(", "))
 }
 
 /// What each degraded hook lacks, the loss first.
 fn degradations(hooks: &Hooks) -> impl Iterator<Item = String> {
     hooks.0.iter().filter_map(|(hook, status): &(Hook, HookStatus)| match status {
         HookStatus::Full(_) => None,
-        HookStatus::Partial(carrier, missing) => Some(format!("{} only by {carrier}: {missing}", hook.name())),
-        HookStatus::Missing(why) => Some(format!("no {}: {} ({why})", hook.name(), hook.loss())),
+        HookStatus::Partial(carrier, missing) => Some(format!("hook {} only by {carrier}: {missing}", hook.name())),
+        HookStatus::Missing(why) => Some(format!("hook {} missing, lost: {} ({why})", hook.name(), hook.loss())),
     })
 }
 
-fn hints(theme: Theme, width: usize) -> Line<'static> {
+fn hints(width: usize) -> Line<'static> {
     let hints: Vec<_> = keys::BINDINGS.iter().filter_map(|binding| binding.hint).collect();
-    Line::styled(text::cut(&hints.join("  "), width), theme.faint())
+    Line::styled(text::cut(&hints.join("  "), width), FAINT)
 }

@@ -11,28 +11,33 @@ use crate::{
     time::Time,
     tui::{
         app::App,
-        theme::Theme,
+        theme::{STRONG, Theme, badge},
         widget::{number, text},
     },
 };
 
+/// Which of the [`parts`] says what is watched.
+const WATCHING: usize = 3;
+
 /// The line. `live` is the time now, which is later than the snapshot's while paused.
 pub(super) fn line(app: &App, shown: &Snapshot, live: Time, width: usize) -> Line<'static> {
     let (word, style) = state(app.theme, shown);
-    let mut spans = vec![Span::styled(format!(" {word} "), app.theme.badge(style))];
+    let mut spans = vec![Span::styled(format!(" {word} "), style)];
     if app.paused() {
         let age = number::span(live.since(shown.now));
         spans.push(Span::raw(" "));
-        spans.push(Span::styled(format!(" PAUSED {age} ago "), app.theme.badge(Style::new())));
+        spans.push(Span::styled(format!(" PAUSED {age} ago "), badge(Style::new())));
     }
     let mut left = width.saturating_sub(spans.iter().map(Span::width).sum());
     for (index, part) in parts(shown).into_iter().enumerate() {
-        let part = format!("{}{part}", if index == 0 { "  " } else { " · " });
+        let part = format!("{}{part}", if index == 0 { " " } else { " · " });
+        // What is watched may be long; a part of it is better than none.
+        let part = if index == WATCHING { text::cut(&part, left) } else { part };
         if text::width(&part) > left {
             break;
         }
         left -= text::width(&part);
-        spans.push(Span::styled(part, if index == 0 { app.theme.strong() } else { Style::new() }));
+        spans.push(Span::styled(part, if index == 0 { STRONG } else { Style::new() }));
     }
     Line::from(spans)
 }
@@ -43,16 +48,17 @@ fn state(theme: Theme, shown: &Snapshot) -> (String, Style) {
     if phases().any(|(phase, _)| phase == Phase::Failing) {
         let rate: f64 = shown.incidents.iter().map(|incident| incident.rate(shown.now)).sum();
         let rate = if rate > 0.0 { format!(" {}/s", number::rate(rate)) } else { String::new() };
-        return (format!("FAILING{rate}"), theme.failing());
+        return (format!("FAILING{rate}"), badge(theme.failing()));
     }
-    if let Some((_, latest)) = phases().filter(|(phase, _)| *phase == Phase::Easing).max_by_key(|(_, it)| it.latest.time) {
-        return (format!("failed {} ago", number::span(shown.now.since(latest.latest.time))), theme.warning());
-    }
-    match shown.warnings.len() {
-        0 => ("quiet".to_owned(), theme.calm()),
-        1 => ("1 warning".to_owned(), theme.warning()),
-        count => (format!("{count} warnings"), theme.warning()),
-    }
+    let easing = phases().filter(|(phase, _)| *phase == Phase::Easing).map(|(_, incident)| incident.latest.time).max();
+    let (word, style) = match (easing, shown.warnings.len()) {
+        (Some(last), _) => (format!("failed {} ago", number::span(shown.now.since(last))), theme.warning()),
+        // Quiet is not shouted.
+        (None, 0) => return ("quiet".to_owned(), theme.calm()),
+        (None, 1) => ("1 warning".to_owned(), theme.warning()),
+        (None, count) => (format!("{count} warnings"), theme.warning()),
+    };
+    (word, badge(style))
 }
 
 /// What else there is to say, the most important first.
@@ -61,10 +67,9 @@ fn parts(shown: &Snapshot) -> Vec<String> {
     let verdicts = if verdicts == 1 { "1 verdict".to_owned() } else { format!("{} verdicts", number::count(verdicts)) };
     vec![
         "observer".to_owned(),
-        shown.watching.clone(),
-        format!("for {}", number::span(shown.now.since(shown.since))),
+        format!("up {}", number::span(shown.now.since(shown.since))),
         verdicts,
-        format!("since {}", number::clock(shown.wall, shown.since, shown.now)),
+        shown.watching.clone(),
         format!("now {}", number::clock(shown.wall, shown.now, shown.now)),
     ]
 }

@@ -10,7 +10,7 @@ use crate::{
     snapshot::Snapshot,
     time::Time,
     tui::{
-        theme::Theme,
+        theme::{FAINT, STRONG, Theme},
         widget::{
             number,
             stack::{Block, stack},
@@ -21,8 +21,10 @@ use crate::{
 
 /// An incident without a failure for this many seconds is not failing now, though it may not be over.
 const FAILING_FOR: u64 = 10;
+/// Lines in which an incident can say what happens and what to do.
+const FEW_LINES: usize = 3;
 /// Incidents that are over and still worth a line.
-const OVER_SHOWN: usize = 5;
+const ENDED_SHOWN: usize = 5;
 
 /// Where an incident stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,33 +51,38 @@ impl Phase {
 
 /// As much as fits.
 pub(super) fn lines(theme: Theme, shown: &Snapshot, width: usize, height: usize) -> Vec<Line<'static>> {
-    let active = || shown.incidents.iter().filter(|incident| incident.active(shown.now));
-    let over = shown.incidents.iter().filter(|incident| !incident.active(shown.now));
+    let (active, over): (Vec<_>, Vec<_>) = shown.incidents.iter().partition(|incident| incident.active(shown.now));
+    let told = |warning: &Warning| active.iter().any(|incident| tells(shown, incident, warning));
+    let warnings: Vec<_> = shown.warnings.iter().filter(|(warning, _)| !told(warning)).collect();
+    // The worst few with what to do about them, rather than a bare line for each; and what fails comes first.
+    let few = height.div_ceil(FEW_LINES).max(1);
+    let few_warnings = if active.len() > few { 0 } else { (few - active.len()).max(1) };
+    let hidden = active.len().saturating_sub(few) + warnings.len().saturating_sub(few_warnings);
+    let ended_shown = if hidden > 0 { 0 } else { ENDED_SHOWN };
     let mut blocks = Vec::new();
-    if active().next().is_none() {
+    if active.is_empty() {
         blocks.push(calm(theme, shown, width));
     }
-    // A block takes a line at least, so that there is no use in laying out more of them than lines.
-    blocks.extend(active().take(height + 1).map(|incident| going_on(theme, shown, incident, width)));
-    let told = |warning: &Warning| active().any(|incident| tells(shown, incident, warning));
-    let warnings = shown.warnings.iter().filter(|(warning, _)| !told(warning));
-    blocks.extend(warnings.take(height + 1).map(|(warning, since)| warning_block(theme, shown, warning, *since, width)));
-    blocks.extend(over.take(OVER_SHOWN).map(|incident| ended(theme, shown, incident, width)));
-    let laid_out = blocks.len();
-    let all = active().count().max(1) + shown.warnings.len().min(laid_out);
-    stack(blocks, height, |left_out| {
-        let more = left_out.max(all.saturating_sub(laid_out));
-        Line::styled(text::cut(&format!("  … {more} more: enlarge the terminal"), width), theme.warning())
+    blocks.extend(active.iter().take(few).map(|incident| going_on(theme, shown, incident, width)));
+    blocks.extend(
+        warnings.iter().take(few_warnings).map(|(warning, since)| about_to(theme, shown, warning, *since, width)),
+    );
+    blocks.extend(over.iter().take(ended_shown).map(|incident| ended(shown, incident, width)));
+    stack(blocks, hidden, height, |left_out| {
+        Line::styled(text::cut(&format!("  … and {left_out} more, less urgent"), width), theme.warning())
     })
 }
 
-/// `502 12.3/s`, `502 ×3` before there is a rate, `failing` where the status cannot be told.
-pub(super) fn rate(incident: &Incident, now: Time) -> String {
+/// What happens, how often, for how long, and why: `502 12.3/s for 2 min: accept queue … full`. `×3` before there is a
+/// rate, `failing` where the status cannot be told.
+pub(super) fn headline(incident: &Incident, now: Time) -> String {
     let status = incident.latest.status.map_or_else(|| "failing".to_owned(), |status| status.to_string());
-    match incident.rate(now) {
-        rate if rate > 0.0 => format!("{status} {}/s", number::rate(rate)),
-        _ => format!("{status} ×{}", number::count(incident.count)),
-    }
+    let rate = match incident.rate(now) {
+        rate if rate > 0.0 => format!("{}/s", number::rate(rate)),
+        _ => format!("×{}", number::count(incident.count)),
+    };
+    let lasted = number::span(incident.latest.time.since(incident.first));
+    format!("{status} {rate} for {lasted}: {}", summary(incident))
 }
 
 /// What happened, with as much doubt as there is.
@@ -90,13 +97,13 @@ pub(super) fn summary(incident: &Incident) -> String {
 
 /// How many, since when, and by what code to ask further.
 pub(super) fn extent(shown: &Snapshot, incident: &Incident) -> String {
-    let lasted = incident.latest.time.since(incident.first);
-    let since = number::clock(shown.wall, incident.first, shown.now);
+    let tries = if incident.count == 1 { "try" } else { "tries" };
     let count = number::count(incident.count);
-    let because = incident.latest.because.map(|because| format!(", because of {because}")).unwrap_or_default();
+    let since = number::clock(shown.wall, incident.first, shown.now);
     let ago = shown.now.since(incident.latest.time);
-    let last = if ago.as_secs() < 2 { String::new() } else { format!(", last {} ago", number::span(ago)) };
-    format!("{count} in {} since {since}{last} · {}{because}", number::span(lasted), incident.cause)
+    let last = if ago.as_secs() < 2 { String::new() } else { format!(", the last {} ago", number::span(ago)) };
+    let because = incident.latest.because.map(|because| format!(", because of {because}")).unwrap_or_default();
+    format!("{count} {tries} failed since {since}{last} · {}{because}", incident.cause)
 }
 
 fn going_on(theme: Theme, shown: &Snapshot, incident: &Incident, width: usize) -> Block {
@@ -104,37 +111,37 @@ fn going_on(theme: Theme, shown: &Snapshot, incident: &Incident, width: usize) -
         Phase::Failing => ("● ", theme.failing()),
         Phase::Easing | Phase::Over => ("○ ", theme.warning()),
     };
-    let headline = format!("{}  {}", rate(incident, shown.now), summary(incident));
+    let headline = headline(incident, shown.now);
     let headline = |max| text::labelled(Span::styled(marker, style), &headline, style, width, max);
     let extent = || text::labelled(Span::raw("  "), &extent(shown, incident), Style::new(), width, 1);
     let advice = incident.latest.advice.first();
-    let fix = |max| advice.map(|advice| fix(theme, advice, width, max)).unwrap_or_default();
+    let fix = |max| advice.map(|advice| fix(advice, width, max)).unwrap_or_default();
     Block(vec![
         headline(1),
         [headline(1), fix(1)].concat(),
         [headline(2), fix(1)].concat(),
-        [headline(2), extent(), fix(1)].concat(),
-        [headline(3), extent(), fix(2)].concat(),
-        [headline(4), extent(), fix(4), vec![Line::default()]].concat(),
+        [headline(2), fix(2)].concat(),
+        [headline(3), extent(), fix(3)].concat(),
+        [headline(5), extent(), fix(5), vec![Line::default()]].concat(),
     ])
 }
 
-fn warning_block(theme: Theme, shown: &Snapshot, warning: &Warning, since: Time, width: usize) -> Block {
+fn about_to(theme: Theme, shown: &Snapshot, warning: &Warning, since: Time, width: usize) -> Block {
     let lasts = number::span(shown.now.since(since));
-    let summary = format!("warning for {lasts}  {}", warning.summary);
+    let summary = format!("warning for {lasts}: {}", warning.summary);
     let summary = |max| text::labelled(Span::styled("! ", theme.warning()), &summary, theme.warning(), width, max);
-    let fix = |max| warning.advice.first().map(|advice| fix(theme, advice, width, max)).unwrap_or_default();
+    let fix = |max| warning.advice.first().map(|advice| fix(advice, width, max)).unwrap_or_default();
     Block(vec![
         summary(1),
         summary(1),
-        summary(2),
-        [summary(2), fix(1)].concat(),
+        summary(1),
+        summary(1),
         [summary(2), fix(2)].concat(),
         [summary(3), fix(3), vec![Line::default()]].concat(),
     ])
 }
 
-fn ended(theme: Theme, shown: &Snapshot, incident: &Incident, width: usize) -> Block {
+fn ended(shown: &Snapshot, incident: &Incident, width: usize) -> Block {
     let verdict = &incident.latest;
     let status = verdict.status.map(|status| format!(" {status}")).unwrap_or_default();
     let line = format!(
@@ -145,8 +152,8 @@ fn ended(theme: Theme, shown: &Snapshot, incident: &Incident, width: usize) -> B
         number::span(verdict.time.since(incident.first)),
         summary(incident),
     );
-    let line = |max| text::labelled(Span::styled("  ", theme.faint()), &line, theme.faint(), width, max);
-    Block(vec![Vec::new(), Vec::new(), line(1), line(1), line(2)])
+    let line = |max| text::labelled(Span::styled("  ", FAINT), &line, FAINT, width, max);
+    Block(vec![Vec::new(), Vec::new(), line(1), line(1), line(1), line(2)])
 }
 
 /// Nothing fails: since when, and how much there was to see.
@@ -168,17 +175,17 @@ fn calm(theme: Theme, shown: &Snapshot, width: usize) -> Block {
     Block(vec![lines(1), lines(2), lines(4), [lines(4), vec![Line::default()]].concat()])
 }
 
-fn fix(theme: Theme, advice: &str, width: usize, max_lines: usize) -> Vec<Line<'static>> {
-    text::labelled(Span::styled("  fix: ", theme.strong()), advice, theme.strong(), width, max_lines)
+fn fix(advice: &str, width: usize, max_lines: usize) -> Vec<Line<'static>> {
+    text::labelled(Span::styled("  fix: ", STRONG), advice, STRONG, width, max_lines)
 }
 
-/// Whether an incident says already what a warning says: the same cause at the same place, be it named as the
-/// upstream's address or as the address that its listener is bound to.
+/// Whether an incident says already what a warning says: the same cause, or what lies under it, at the same place, be
+/// that named as the upstream's address or as the one that its listener is bound to.
 fn tells(shown: &Snapshot, incident: &Incident, warning: &Warning) -> bool {
     let bound = || {
         let row = shown.upstreams.iter().find(|row| row.key == incident.upstream);
         row.and_then(|row| row.listener.as_ref()).map(|(_, bound, _)| bound.to_string())
     };
-    incident.cause == warning.cause
+    (incident.cause == warning.cause || incident.latest.because == Some(warning.cause))
         && (warning.subject == incident.upstream.to_string() || bound().is_some_and(|bound| bound == warning.subject))
 }

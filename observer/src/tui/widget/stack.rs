@@ -14,21 +14,21 @@ impl Block {
 }
 
 /// The blocks' lines in at most `height` lines. Every block gets its smallest size first; then all grow a size at a
-/// time, those at the top first. What does not fit even so is counted and named by `more`, unless there is no line left
-/// to say it in.
+/// time, those at the top first. What does not fit even so is counted with the `hidden` ones, which were not even
+/// tried, and named by `more`, unless there is no line left to say it in.
 pub(crate) fn stack(
     mut blocks: Vec<Block>,
+    hidden: usize,
     height: usize,
     more: impl FnOnce(usize) -> Line<'static>,
 ) -> Vec<Line<'static>> {
     let smallest = |blocks: &[Block]| blocks.iter().map(|block| block.height(0)).sum::<usize>();
-    let mut left_out = 0;
-    let mut left = height;
-    while smallest(&blocks) > left && blocks.pop().is_some() {
+    let mut left_out = hidden;
+    let room = |left_out| if left_out > 0 && height > 1 { height - 1 } else { height };
+    while smallest(&blocks) > room(left_out) && blocks.pop().is_some() {
         left_out += 1;
-        left = if height > 1 { height - 1 } else { height };
     }
-    left = left.saturating_sub(smallest(&blocks));
+    let mut left = room(left_out).saturating_sub(smallest(&blocks));
     let mut sizes = vec![0; blocks.len()];
     let most = blocks.iter().map(|block| block.0.len()).max().unwrap_or(0);
     for size in 1..most {
@@ -42,6 +42,10 @@ pub(crate) fn stack(
     }
     let chosen = |(block, size): (Block, usize)| block.0.into_iter().nth(size).unwrap_or_default();
     let mut lines: Vec<_> = blocks.into_iter().zip(sizes).flat_map(chosen).collect();
+    // A blank line at the end parts nothing.
+    while lines.last().is_some_and(|line| line.width() == 0) {
+        lines.pop();
+    }
     if left_out > 0 && height > 1 {
         lines.push(more(left_out));
     }
@@ -57,7 +61,7 @@ mod tests {
     }
 
     fn stacked(blocks: Vec<Block>, height: usize) -> Vec<String> {
-        stack(blocks, height, |n| Line::raw(format!("{n} more"))).iter().map(ToString::to_string).collect()
+        stack(blocks, 0, height, |n| Line::raw(format!("{n} more"))).iter().map(ToString::to_string).collect()
     }
 
     #[test]

@@ -12,7 +12,7 @@ const CUT: &str = "…";
 
 /// The cells that text takes up.
 pub(crate) fn width(text: &str) -> usize {
-    graphemes(text, |_| true)
+    if is_plain(text) { text.len() } else { graphemes(text, |_| true) }
 }
 
 /// Text in at most that many cells, ending in `…` if it was cut.
@@ -52,6 +52,7 @@ pub(crate) fn wrap(text: &str, cells: usize, max_lines: usize) -> Vec<String> {
         while width(&rest) > cells {
             let piece = head(&rest, cells);
             if piece.is_empty() {
+                CUT.clone_into(&mut rest);
                 break;
             }
             rest = rest.split_off(rest.find(&piece).map_or(rest.len(), |start| start + piece.len()));
@@ -91,6 +92,9 @@ pub(crate) fn labelled(
 
 /// The longest beginning in that many cells.
 fn head(text: &str, cells: usize) -> String {
+    if is_plain(text) {
+        return text.get(..cells).unwrap_or(text).to_owned();
+    }
     let mut out = String::new();
     let mut used = 0;
     graphemes(text, |symbol| {
@@ -102,6 +106,11 @@ fn head(text: &str, cells: usize) -> String {
         fits
     });
     out
+}
+
+/// A byte is a cell: so it is for nearly all that is ever drawn.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// Walks over the graphemes that a terminal would show while `each` says so, and gives back the cells of those.

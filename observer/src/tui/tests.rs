@@ -1,0 +1,223 @@
+//! The screens as text, at every size, and in no colour.
+
+use std::{fmt::Write as _, path::PathBuf, sync::Arc};
+
+use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
+
+use super::{action::Action, app::App, fixture, theme::Theme, view};
+use crate::snapshot::Snapshot;
+
+/// Sizes at which screens are kept: a small pane, the classic, and a large one.
+const SIZES: [(u16, u16); 3] = [(40, 10), (80, 24), (160, 48)];
+
+/// States in which the sweep over all sizes draws.
+const STATES: usize = 40;
+
+fn drawn(app: &App, live: &Snapshot, width: u16, height: u16) -> Buffer {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| view::draw(frame, app, live)).unwrap();
+    terminal.backend().buffer().clone()
+}
+
+fn text_of(buffer: &Buffer) -> String {
+    let mut text = String::new();
+    for row in buffer.content.chunks(usize::from(buffer.area.width).max(1)) {
+        let mut skip = 0;
+        let mut line = String::new();
+        for cell in row {
+            if skip == 0 {
+                line.push_str(cell.symbol());
+                skip = ratatui::text::Span::raw(cell.symbol()).width().max(1);
+            }
+            skip -= 1;
+        }
+        writeln!(text, "{}", line.trim_end()).unwrap();
+    }
+    text
+}
+
+fn screen(app: &App, live: &Snapshot, width: u16, height: u16) -> String {
+    text_of(&drawn(app, live, width, height))
+}
+
+fn after(actions: &[Action], live: &Arc<Snapshot>) -> App {
+    let mut app = App::new(Theme::COLOURED);
+    for action in actions {
+        app.apply(*action, live);
+    }
+    app
+}
+
+/// The screen must be as it is kept in `snapshots/`; with `OBSERVER_BLESS=1` it is kept as it is.
+fn kept(name: &str, actions: &[Action], live: &Arc<Snapshot>, later: &Arc<Snapshot>) {
+    let app = after(actions, live);
+    let mut wrong = Vec::new();
+    for (width, height) in SIZES {
+        let path =
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/tui/snapshots/{name}-{width}x{height}.txt"));
+        let now = screen(&app, later, width, height);
+        if std::env::var_os("OBSERVER_BLESS").is_some_and(|value| value == "1") {
+            std::fs::write(&path, &now).unwrap();
+        }
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        if before != now {
+            wrong.push(format!("{}\n--- kept\n{before}--- drawn\n{now}", path.display()));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "the screen has changed. Look at it; if it is better now, keep it:\n  \
+         OBSERVER_BLESS=1 cargo test -p observer --lib tui && git diff observer/src/tui/snapshots\n\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn quiet() {
+    let live = fixture::quiet();
+    kept("quiet", &[], &live, &live);
+}
+
+#[test]
+fn idle() {
+    let live = fixture::idle();
+    kept("idle", &[], &live, &live);
+}
+
+#[test]
+fn one_incident() {
+    let live = fixture::one();
+    kept("one", &[], &live, &live);
+    kept("one-opened", &[Action::Open], &live, &live);
+    kept("help", &[Action::Help], &live, &live);
+}
+
+#[test]
+fn an_incident_that_is_over() {
+    let live = fixture::over();
+    kept("over", &[], &live, &live);
+}
+
+#[test]
+fn three_incidents_with_warnings() {
+    let live = fixture::three();
+    kept("three", &[], &live, &live);
+    kept("three-opened", &[Action::Down, Action::Open], &live, &live);
+}
+
+#[test]
+fn losses_and_degraded_hooks() {
+    let live = fixture::degraded();
+    kept("degraded", &[], &live, &live);
+}
+
+#[test]
+fn more_than_fits() {
+    let live = fixture::crowded();
+    kept("crowded", &[Action::Last], &live, &live);
+}
+
+#[test]
+fn paused() {
+    let live = fixture::one();
+    let mut later = Snapshot::clone(&fixture::quiet());
+    later.now = live.now + std::time::Duration::from_secs(75);
+    kept("paused", &[Action::Pause], &live, &Arc::new(later));
+}
+
+#[test]
+fn every_size_draws() {
+    let empty = {
+        let mut empty = Snapshot::clone(&fixture::idle());
+        empty.hooks.0.clear();
+        Arc::new(empty)
+    };
+    let snapshots = [
+        empty,
+        fixture::idle(),
+        fixture::quiet(),
+        fixture::one(),
+        fixture::over(),
+        fixture::three(),
+        fixture::degraded(),
+        fixture::crowded(),
+    ];
+    let journeys: [&[Action]; 5] = [
+        &[],
+        &[Action::Help],
+        &[Action::Open],
+        &[Action::Last, Action::Pause],
+        &[Action::Last, Action::Open, Action::Help],
+    ];
+    // Every size is drawn in some state, and every tiny one in all.
+    let mut turn = 0;
+    for live in &snapshots {
+        for actions in journeys {
+            let app = after(actions, live);
+            turn += 1;
+            for width in 0..=120_u16 {
+                for height in 0..=40_u16 {
+                    let small = width <= 2 && height <= 2;
+                    if small || (usize::from(width) * 41 + usize::from(height)) % STATES == turn % STATES {
+                        drawn(&app, live, width, height);
+                    }
+                }
+            }
+        }
+        drawn(&after(&[], live), live, 300, 100);
+    }
+    assert_eq!(turn, STATES);
+}
+
+#[test]
+fn the_smallest_screen_has_the_headline() {
+    let screen = screen(&App::new(Theme::COLOURED), &fixture::one(), 20, 5);
+    assert!(screen.starts_with(" FAILING 12.4/s"), "{screen}");
+    assert!(screen.contains("● 504 12.4/s for"), "{screen}");
+}
+
+#[test]
+fn without_colour_there_is_none_and_nothing_is_lost() {
+    use ratatui::style::Color;
+    let live = fixture::three();
+    let plain = drawn(&App::new(Theme::PLAIN), &live, 120, 40);
+    assert!(plain.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
+    let coloured = drawn(&App::new(Theme::COLOURED), &live, 120, 40);
+    assert!(coloured.content.iter().any(|cell| cell.fg == Color::Red));
+    assert_eq!(text_of(&plain), text_of(&coloured));
+}
+
+#[test]
+fn quiet_looks_quiet() {
+    use ratatui::style::Color;
+    let live = fixture::quiet();
+    for (width, height) in SIZES {
+        let buffer = drawn(&App::new(Theme::COLOURED), &live, width, height);
+        assert!(buffer.content.iter().all(|cell| !matches!(cell.fg, Color::Red | Color::Yellow)));
+    }
+}
+
+/// To look at it and to try the keys: `cargo test -p observer --lib tui::tests::by_hand -- --ignored --nocapture`
+#[test]
+#[ignore = "takes over the terminal"]
+fn by_hand() {
+    let scenes = [fixture::one(), fixture::three(), fixture::degraded(), fixture::over(), fixture::quiet()];
+    let (sender, snapshots) = tokio::sync::watch::channel(Arc::clone(&scenes[0]));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let shown = runtime.block_on(async {
+        let play = async {
+            // Ten times as fast as anything can be drawn; a scene lasts 20 s.
+            for step in 0_u64.. {
+                let mut scene = Snapshot::clone(&scenes[usize::try_from(step / 4_000).unwrap() % scenes.len()]);
+                scene.events += step;
+                sender.send_replace(Arc::new(scene));
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            shown = super::run(snapshots) => shown,
+            () = play => unreachable!("it plays on"),
+        }
+    });
+    eprintln!("the view ended: {shown:?}");
+}
