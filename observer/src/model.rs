@@ -8,7 +8,7 @@ pub mod namespace;
 pub mod upstream;
 pub mod window;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 pub use attempt::{Attempt, Ending};
 pub use flow::{FlowEvidence, FlowKey};
@@ -205,6 +205,11 @@ impl Model {
     /// Entries dropped from full tables.
     pub fn evicted(&self) -> u64 {
         self.upstreams.evicted() + self.listeners.evicted() + self.namespaces.evicted() + self.flows.evicted()
+    }
+
+    /// Whether an address is this host's, in any namespace.
+    pub fn is_local(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.namespaces.iter().any(|(_, namespace)| namespace.has_address(ip))
     }
 
     /// The listener behind an upstream, if it is on this host: in the proxy's own namespace for a loopback address,

@@ -8,7 +8,7 @@ use crate::{
     diagnose::{Engine, Incident, Verdict, Warning},
     event::{Counters, Process},
     kernel::Hooks,
-    model::{Listener, Namespace, Upstream, UpstreamKey, window::Second},
+    model::{Listener, Model, Namespace, Upstream, UpstreamKey, window::Second},
     time::{Time, WallClock},
 };
 
@@ -65,6 +65,8 @@ pub struct UpstreamRow {
     pub failed_per_second: f64,
     /// The last minute, second by second, oldest first.
     pub minute: Vec<Second>,
+    /// Its address is this host's.
+    pub local: bool,
     /// Its listener, if on this host, with namespace and bound address.
     pub listener: Option<(NetNs, Endpoint, Listener)>,
     /// TIME_WAIT sockets of the proxy's namespace towards it.
@@ -95,7 +97,7 @@ impl Snapshot {
             .upstreams()
             .map(|(key, upstream)| {
                 let listener = model.listener_behind(key).map(|(netns, at, listener)| (netns, at, listener.clone()));
-                row(*key, upstream, now, listener, model.namespace(key.netns))
+                row(*key, upstream, model, listener)
             })
             .collect();
         upstreams.sort_by(|a, b| {
@@ -128,10 +130,10 @@ impl Snapshot {
 fn row(
     key: UpstreamKey,
     upstream: &Upstream,
-    now: Time,
+    model: &Model,
     listener: Option<(NetNs, Endpoint, Listener)>,
-    namespace: Option<&Namespace>,
 ) -> UpstreamRow {
+    let now = model.now();
     let late = upstream.window.sum(now, u64::from(RATE_SECONDS));
     let per_second = |count: u32| f64::from(count) / f64::from(RATE_SECONDS);
     UpstreamRow {
@@ -142,8 +144,9 @@ fn row(
         tries_per_second: per_second(late.tries),
         failed_per_second: per_second(late.failed),
         minute: upstream.window.last(now, crate::model::window::SECONDS),
+        local: key.endpoint.is_none_or(|at| model.is_local(at.ip)),
         listener,
         time_wait: upstream.time_wait_estimate(),
-        ports: namespace.and_then(Namespace::ports),
+        ports: model.namespace(key.netns).and_then(Namespace::ports),
     }
 }

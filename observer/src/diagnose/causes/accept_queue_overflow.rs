@@ -116,7 +116,7 @@ fn found(case: &Case<'_>, confidence: Confidence, status: Option<u16>, what: &st
         confidence,
         status,
         because,
-        summary: format!("accept queue of {}{owner} full ({depth}/{limit}{limit_note}): {what}", case.attempt.upstream),
+        summary: format!("accept queue of {} full ({depth}/{limit}{limit_note}): {what}{owner}", case.attempt.upstream),
         advice: advice(clamped, somaxconn),
         evidence,
     })
@@ -133,19 +133,19 @@ fn owner(listener: &Listener) -> String {
 
 fn advice(clamped: bool, somaxconn: Option<u32>) -> Vec<String> {
     let mut advice = vec![
-        "the application accepts too slowly: add workers (gunicorn --workers N, or an asynchronous worker class), or \
-         make requests faster; a longer queue helps against bursts only"
+        "add workers (gunicorn --workers N, or an asynchronous worker class) or make requests faster: the application \
+         accepts too slowly, and a longer queue helps against bursts only"
             .to_owned(),
     ];
     if clamped {
         advice.push(format!(
-            "the queue's limit is cut to net.core.somaxconn={}: sysctl -w net.core.somaxconn=4096 where the upstream \
-             runs, then restart the upstream (a listener takes its limit at listen())",
+            "raise net.core.somaxconn where the upstream runs (sysctl -w net.core.somaxconn=4096), then restart the \
+             upstream: its queue is cut to {}, and a listener takes its limit at listen()",
             somaxconn.unwrap_or_default()
         ));
     } else {
         advice.push(
-            "against bursts: raise the application's backlog (gunicorn --backlog, listen … backlog=), up to \
+            "raise the application's backlog against bursts (gunicorn --backlog, listen … backlog=), up to \
              net.core.somaxconn"
                 .to_owned(),
         );
@@ -168,11 +168,11 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
         let owner = owner(listener);
         let summary = match overflowing {
             Some(last) => format!(
-                "accept queue of {at}{owner} overflows ({depth}/{limit}): {} turned away so far, the last {} ago",
+                "accept queue of {at} overflows ({depth}/{limit}): {} turned away so far, the last {} ago{owner}",
                 listener.overflows,
                 Human(now.since(last))
             ),
-            None => format!("accept queue of {at}{owner} is nearly full ({depth}/{limit})"),
+            None => format!("accept queue of {at} is nearly full ({depth}/{limit}){owner}"),
         };
         let somaxconn = model.namespace(*netns).and_then(|namespace| namespace.sample.somaxconn);
         let clamped = somaxconn.is_some_and(|max| limit == max && max < DEFAULT_SOMAXCONN);

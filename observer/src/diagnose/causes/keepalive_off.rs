@@ -55,10 +55,10 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
                 .with("time_wait_to_upstream", time_wait)
                 .maybe("ports", ports),
             advice: vec![
-                "in nginx: `keepalive 64;` in the upstream block, and `proxy_http_version 1.1;` with \
-                 `proxy_set_header Connection \"\";` (without these two, keepalive is silently ignored up to 1.29.6)"
+                "keep upstream connections: in nginx `keepalive 64;` in the upstream block, and `proxy_http_version 1.1;` \
+                 with `proxy_set_header Connection \"\";` (without these two, keepalive is silently ignored up to 1.29.6)"
                     .to_owned(),
-                "the upstream must keep connections too: gunicorn's sync workers never do (use gthread or an \
+                "have the upstream keep connections too: gunicorn's sync workers never do (use gthread or an \
                  asynchronous class)"
                     .to_owned(),
             ],

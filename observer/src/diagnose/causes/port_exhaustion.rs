@@ -49,7 +49,7 @@ fn judge(case: &Case<'_>) -> Judgement {
         .maybe("tw_reuse", sample.and_then(|it| it.tw_reuse));
     let all = ports.map_or_else(|| "all".to_owned(), |all| format!("all {all}"));
     let holders = match (by_time_wait, share) {
-        (true, Some(share)) => format!("{:.0} % of them in TIME_WAIT", share * 100.0),
+        (true, Some(share)) => format!("{:.0} % of them in TIME_WAIT", (share * 100.0).floor()),
         _ => "held by live connections".to_owned(),
     };
     Judgement::Found(Finding {
@@ -72,19 +72,20 @@ fn advice(by_time_wait: bool) -> Vec<String> {
         );
     } else {
         advice.push(
-            "live connections hold the ports: spread them over more destinations (several upstream addresses or \
-             ports), or shorten what holds them"
+            "spread the load over more destinations (several upstream addresses or ports), or shorten what holds the \
+             ports: live connections do"
                 .to_owned(),
         );
     }
     advice.push(
-        "as a stopgap: widen the range, sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\" (mind fixed ports: \
+        "widen the range as a stopgap: sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\" (mind fixed ports: \
          net.ipv4.ip_local_reserved_ports)"
             .to_owned(),
     );
     if by_time_wait {
         advice.push(
-            "as a stopgap for remote upstreams: sysctl -w net.ipv4.tcp_tw_reuse=1 (the default 2 is loopback only)"
+            "reuse ports as a stopgap, for remote upstreams: sysctl -w net.ipv4.tcp_tw_reuse=1 (the default 2 is \
+             loopback only)"
                 .to_owned(),
         );
     }

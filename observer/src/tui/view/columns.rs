@@ -172,10 +172,11 @@ impl Row<'_> {
     }
 }
 
-/// The accept queue in words, with a gauge where there is room: `129/128 FULL`, `12/128 ▌░░░`, `none here`.
+/// The accept queue in words, with a gauge where there is room: `129/128 FULL`, `12/128 ▌░░░`, `NONE`
+/// where nobody listens, `remote` where that cannot be seen.
 fn queue(row: &Row<'_>, cells: usize) -> Span<'static> {
     let Some((_, _, listener)) = &row.upstream.listener else {
-        return Span::styled("none here", FAINT);
+        return Span::styled(if row.upstream.local { "NONE" } else { "remote" }, FAINT);
     };
     if !listener.is_open() {
         return Span::styled("closed", row.theme.warning());
