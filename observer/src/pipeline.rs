@@ -19,7 +19,7 @@ use crate::{
     event::Event,
     host,
     kernel::{Hooks, Options},
-    sink::Summary,
+    sink::{Overflowed, Summary},
     snapshot::{Frame, RECENT_VERDICTS, Snapshot},
     source::Live,
     time::WallClock,
@@ -152,6 +152,7 @@ impl Stages {
             verdicts: engine.incidents().totals().clone(),
             events: engine.model().events(),
             counters: *engine.model().counters(),
+            overflowed: Overflowed::all(engine.model()),
             evicted: engine.model().evicted() + engine.hurried(),
             hooks: frame.hooks,
         }

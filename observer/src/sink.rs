@@ -4,9 +4,11 @@ pub mod json;
 pub mod text;
 
 use crate::{
+    addr::{Endpoint, NetNs},
     diagnose::Said,
     event::Counters,
     kernel::Hooks,
+    model::{Listener, Model},
     time::{Time, WallClock},
 };
 
@@ -21,10 +23,35 @@ pub struct Summary {
     pub events: u64,
     /// The kernel's counters.
     pub counters: Counters,
+    /// Listeners whose accept queue overflowed, the worst first.
+    pub overflowed: Vec<Overflowed>,
     /// Entries that full tables dropped, and tries judged early for want of room.
     pub evicted: u64,
     /// How each hook stood.
     pub hooks: Hooks,
+}
+
+/// A listener whose accept queue overflowed.
+#[derive(Clone, Debug)]
+pub struct Overflowed {
+    /// Where it listens.
+    pub at: Endpoint,
+    /// In which namespace.
+    pub netns: NetNs,
+    /// What was seen of it.
+    pub listener: Listener,
+}
+
+impl Overflowed {
+    /// All of them, the worst first.
+    pub fn all(model: &Model) -> Vec<Self> {
+        let overflowed = model.listeners().filter(|(_, listener)| listener.overflows > 0);
+        let mut all: Vec<_> = overflowed
+            .map(|((netns, at), listener)| Self { at: *at, netns: *netns, listener: listener.clone() })
+            .collect();
+        all.sort_by_key(|each| (std::cmp::Reverse(each.listener.overflows), each.at));
+        all
+    }
 }
 
 /// A format: what each thing said looks like as a line or a few, without the last line feed.

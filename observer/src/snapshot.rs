@@ -97,7 +97,7 @@ impl Snapshot {
             .upstreams()
             .map(|(key, upstream)| {
                 let listener = model.listener_behind(key).map(|(netns, at, listener)| (netns, at, listener.clone()));
-                row(*key, upstream, model, listener)
+                row(*key, upstream, model, listener, frame.since)
             })
             .collect();
         upstreams.sort_by(|a, b| {
@@ -132,10 +132,13 @@ fn row(
     upstream: &Upstream,
     model: &Model,
     listener: Option<(NetNs, Endpoint, Listener)>,
+    since: Time,
 ) -> UpstreamRow {
     let now = model.now();
     let late = upstream.window.sum(now, u64::from(RATE_SECONDS));
-    let per_second = |count: u32| f64::from(count) / f64::from(RATE_SECONDS);
+    // Whole seconds that have been watched: at the start there are fewer.
+    let watched = u32::try_from(now.seconds().saturating_sub(since.seconds())).unwrap_or(u32::MAX);
+    let per_second = |count: u32| f64::from(count) / f64::from(watched.clamp(1, RATE_SECONDS));
     UpstreamRow {
         key,
         proxy: upstream.proxy.clone(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Sink, Summary};
+use super::{Overflowed, Sink, Summary};
 use crate::{
     diagnose::{Said, Verdict, Warning},
     event::Counters,
@@ -41,7 +41,7 @@ impl Sink for Json {
     }
 
     fn summary(&self, summary: &Summary) -> String {
-        let Summary { time, verdicts, events, counters, evicted, hooks } = summary;
+        let Summary { time, verdicts, events, counters, overflowed, evicted, hooks } = summary;
         let mut lost: Map<_, _> =
             counters.lost.by_kind().into_iter().map(|(kind, count)| (kind.to_owned(), Value::from(count))).collect();
         lost.insert("evicted".to_owned(), Value::from(*evicted));
@@ -52,6 +52,7 @@ impl Sink for Json {
             "events": events,
             "lost": lost,
             "counters": totals(counters),
+            "overflowed": overflowed.iter().map(listener).collect::<Vec<_>>(),
             "hooks": hooks.to_json(),
         })
         .to_string()
@@ -92,6 +93,19 @@ impl Json {
             "advice": advice,
         })
     }
+}
+
+fn listener(overflowed: &Overflowed) -> Value {
+    let Overflowed { at, netns, listener } = overflowed;
+    json!({
+        "listener": at.to_string(),
+        "netns": netns.0,
+        "comm": listener.process.as_ref().map(|process| process.comm.as_str()),
+        "pid": listener.process.as_ref().map(|process| process.pid),
+        "overflows": listener.overflows,
+        "queue_limit": listener.limit,
+        "queue_high_water": listener.high_water,
+    })
 }
 
 fn totals(counters: &Counters) -> Value {

@@ -41,6 +41,12 @@ impl Sink for Text {
             counters.retransmits,
             counters.resets_received,
         ));
+        lines.extend(summary.overflowed.iter().map(|each| {
+            let owner = each.listener.process.as_ref();
+            let owner = owner.map(|process| format!(" ({}[{}])", process.comm, process.pid)).unwrap_or_default();
+            let (overflows, limit) = (each.listener.overflows, each.listener.limit);
+            format!("  {overflows:>8}  overflows of the accept queue of {}{owner}, limit {limit}", each.at)
+        }));
         let lost: Vec<_> = counters.lost.by_kind().into_iter().filter(|(_, count)| *count > 0).collect();
         if lost.is_empty() && summary.evicted == 0 {
             lines.push("  nothing lost".to_owned());

@@ -39,7 +39,7 @@ fn observe(scenario: &Scenario, topology: Topology) -> Result<Outcome> {
     stage.start_nginx(&scenario.nginx)?;
     let overflows_before = stage.upstream().listen_overflows()?;
     let pids = stage.proxy_pids()?;
-    let upstream = stage.upstream_socket().to_string();
+    let upstream = stage.upstream_socket();
 
     let mut watch = Watch::start(stage.folder())?;
     let clients = load(&stage, &scenario.load)?;
@@ -55,7 +55,7 @@ fn observe(scenario: &Scenario, topology: Topology) -> Result<Outcome> {
     drop(stage);
 
     watch.verdicts.retain(|verdict| pids.contains(&verdict.pid));
-    watch.warnings.retain(|warning| warning.subject == upstream);
+    watch.warnings.retain(|warning| warning.subject == upstream.to_string());
     let summary = watch.summary.take().context("observer printed no summary")?;
     let failed = log.failed();
     Ok(Outcome::new(
@@ -64,7 +64,7 @@ fn observe(scenario: &Scenario, topology: Topology) -> Result<Outcome> {
         &log,
         &clients,
         judge::judge(&failed, &watch.verdicts, scenario.cause.as_deref()),
-        Overflows { kernel, observer: summary.counters.listen_overflow },
+        Overflows { kernel, observer: summary.overflows(upstream.port()) },
         watch.warnings.drain(..).map(|warning| warning.cause).collect(),
     ))
 }

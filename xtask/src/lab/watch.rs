@@ -43,12 +43,22 @@ pub(super) struct Warning {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Summary {
-    pub(super) counters: Counters,
+    overflowed: Vec<Overflowed>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Counters {
-    pub(super) listen_overflow: u64,
+struct Overflowed {
+    /// Address and port.
+    listener: String,
+    overflows: u64,
+}
+
+impl Summary {
+    /// Overflows of the accept queues on this port; a stage's port is its own on the whole host.
+    pub(super) fn overflows(&self, port: u16) -> u64 {
+        let on_port = self.overflowed.iter().filter(|each| each.listener.ends_with(&format!(":{port}")));
+        on_port.map(|each| each.overflows).sum()
+    }
 }
 
 impl Watch {
