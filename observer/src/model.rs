@@ -70,7 +70,12 @@ impl Model {
         }
         match &event.body {
             Body::ConnectionEnded(ended) => {
-                let attempt = Attempt::from_connection(now, ended);
+                let mut attempt = Attempt::from_connection(now, ended);
+                let turned_away = || attempt.flow.as_ref().is_some_and(|key| self.flow(key).overflows_syn > 0);
+                if attempt.ending == Ending::Abandoned && turned_away() {
+                    // It gave up before its SYN was due again, but that SYN had been dropped.
+                    attempt.ending = Ending::ConnectTimedOut { by_kernel: false };
+                }
                 self.upstream_mut(attempt.upstream).connection_ended(now, ended, &attempt);
                 return Some(attempt);
             }

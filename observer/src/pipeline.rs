@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -36,7 +37,8 @@ const MAX_SAID: usize = 4096;
 /// A running pipeline.
 pub struct Pipeline {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Summary>,
+    thread: JoinHandle<()>,
+    summary: Receiver<Summary>,
     /// What is said, in order; closed when the pipeline ends.
     pub said: mpsc::Receiver<Said>,
     /// The latest snapshot.
@@ -75,14 +77,15 @@ impl Pipeline {
             say: (wanted == Wanted::Said).then_some(say),
             show: (wanted == Wanted::Snapshots).then_some(show),
         };
+        let (sum_up, summary) = sync_channel(1);
         let thread = thread::Builder::new()
             .name("observer-pipeline".into())
             .spawn({
                 let stop = Arc::clone(&stop);
-                move || stages.run(&stop)
+                move || stages.run(&stop, &sum_up)
             })
             .context("starting the pipeline's thread")?;
-        Ok(Self { stop, thread, said, snapshots, hooks, wall })
+        Ok(Self { stop, thread, summary, said, snapshots, hooks, wall })
     }
 
     /// Asks the pipeline to end. What it still has to say comes through `said`, which then closes.
@@ -91,10 +94,16 @@ impl Pipeline {
         self.thread.thread().unpark();
     }
 
-    /// Waits for the end, by which everything is detached.
-    pub fn finish(self) -> Result<Summary> {
+    /// What it came to, as soon as nothing more is taken in. Nobody reads `said` any more by then.
+    pub fn sum_up(&mut self) -> Result<Summary> {
         self.stop();
-        // Nobody reads any more, so nothing may wait to be read.
+        self.said.close();
+        self.summary.recv().map_err(|_| anyhow!("the pipeline's thread panicked"))
+    }
+
+    /// Waits until everything is detached.
+    pub fn finish(self) -> Result<()> {
+        self.stop();
         drop(self.said);
         self.thread.join().map_err(|_| anyhow!("the pipeline's thread panicked"))
     }
@@ -110,7 +119,7 @@ struct Stages {
 }
 
 impl Stages {
-    fn run(mut self, stop: &AtomicBool) -> Summary {
+    fn run(mut self, stop: &AtomicBool, sum_up: &SyncSender<Summary>) {
         let mut batch = Vec::new();
         let mut shown = Instant::now();
         while !stop.load(Ordering::Relaxed) {
@@ -125,7 +134,10 @@ impl Stages {
                 thread::park_timeout(POLL_EVERY);
             }
         }
-        self.finish()
+        // Nobody may be waiting for it.
+        let _ = sum_up.send(self.end());
+        // Detaching takes a while, and ends with this.
+        drop(self.live);
     }
 
     fn fold(&mut self, batch: &[Event]) {
@@ -141,12 +153,14 @@ impl Stages {
         }
     }
 
-    fn finish(self) -> Summary {
-        let Self { live, mut engine, mut recent, frame, say, show: _ } = self;
-        for event in live.finish() {
-            engine.apply(&event, &mut |said| hand_out(said, &mut recent, say.as_ref()));
+    /// Takes in what is left and judges what still waits. Closes `said`.
+    fn end(&mut self) -> Summary {
+        let Self { live, engine, recent, frame, say, show: _ } = self;
+        let say = say.take();
+        for event in live.last() {
+            engine.apply(&event, &mut |said| hand_out(said, recent, say.as_ref()));
         }
-        engine.finish(&mut |said| hand_out(said, &mut recent, say.as_ref()));
+        engine.finish(&mut |said| hand_out(said, recent, say.as_ref()));
         Summary {
             time: engine.model().now(),
             verdicts: engine.incidents().totals().clone(),
@@ -154,7 +168,7 @@ impl Stages {
             counters: *engine.model().counters(),
             overflowed: Overflowed::all(engine.model()),
             evicted: engine.model().evicted() + engine.hurried(),
-            hooks: frame.hooks,
+            hooks: frame.hooks.clone(),
         }
     }
 }

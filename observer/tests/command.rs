@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::{Child, Command, Output, Stdio},
@@ -172,4 +172,79 @@ fn doctor_finds_this_kernel_usable() {
     assert!(matches!(output.status.code(), Some(0 | 1)), "{text}");
     assert!(text.contains("state_changes        tp_btf"), "{text}");
     assert!(text.contains("net.core.somaxconn"), "{text}");
+}
+
+/// The live view on a terminal of its own, which `script` makes and copies to a file.
+struct Screen {
+    script: Child,
+    copy: tempfile::NamedTempFile,
+}
+
+impl Screen {
+    fn open() -> Self {
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        let script = Command::new("script")
+            .args([
+                "--quiet",
+                "--flush",
+                "--return",
+                "--command",
+                &format!("stty rows 24 cols 80; exec {OBSERVER} live --port 13"),
+            ])
+            .arg(copy.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let screen = Self { script, copy };
+        screen.shows("q quit");
+        screen
+    }
+
+    /// Waits until that was written to the terminal.
+    fn shows(&self, what: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !String::from_utf8_lossy(&fs::read(self.copy.path()).unwrap()).contains(what) {
+            assert!(Instant::now() < deadline, "never on the screen: {what:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The observer in it, which has taken the place of the shell that `script` runs.
+    fn observer(&self) -> i32 {
+        let mut pid = self.script.id();
+        loop {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+            match children.split_whitespace().next() {
+                Some(child) => pid = child.parse().unwrap(),
+                None => return i32::try_from(pid).unwrap(),
+            }
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // The terminal hangs up with it, and that ends the view.
+        let _ = self.script.kill();
+        let _ = self.script.wait();
+    }
+}
+
+#[test]
+fn the_live_view_gives_the_terminal_back() {
+    const LEFT_ALTERNATE_SCREEN: &str = "\u{1b}[?1049l";
+    const CURSOR_SHOWN: &str = "\u{1b}[?25h";
+    for end in [None, Some(Signal::SIGTERM), Some(Signal::SIGINT), Some(Signal::SIGHUP)] {
+        let mut screen = Screen::open();
+        match end {
+            None => screen.script.stdin.as_mut().unwrap().write_all(b"q").unwrap(),
+            Some(signal) => kill(Pid::from_raw(screen.observer()), signal).unwrap(),
+        }
+        screen.shows(LEFT_ALTERNATE_SCREEN);
+        screen.shows(CURSOR_SHOWN);
+        let status = screen.script.wait().unwrap();
+        assert!(status.success(), "{end:?}: {status}");
+    }
 }

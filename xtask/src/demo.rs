@@ -3,8 +3,9 @@
 
 mod incident;
 
-use std::io::{IsTerminal, stdin, stdout};
-use std::process::{Child, Command, ExitStatus};
+use std::io::{BufRead, BufReader, IsTerminal, stdin, stdout};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -38,10 +39,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let span = args.seconds.map_or(if live { VIEW } else { REPORT }, Duration::from_secs);
     let incident = Incident::stage(span + SLACK)?;
     let mut observer = observer(live, span).spawn().context("cannot start observer")?;
-    let outcome = attend(&mut observer, if live { span } else { span + SLACK });
-    // However it ended; a second Ctrl-C changes nothing any more.
-    shell::end(&mut observer);
-    let answers = incident.answers();
+    let lines = observer.stdout.take();
+    let (outcome, answers) = thread::scope(|scope| {
+        let relay = lines.map(|lines| scope.spawn(|| relay(lines, &incident)));
+        let outcome = attend(&mut observer, if live { span } else { span + SLACK });
+        // However it ended; a second Ctrl-C changes nothing any more.
+        shell::end(&mut observer);
+        let answers = relay.and_then(|relay| relay.join().ok().flatten());
+        (outcome, answers.unwrap_or_else(|| incident.answers()))
+    });
     drop(incident);
     match outcome {
         // Whoever stops the demo has seen enough: that is how it ends.
@@ -54,13 +60,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// It shares our terminal and our process group.
+/// Passes observer's lines on. When it sums up, nginx's own account of that moment is taken.
+fn relay(lines: ChildStdout, incident: &Incident) -> Option<Result<incident::Answers>> {
+    let mut answers = None;
+    for line in BufReader::new(lines).lines().map_while(Result::ok) {
+        if line.ends_with(" tries failed") {
+            answers = Some(incident.answers());
+        }
+        println!("{line}");
+    }
+    answers
+}
+
+/// It shares our process group, and in the live view our terminal.
 fn observer(live: bool, span: Duration) -> Command {
     let mut command = Command::new(paths::observer());
     if live {
         command.arg("live");
     } else {
-        command.args(["watch", "--format", "text", "--duration", &format!("{}s", span.as_secs())]);
+        command
+            .args(["watch", "--format", "text", "--duration", &format!("{}s", span.as_secs())])
+            .stdout(Stdio::piped());
     }
     command
 }

@@ -46,10 +46,11 @@ pub(super) fn watch(arguments: &Watch) -> Result<ExitCode> {
         while open && let Some(said) = pipeline.said.recv().await {
             open = line(&mut out, &sink.said(&said))?;
         }
-        let summary = pipeline.finish()?;
+        let summary = pipeline.sum_up()?;
         if open {
             line(&mut out, &sink.summary(&summary))?;
         }
+        pipeline.finish()?;
         Ok(ExitCode::SUCCESS)
     })
 }

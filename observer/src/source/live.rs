@@ -8,7 +8,7 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 
-use super::sampler::{self, Attached};
+use super::sampler::{self, Attached, Round};
 use crate::{
     event::{Body, Event},
     host,
@@ -27,7 +27,7 @@ const SETTLED: Duration = Duration::from_millis(10);
 pub struct Live {
     ring: RingBuf<MapData>,
     decoder: Decoder,
-    samples: Receiver<Vec<Event>>,
+    samples: Receiver<Round>,
     hooks: Hooks,
     undecoded: u64,
     stop: Option<SyncSender<()>>,
@@ -77,13 +77,8 @@ impl Live {
     /// Appends what has come to `batch`, with a tick at the end. Never waits. Whether more may be there at once.
     pub fn poll(&mut self, batch: &mut Vec<Event>) -> bool {
         let before = host::now();
-        while let Ok(mut events) = self.samples.try_recv() {
-            for event in &mut events {
-                if let Body::Counters(counters) = &mut event.body {
-                    counters.lost.undecoded = self.undecoded;
-                }
-            }
-            batch.append(&mut events);
+        while let Ok(Round { events, last: _ }) = self.samples.try_recv() {
+            self.take_samples(events, batch);
         }
         let mut taken = 0;
         while taken < MAX_BATCH
@@ -102,18 +97,29 @@ impl Live {
         !emptied
     }
 
-    /// Detaches, and gives back what had still come until then, the final counters among it.
-    pub fn finish(mut self) -> Vec<Event> {
-        // Dropping the sender ends the thread's wait; it takes a last sample before it detaches.
+    /// Ends: what has come up to now, the final counters among it. What comes while the programs are being detached
+    /// is nobody's concern any more.
+    pub fn last(&mut self) -> Vec<Event> {
+        // Dropping the sender ends the thread's wait; it takes a last sample and then detaches.
         drop(self.stop.take());
         let mut batch = Vec::new();
-        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            // The thread may be waiting for room for its samples.
-            self.poll(&mut batch);
-            thread::yield_now();
+        while let Ok(Round { events, last }) = self.samples.recv() {
+            self.take_samples(events, &mut batch);
+            if last {
+                break;
+            }
         }
         while self.poll(&mut batch) {}
         batch
+    }
+
+    fn take_samples(&self, mut events: Vec<Event>, batch: &mut Vec<Event>) {
+        for event in &mut events {
+            if let Body::Counters(counters) = &mut event.body {
+                counters.lost.undecoded = self.undecoded;
+            }
+        }
+        batch.append(&mut events);
     }
 }
 

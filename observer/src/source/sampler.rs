@@ -27,8 +27,16 @@ use crate::{
 
 /// Between two rounds of samples.
 pub const EVERY: Duration = Duration::from_secs(1);
-/// Namespaces sampled per round. On a host with more, they take turns.
-pub const MAX_PER_ROUND: usize = 64;
+/// Time that a round may take, 2 % of a core: a walk goes through the host's whole table of connections, whichever the
+/// namespace. What does not fit takes its turn in the next rounds; only the first round looks at all.
+pub const ROUND_BUDGET: Duration = Duration::from_millis(20);
+
+/// One round of samples.
+pub(super) struct Round {
+    pub(super) events: Vec<Event>,
+    /// There will be no other: the thread detaches now.
+    pub(super) last: bool,
+}
 
 /// What the kernel thread hands over when everything is attached.
 pub(super) struct Attached {
@@ -41,7 +49,7 @@ pub(super) struct Attached {
 pub(super) fn run(
     options: &Options,
     attached: &SyncSender<Result<Attached, LoadError>>,
-    samples: &SyncSender<Vec<Event>>,
+    samples: &SyncSender<Round>,
     stopped: &Receiver<()>,
 ) {
     let started = Kernel::attach(options).and_then(|mut kernel| {
@@ -58,8 +66,8 @@ pub(super) fn run(
     };
     let mut logger = if options.verbose { kernel.take_logger() } else { None };
     adopt(&mut kernel, options);
-    let mut rounds = Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0 };
-    let first = rounds.round();
+    let mut rounds = Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0, first: true };
+    let first = Round { events: rounds.round(), last: false };
     if samples.send(first).is_err() || attached.send(Ok(ready)).is_err() {
         return;
     }
@@ -73,7 +81,8 @@ pub(super) fn run(
         if let Some(logger) = &mut logger {
             logger.flush();
         }
-        if samples.send(rounds.round()).is_err() || stop {
+        let round = Round { events: rounds.round(), last: stop };
+        if samples.send(round).is_err() || stop {
             return;
         }
     }
@@ -92,6 +101,7 @@ fn adopt(kernel: &mut Kernel, options: &Options) {
         let open: Vec<_> = matter.map(|(local, remote, proxy)| wire(netns, local, remote, &proxy)).collect();
         // A namespace that cannot be walked says so in the status of the hook; what it holds stays unfollowed.
         let _ = kernel.adopt(&open);
+        true
     });
 }
 
@@ -110,12 +120,13 @@ fn wire(netns: NetNs, local: Endpoint, remote: Endpoint, proxy: &Process) -> Ope
     (flow, Task { pid: proxy.pid, tid: proxy.pid, comm })
 }
 
-/// Calls `visit` in each of these namespaces that still exists and may be entered, and comes back.
-fn visit_namespaces(namespaces: &[(NetNs, PathBuf)], mut visit: impl FnMut(NetNs)) {
+/// Calls `visit` in each of these namespaces that still exists and may be entered, until it says no, and comes back.
+fn visit_namespaces(namespaces: &[(NetNs, PathBuf)], mut visit: impl FnMut(NetNs) -> bool) {
     let home = File::open("/proc/thread-self/ns/net");
     for (netns, path) in namespaces {
-        if File::open(path).is_ok_and(|file| setns(file.as_fd(), CloneFlags::CLONE_NEWNET).is_ok()) {
-            visit(*netns);
+        let entered = File::open(path).is_ok_and(|file| setns(file.as_fd(), CloneFlags::CLONE_NEWNET).is_ok());
+        if entered && !visit(*netns) {
+            break;
         }
     }
     if let Ok(home) = home {
@@ -128,6 +139,8 @@ struct Sampler<'a> {
     owners: Owners,
     /// Where the next round begins among the namespaces.
     turn: usize,
+    /// No round has been made yet.
+    first: bool,
 }
 
 impl Sampler<'_> {
@@ -135,14 +148,19 @@ impl Sampler<'_> {
     fn round(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         let mut namespaces = procs::namespaces();
+        let count = namespaces.len().max(1);
+        namespaces.rotate_left(self.turn % count);
         self.owners.begin_round();
-        if namespaces.len() > MAX_PER_ROUND {
-            let count = namespaces.len();
-            namespaces.rotate_left(self.turn % count);
-            namespaces.truncate(MAX_PER_ROUND);
-            self.turn = (self.turn + MAX_PER_ROUND) % count;
-        }
-        visit_namespaces(&namespaces, |netns| self.sample(netns, &mut events));
+        let begun = Instant::now();
+        let mut visited = 0;
+        visit_namespaces(&namespaces, |netns| {
+            self.sample(netns, &mut events);
+            visited += 1;
+            self.first || begun.elapsed() < ROUND_BUDGET
+        });
+        self.first = false;
+        // Those that have gone meanwhile are not counted; being a few places off does no harm.
+        self.turn = (self.turn + visited) % count;
         if let Ok(counters) = self.kernel.counters() {
             events.push(Event { time: host::now(), body: Body::Counters(counters) });
         }

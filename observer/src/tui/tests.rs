@@ -196,28 +196,3 @@ fn quiet_looks_quiet() {
         assert!(buffer.content.iter().all(|cell| !matches!(cell.fg, Color::Red | Color::Yellow)));
     }
 }
-
-/// To look at it and to try the keys: `cargo test -p observer --lib tui::tests::by_hand -- --ignored --nocapture`
-#[test]
-#[ignore = "takes over the terminal"]
-fn by_hand() {
-    let scenes = [fixture::one(), fixture::three(), fixture::degraded(), fixture::over(), fixture::quiet()];
-    let (sender, snapshots) = tokio::sync::watch::channel(Arc::clone(&scenes[0]));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let shown = runtime.block_on(async {
-        let play = async {
-            // Ten times as fast as anything can be drawn; a scene lasts 20 s.
-            for step in 0_u64.. {
-                let mut scene = Snapshot::clone(&scenes[usize::try_from(step / 4_000).unwrap() % scenes.len()]);
-                scene.events += step;
-                sender.send_replace(Arc::new(scene));
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-        };
-        tokio::select! {
-            shown = super::run(snapshots) => shown,
-            () = play => unreachable!("it plays on"),
-        }
-    });
-    eprintln!("the view ended: {shown:?}");
-}

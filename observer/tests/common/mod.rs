@@ -164,8 +164,8 @@ impl Watcher {
 
     /// Detaches, and gives the final counters with all that came.
     pub(crate) fn finish(self) -> (Counters, Vec<Event>) {
-        let Self { live, mut engine, mut events, mut said } = self;
-        let rest = live.finish();
+        let Self { mut live, mut engine, mut events, mut said } = self;
+        let rest = live.last();
         for event in &rest {
             engine.apply(event, &mut |each| said.push(each));
         }

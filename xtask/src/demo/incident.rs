@@ -91,6 +91,6 @@ impl fmt::Display for Answers {
         for (status, count) in &self.by_status {
             write!(f, "\n  {count:>6} x {status}")?;
         }
-        Ok(())
+        write!(f, "\n  (failures come in bursts; one at the very end may be in one account only)")
     }
 }

@@ -225,6 +225,15 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_that_gives_up_before_the_first_repetition_was_turned_away_too() {
+        let at_once = ConnectionEnded { syn_retransmits: 0, ..timed_out_connecting() };
+        let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Syn))], at_once.clone());
+        assert_eq!(judge_attempt(&attempt, &model).cause, RULE.code);
+        let (_, attempt) = ended_with([], at_once);
+        assert!(!attempt.ending.failed(), "without any sign it changed its mind");
+    }
+
+    #[test]
     fn dropped_syns_without_it_are_unknown_and_say_what_is_missing() {
         let (model, attempt) = ended_with([], timed_out_connecting());
         let verdict = judge_attempt(&attempt, &model);
