@@ -18,7 +18,7 @@ pub use upstream::{Upstream, UpstreamKey};
 
 use crate::{
     addr::{Endpoint, NetNs},
-    event::{Body, Counters, Event, ListenerChanged, ListenerSample, OverflowPath},
+    event::{Body, ConnectionEnded, Counters, Event, ListenerChanged, ListenerSample, OverflowPath, State},
     time::Time,
 };
 use bounded::{Generations, Recent};
@@ -71,10 +71,8 @@ impl Model {
         match &event.body {
             Body::ConnectionEnded(ended) => {
                 let mut attempt = Attempt::from_connection(now, ended);
-                let turned_away = || attempt.flow.as_ref().is_some_and(|key| self.flow(key).overflows_syn > 0);
-                if attempt.ending == Ending::Abandoned && turned_away() {
-                    // It gave up before its SYN was due again, but that SYN had been dropped.
-                    attempt.ending = Ending::ConnectTimedOut { by_kernel: false };
+                if attempt.ending == Ending::Abandoned {
+                    attempt.ending = self.abandoned(ended, &attempt);
                 }
                 self.upstream_mut(attempt.upstream).connection_ended(now, ended, &attempt);
                 return Some(attempt);
@@ -131,6 +129,16 @@ impl Model {
             Body::Tick => {}
         }
         None
+    }
+
+    /// A try that the proxy gave up soon, before its socket showed anything amiss: the server's side may have.
+    fn abandoned(&self, ended: &ConnectionEnded, attempt: &Attempt) -> Ending {
+        let flow = attempt.flow.as_ref().map(|key| self.flow(key)).unwrap_or_default();
+        match ended.old {
+            State::SynSent if flow.overflows_syn > 0 => Ending::ConnectTimedOut { by_kernel: false },
+            State::Established if flow.overflows_ack > 0 && ended.unacked > 0 => Ending::NoAnswer,
+            _ => Ending::Abandoned,
+        }
     }
 
     fn listener_changed(&mut self, changed: &ListenerChanged) {

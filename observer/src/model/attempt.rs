@@ -19,9 +19,10 @@ pub const ETIMEDOUT: u16 = 110;
 /// `ECONNREFUSED`
 pub const ECONNREFUSED: u16 = 111;
 
-/// A proxy that closes a kept-alive connection after having sent last may just be saying goodbye (a TLS alert does
-/// that); only one that waited this long for an answer gave up on it.
-const GAVE_UP_AFTER: Duration = Duration::from_millis(250);
+/// A proxy that has waited this long for an answer gave up on it: its timers are set in seconds. One that closes sooner
+/// does so because its client left (nginx: 499), or just says goodbye on a kept-alive connection (a TLS alert). A
+/// little under a second, for stamps that are told to the jiffy.
+const GAVE_UP_AFTER: Duration = Duration::from_millis(950);
 
 /// A try at an upstream that ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +48,7 @@ pub struct Attempt {
 pub enum Ending {
     /// Nothing was outstanding: answered, idle, or never used.
     Completed,
-    /// The proxy closed while connecting, before any SYN had to be repeated: it changed its mind.
+    /// The proxy closed before any SYN had to be repeated, or soon after its request: its client left, most likely.
     Abandoned,
     /// No port was free for this destination.
     NoPort,
@@ -87,7 +88,7 @@ impl Attempt {
             time,
             proxy: ended.proxy.clone(),
             upstream: UpstreamKey::tcp(ended.flow.netns, ended.flow.remote),
-            ending: ending(ended),
+            ending: ending(time, ended),
             flow: Some(FlowKey::of_client(&ended.flow)),
             connection: Some(Box::new(ended.clone())),
             unix_path: None,
@@ -121,7 +122,7 @@ fn error(ended: &ConnectionEnded) -> u16 {
     }
 }
 
-fn ending(ended: &ConnectionEnded) -> Ending {
+fn ending(time: Time, ended: &ConnectionEnded) -> Ending {
     let error = error(ended);
     match (ended.old, ended.new) {
         (State::SynSent, _) => match error {
@@ -134,13 +135,13 @@ fn ending(ended: &ConnectionEnded) -> Ending {
             0 => Ending::ConnectError(EADDRNOTAVAIL),
             error => Ending::ConnectError(error),
         },
-        (State::Established, State::FinWait1) if gave_up(ended) => Ending::NoAnswer,
+        (State::Established, State::FinWait1) => closed_by_proxy(time, ended),
         (State::Established, State::CloseWait) if ended.bytes_received == 0 || ended.sent_last => Ending::ClosedEarly,
         (State::Established, State::Close) => match error {
             ECONNRESET if outstanding(ended) => Ending::Reset,
             // The proxy itself resets: HAProxy ends its connections so.
-            0 if gave_up(ended) => Ending::NoAnswer,
-            0 | ECONNRESET => Ending::Completed,
+            0 => closed_by_proxy(time, ended),
+            ECONNRESET => Ending::Completed,
             _ if outstanding(ended) => Ending::NoAnswer,
             _ => Ending::Completed,
         },
@@ -154,38 +155,52 @@ fn outstanding(ended: &ConnectionEnded) -> bool {
     ended.bytes_received == 0 || ended.sent_last
 }
 
-/// The proxy closed although it waited for an answer. One that sent nothing was a health check by connect().
-fn gave_up(ended: &ConnectionEnded) -> bool {
+/// The proxy closed an established connection. One on which it sent nothing was a health check by connect().
+fn closed_by_proxy(time: Time, ended: &ConnectionEnded) -> Ending {
     let asked = ended.bytes_sent > 0 || ended.unacked > 0;
-    if ended.bytes_received == 0 {
-        asked
-    } else {
-        ended.sent_last && ended.since_sent.is_some_and(|waited| waited >= GAVE_UP_AFTER)
+    let answered = ended.bytes_received > 0;
+    let waits = if answered { ended.sent_last } else { asked };
+    // Retransmissions renew the stamp of the last payload sent, so the first request is timed from the handshake.
+    let since_request = if answered { ended.since_sent } else { ended.established.map(|since| time.since(since)) };
+    let patient = since_request.is_none_or(|waited| waited >= GAVE_UP_AFTER) || ended.data_retransmits > 0;
+    match (waits, patient) {
+        (true, true) => Ending::NoAnswer,
+        (true, false) if !answered => Ending::Abandoned,
+        _ => Ending::Completed,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{connection, refused_connection};
+    use crate::testing::{at, connection, refused_connection};
 
     #[test]
     fn an_answered_connection_is_no_failure_whoever_closes() {
         for new in [State::FinWait1, State::CloseWait, State::Close] {
             let answered = ConnectionEnded { new, bytes_received: 150, ..connection() };
-            assert_eq!(ending(&answered), Ending::Completed, "{new:?}");
+            assert_eq!(ending(at(2_000), &answered), Ending::Completed, "{new:?}");
         }
         let reset_when_idle =
             ConnectionEnded { new: State::Close, error: ECONNRESET, bytes_received: 150, ..connection() };
-        assert_eq!(ending(&reset_when_idle), Ending::Completed);
+        assert_eq!(ending(at(2_000), &reset_when_idle), Ending::Completed);
     }
 
     #[test]
     fn an_unanswered_one_is_told_by_who_ended_it() {
-        let unanswered = |new, error| ending(&ConnectionEnded { new, error, bytes_received: 0, ..connection() });
+        let unanswered =
+            |new, error| ending(at(2_000), &ConnectionEnded { new, error, bytes_received: 0, ..connection() });
         assert_eq!(unanswered(State::FinWait1, 0), Ending::NoAnswer);
         assert_eq!(unanswered(State::CloseWait, 0), Ending::ClosedEarly);
         assert_eq!(unanswered(State::Close, ECONNRESET), Ending::Reset);
+    }
+
+    #[test]
+    fn a_request_given_up_soon_is_its_clients_doing() {
+        let unanswered = ConnectionEnded { new: State::FinWait1, bytes_received: 0, ..connection() };
+        assert_eq!(ending(at(300), &unanswered), Ending::Abandoned);
+        let repeated = ConnectionEnded { data_retransmits: 1, ..unanswered };
+        assert_eq!(ending(at(300), &repeated), Ending::NoAnswer, "the upstream's side was silent already");
     }
 
     #[test]
@@ -197,41 +212,44 @@ mod tests {
             since_sent: Some(Duration::from_millis(waited_ms)),
             ..connection()
         };
-        assert_eq!(ending(&close(0)), Ending::Completed);
-        assert_eq!(ending(&close(5_000)), Ending::NoAnswer);
+        assert_eq!(ending(at(2_000), &close(0)), Ending::Completed);
+        assert_eq!(ending(at(2_000), &close(5_000)), Ending::NoAnswer);
     }
 
     #[test]
     fn handshakes_that_fail_are_told_apart() {
         let base = refused_connection();
-        assert_eq!(ending(&base), Ending::Refused { by_reset: true });
+        assert_eq!(ending(at(2_000), &base), Ending::Refused { by_reset: true });
         assert_eq!(
-            ending(&ConnectionEnded { reset_received: false, ..base.clone() }),
+            ending(at(2_000), &ConnectionEnded { reset_received: false, ..base.clone() }),
             Ending::Refused { by_reset: false }
         );
         let silent = ConnectionEnded { error: 0, reset_received: false, ..base.clone() };
         let gave_up = ConnectionEnded { closed_by_proxy: true, ..silent.clone() };
-        assert_eq!(ending(&gave_up), Ending::Abandoned);
+        assert_eq!(ending(at(2_000), &gave_up), Ending::Abandoned);
         assert_eq!(
-            ending(&ConnectionEnded { syn_retransmits: 1, ..gave_up }),
+            ending(at(2_000), &ConnectionEnded { syn_retransmits: 1, ..gave_up }),
             Ending::ConnectTimedOut { by_kernel: false }
         );
         let mut no_port = silent;
         no_port.flow.local.port = 0;
-        assert_eq!(ending(&no_port), Ending::NoPort);
+        assert_eq!(ending(at(2_000), &no_port), Ending::NoPort);
     }
 
     #[test]
     fn an_error_that_the_proxy_fetched_first_is_not_missed() {
         let fetched = ConnectionEnded { new: State::Close, error: 0, reset_received: true, ..connection() };
-        assert_eq!(ending(&fetched), Ending::Reset);
-        assert_eq!(ending(&ConnectionEnded { error: 0, ..refused_connection() }), Ending::Refused { by_reset: true });
+        assert_eq!(ending(at(2_000), &fetched), Ending::Reset);
+        assert_eq!(
+            ending(at(2_000), &ConnectionEnded { error: 0, ..refused_connection() }),
+            Ending::Refused { by_reset: true }
+        );
     }
 
     #[test]
     fn a_connect_check_that_sends_nothing_is_no_failure() {
         let check =
             ConnectionEnded { new: State::FinWait1, bytes_sent: 0, bytes_received: 0, unacked: 0, ..connection() };
-        assert_eq!(ending(&check), Ending::Completed);
+        assert_eq!(ending(at(2_000), &check), Ending::Completed);
     }
 }
