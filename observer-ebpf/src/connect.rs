@@ -52,8 +52,15 @@ pub(crate) fn entered(ctx: &TracePointContext) {
     };
     // SAFETY: the helper checks the user's address; a bad one gives an error and the kernel's EFAULT is then all there is.
     let Ok(family) = (unsafe { bpf_probe_read_user::<u16>(address.cast()) }) else { return };
-    let mut call =
-        Connecting { flow: Flow::empty(), family, path_len: 0, fd: fd as u32, began: 0, path: [0; PATH_LEN] };
+    let mut call = Connecting {
+        flow: Flow::empty(),
+        family,
+        path_len: 0,
+        fd: fd as u32,
+        began: 0,
+        undone: 0,
+        path: [0; PATH_LEN],
+    };
     // SAFETY: as above; struct sockaddr_in and sockaddr_in6 as in include/uapi/linux/in.h and in6.h.
     unsafe {
         if family == AF_INET || family == AF_INET6 {
@@ -113,6 +120,7 @@ pub(crate) fn refused(sock: Sock, tcp: TcpSock) -> bool {
             return false;
         }
         sock.flow(tcp.local_port(), &mut (*call).flow);
+        (*call).undone = 1;
     }
     true
 }
@@ -136,6 +144,10 @@ pub(crate) fn left(ctx: &TracePointContext) {
 #[inline(always)]
 fn failed(call: &Connecting, error: u16) {
     let mut flow = call.flow;
+    if call.began != 0 && call.undone == 0 {
+        // A call that waited (a blocking socket's) returns what its connection came to, and that has been told.
+        return;
+    }
     if call.family != AF_UNIX && call.began == 0 {
         if OLD_NEWS.contains(&error) {
             return;

@@ -68,5 +68,7 @@ pub(crate) struct Connecting {
     pub(crate) fd: u32,
     /// The socket that began a handshake in this call (`CLOSE` to `SYN_SENT`); 0 if none did.
     pub(crate) began: u64,
+    /// 1 if the call itself undid it, so that only its result tells why.
+    pub(crate) undone: u64,
     pub(crate) path: [u8; connect::PATH_LEN],
 }

@@ -204,6 +204,20 @@ fn refusals_are_told_over_both_protocols() {
 }
 
 #[test]
+fn a_blocking_connect_that_is_refused_is_told_once() {
+    in_netns("obs-blocking", || {
+        let mut watcher = Watcher::start(only("obs-blocking", 7122));
+        assert_eq!(TcpStream::connect("127.0.0.1:7122").unwrap_err().raw_os_error(), Some(111));
+        watcher.until("a verdict", |watcher| (!watcher.verdicts().is_empty()).then_some(()));
+        let (counters, events) = watcher.finish();
+        assert_eq!((counters.connections_ended, counters.connects_failed), (1, 0));
+        let told =
+            events.iter().filter(|event| matches!(event.body, Body::ConnectionEnded(_) | Body::ConnectFailed(_)));
+        assert_eq!(told.count(), 1);
+    });
+}
+
+#[test]
 fn exhausted_ports_are_told_with_their_time_wait() {
     in_netns("obs-ports", || {
         sysctl("net.ipv4.ip_local_port_range", "40000 40049");
