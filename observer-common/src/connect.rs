@@ -32,7 +32,9 @@ pub struct Failed {
     pub path_len: u32,
     /// Path of the unix socket (an abstract one starts with NUL), unterminated.
     pub path: [u8; PATH_LEN],
+    /// 1 if the call had got as far as to begin a handshake (`CLOSE` to `SYN_SENT`).
+    pub began: u8,
     /// Padding, 0.
-    pub pad: [u8; 4],
+    pub pad: [u8; 3],
 }
 const _: () = assert!(size_of::<Failed>() == 200);

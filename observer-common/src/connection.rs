@@ -28,9 +28,11 @@ pub struct Ended {
     pub established: u64,
     /// Payload bytes sent, retransmissions included (`tcp_sock.bytes_sent`).
     pub bytes_sent: u64,
+    /// Payload bytes that the upstream's kernel has acknowledged.
+    pub bytes_acked: u64,
     /// Payload bytes received in order, a FIN not counted.
     pub bytes_received: u64,
-    /// Bytes written by the proxy and not acknowledged (`write_seq - snd_una`).
+    /// Bytes written by the proxy and not acknowledged, sent or not (`write_seq - snd_una`).
     pub unacked: u32,
     /// Segments with payload sent (`data_segs_out`).
     pub data_segments_out: u32,
@@ -57,7 +59,7 @@ pub struct Ended {
     /// Padding, 0.
     pub pad: [u8; 5],
 }
-const _: () = assert!(size_of::<Ended>() == 144);
+const _: () = assert!(size_of::<Ended>() == 152);
 
 /// A connection in a listener's accept queue ended before any process accepted it.
 #[repr(C)]

@@ -80,6 +80,8 @@ offsets! {
     write_seq = "tcp_sock.write_seq", required;
     /// Payload bytes received.
     bytes_received = "tcp_sock.bytes_received", required;
+    /// Bytes acknowledged, the SYN counted as one.
+    bytes_acked = "tcp_sock.bytes_acked", required;
     /// Payload bytes sent.
     bytes_sent = "tcp_sock.bytes_sent", required;
     /// Segments with payload sent.
@@ -102,6 +104,10 @@ offsets! {
     skb_dev = "sk_buff.dev", required;
     /// Namespace of a device.
     dev_net = "net_device.nd_net.net", required;
+    /// A task's first thread, by whose name the process goes.
+    group_leader = "task_struct.group_leader", required;
+    /// A task's name.
+    comm = "task_struct.comm", required;
     /// A task's open files.
     task_files = "task_struct.files", required;
     /// Their table.

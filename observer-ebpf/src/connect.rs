@@ -13,7 +13,7 @@ use observer_common::{
 
 use crate::{
     emit,
-    filter::{self, is_proxy, port_matters},
+    filter::{self, port_matters},
     maps::{CONNECTING, Connecting},
     settings::setting,
     sock::{Sock, TcpSock, map_v4, of_descriptor},
@@ -36,10 +36,7 @@ const IPPROTO_TCP: u16 = 6;
 /// A proxy calls connect().
 #[inline(always)]
 pub(crate) fn entered(ctx: &TracePointContext) {
-    let task = filter::current();
-    if !is_proxy(&task.comm) {
-        return;
-    }
+    let Some(task) = filter::current_proxy() else { return };
     // SAFETY: constant offsets within the record.
     let (Ok(fd), Ok(address), Ok(length)) = (unsafe {
         (
@@ -167,6 +164,7 @@ fn failed(call: &Connecting, error: u16) {
         record.family = call.family;
         record.path_len = u32::from(call.path_len);
         record.path = call.path;
-        record.pad = [0; 4];
+        record.began = u8::from(call.began != 0);
+        record.pad = [0; 3];
     });
 }

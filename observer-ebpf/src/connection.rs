@@ -14,7 +14,7 @@ use observer_common::{
 
 use crate::{
     connect, emit,
-    filter::{self, is_proxy, port_matters},
+    filter::{self, port_matters},
     listener,
     maps::{TRIES, Try},
     settings::setting,
@@ -44,10 +44,10 @@ pub(crate) fn state_changed(ctx: &BtfTracePointContext) {
 /// A connect() in its caller's context: the one moment at which the kernel says for certain who it is.
 #[inline(always)]
 fn started(ctx: &BtfTracePointContext, sock: Sock) {
-    let task = filter::current();
-    if !is_proxy(&task.comm) || !port_matters(u16::from_be(sock.dport())) {
+    if !port_matters(u16::from_be(sock.dport())) {
         return;
     }
+    let Some(task) = filter::current_proxy() else { return };
     let Some(tcp) = sock.tcp() else { return };
     if tcp.protocol() != IPPROTO_TCP {
         return;
@@ -133,6 +133,8 @@ fn report(tcp: TcpSock, entry: &Try, old: u8, new: u8) {
         record.started = entry.started;
         record.established = entry.established;
         record.bytes_sent = tcp.bytes_sent();
+        // The SYN counts as a byte (tcp_snd_una_update over it, net/ipv4/tcp_input.c).
+        record.bytes_acked = tcp.bytes_acked().saturating_sub(1);
         // The FIN has a sequence number and is counted as a byte (tcp_fin, net/ipv4/tcp_input.c).
         let fin = u64::from(new == state::CLOSE_WAIT || old == state::CLOSE_WAIT);
         record.bytes_received = tcp.bytes_received().saturating_sub(fin);

@@ -6,6 +6,7 @@ use observer_common::{COMM_LEN, Task};
 use crate::{
     maps::{PORTS, PROXIES},
     settings::setting,
+    sock::process_comm,
 };
 
 /// The current task, or nothing of it where the kernel would not say.
@@ -15,10 +16,16 @@ pub(crate) fn current() -> Task {
     Task { pid: (id >> 32) as u32, tid: id as u32, comm: bpf_get_current_comm().unwrap_or([0; COMM_LEN]) }
 }
 
-/// Whether a process of this name is a proxy.
+/// The current task if it is a proxy's: by its own name, or by that of its process where threads have names of their own
+/// (Envoy's are `wrk:worker_0` and so on).
 #[inline(always)]
-pub(crate) fn is_proxy(comm: &[u8; COMM_LEN]) -> bool {
-    PROXIES.get_ptr(comm).is_some()
+pub(crate) fn current_proxy() -> Option<Task> {
+    let mut task = current();
+    if PROXIES.get_ptr(task.comm).is_some() {
+        return Some(task);
+    }
+    task.comm = process_comm()?;
+    PROXIES.get_ptr(task.comm).map(|_| task)
 }
 
 /// Whether an upstream on this port matters.

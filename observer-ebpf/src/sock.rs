@@ -4,7 +4,7 @@ use aya_ebpf::helpers::{
     bpf_probe_read_kernel,
     generated::{bpf_get_current_task, bpf_skc_to_tcp_sock},
 };
-use observer_common::{Flow, connect::AF_INET};
+use observer_common::{COMM_LEN, Flow, connect::AF_INET};
 
 use crate::settings::offset;
 
@@ -106,6 +106,7 @@ impl TcpSock {
         snd_una: u32;
         write_seq: u32;
         bytes_received: u64;
+        bytes_acked: u64;
         bytes_sent: u64;
         data_segs_out: u32;
         lsndtime: u32;
@@ -155,6 +156,17 @@ impl TcpSock {
     #[inline(always)]
     pub(crate) fn local_port(self) -> u16 {
         u16::from_be(self.sport())
+    }
+}
+
+/// The name of the current task's process. Its thread's is the helper's to tell.
+#[inline(always)]
+pub(crate) fn process_comm() -> Option<[u8; COMM_LEN]> {
+    // SAFETY: helpers that cannot fault; a task has a leader for as long as it runs.
+    unsafe {
+        let task = bpf_get_current_task() as *const u8;
+        let leader = bpf_probe_read_kernel(task.wrapping_add(offset!(group_leader)).cast::<*const u8>()).ok()?;
+        bpf_probe_read_kernel(leader.wrapping_add(offset!(comm)).cast()).ok()
     }
 }
 

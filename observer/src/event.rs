@@ -108,9 +108,11 @@ pub struct ConnectionEnded {
     pub reset_received: bool,
     /// Payload bytes sent.
     pub bytes_sent: u64,
+    /// Payload bytes that the upstream's kernel has acknowledged.
+    pub bytes_acked: u64,
     /// Payload bytes received.
     pub bytes_received: u64,
-    /// Bytes written and not acknowledged.
+    /// Bytes written and not acknowledged, sent or not.
     pub unacked: u32,
     /// Segments with payload sent.
     pub data_segments_out: u32,
@@ -144,6 +146,8 @@ pub struct ConnectFailed {
     pub to: Destination,
     /// The errno, positive.
     pub error: u16,
+    /// The call had got as far as to begin a handshake.
+    pub began: bool,
 }
 
 /// Where a connect() wanted to go.

@@ -8,7 +8,10 @@ pub mod namespace;
 pub mod upstream;
 pub mod window;
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 pub use attempt::{Attempt, Ending};
 pub use flow::{FlowEvidence, FlowKey};
@@ -75,6 +78,11 @@ impl Model {
                     attempt.ending = self.abandoned(ended, &attempt);
                 }
                 self.upstream_mut(attempt.upstream).connection_ended(now, ended, &attempt);
+                if !attempt.ending.failed()
+                    && let Some(key) = &attempt.flow
+                {
+                    self.forget_flow(key);
+                }
                 return Some(attempt);
             }
             // A resolver or a logger that is not there is no upstream.
@@ -133,7 +141,7 @@ impl Model {
 
     /// A try that the proxy gave up soon, before its socket showed anything amiss: the server's side may have.
     fn abandoned(&self, ended: &ConnectionEnded, attempt: &Attempt) -> Ending {
-        let flow = attempt.flow.as_ref().map(|key| self.flow(key)).unwrap_or_default();
+        let flow = self.evidence(attempt);
         match ended.old {
             State::SynSent if flow.overflows_syn > 0 => Ending::ConnectTimedOut { by_kernel: false },
             State::Established if flow.overflows_ack > 0 && ended.unacked > 0 => Ending::NoAnswer,
@@ -161,12 +169,20 @@ impl Model {
     }
 
     fn flow_mut(&mut self, key: FlowKey) -> &mut FlowEvidence {
-        self.flows.entry(key, self.now)
+        let evidence = self.flows.entry(key, self.now);
+        evidence.told = self.now;
+        evidence
+    }
+
+    /// The evidence on a connection has served: its ends may be another's soon.
+    pub fn forget_flow(&mut self, key: &FlowKey) {
+        self.flows.remove(key);
     }
 
     /// The listener that takes connections to `at` in this namespace, bound to any address perhaps; made if unknown.
     fn listener_at_mut(&mut self, netns: NetNs, at: Endpoint) -> &mut Listener {
-        let bound = self.listeners.keys().find(|(ns, bound)| *ns == netns && bound.covers(at)).map(|(_, bound)| *bound);
+        let any = Endpoint { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port: at.port };
+        let bound = [at, any].into_iter().find(|bound| self.listeners.get(&(netns, *bound)).is_some());
         self.listeners.entry((netns, bound.unwrap_or(at)), self.now, Listener::default)
     }
 
@@ -210,9 +226,11 @@ impl Model {
         self.namespaces.iter()
     }
 
-    /// What the server's side of a connection told.
-    pub fn flow(&self, key: &FlowKey) -> FlowEvidence {
-        self.flows.get(key).cloned().unwrap_or_default()
+    /// What the server's side of a try's connection told since it began.
+    pub fn evidence(&self, attempt: &Attempt) -> FlowEvidence {
+        let began = attempt.connection.as_ref().map_or(Time::default(), |connection| connection.started);
+        let evidence = attempt.flow.as_ref().and_then(|key| self.flows.get(key));
+        evidence.filter(|evidence| evidence.told >= began).cloned().unwrap_or_default()
     }
 
     /// Entries dropped from full tables.
@@ -225,20 +243,23 @@ impl Model {
         ip.is_loopback() || self.namespaces.iter().any(|(_, namespace)| namespace.has_address(ip))
     }
 
-    /// The listener behind an upstream, if it is on this host: in the proxy's own namespace for a loopback address,
-    /// else in the namespace that has the address.
-    pub fn listener_behind(&self, upstream: &UpstreamKey) -> Option<(NetNs, Endpoint, &Listener)> {
+    /// The listener behind an upstream, if it is on this host: in `netns` where that is known from the connection
+    /// itself, else in the proxy's own namespace for a loopback address, else in the one namespace that has the address.
+    /// `None` too where several have it, for then it cannot be told which is meant.
+    pub fn listener_behind(&self, upstream: &UpstreamKey, netns: NetNs) -> Option<(NetNs, Endpoint, &Listener)> {
         let at = upstream.endpoint?;
-        let lives_here = |netns: NetNs| {
-            if at.ip.is_loopback() {
-                netns == upstream.netns
-            } else {
-                self.namespaces.get(&netns).is_some_and(|namespace| namespace.has_address(at.ip))
-            }
+        let lives_here = |candidate: NetNs| match (netns.known(), at.ip.is_loopback()) {
+            (true, _) => candidate == netns,
+            (false, true) => candidate == upstream.netns,
+            (false, false) => self.namespaces.get(&candidate).is_some_and(|namespace| namespace.has_address(at.ip)),
         };
-        let candidates = self.listeners.iter().filter(|((netns, bound), _)| bound.covers(at) && lives_here(*netns));
+        let candidates = || self.listeners.iter().filter(|((netns, bound), _)| bound.covers(at) && lives_here(*netns));
+        let first = candidates().next()?.0.0;
+        if candidates().any(|((netns, _), _)| *netns != first) {
+            return None;
+        }
         // A listener on the very address hides one on any address; an open one tells more than a closed one.
-        let best = candidates.max_by_key(|((_, bound), listener)| (listener.is_open(), bound.ip == at.ip));
+        let best = candidates().max_by_key(|((_, bound), listener)| (listener.is_open(), bound.ip == at.ip));
         best.map(|((netns, bound), listener)| (*netns, *bound, listener))
     }
 }

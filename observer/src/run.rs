@@ -1,6 +1,7 @@
 //! The commands.
 
 mod doctor;
+mod output;
 mod watch;
 
 use std::{

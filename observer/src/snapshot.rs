@@ -96,7 +96,9 @@ impl Snapshot {
         let mut upstreams: Vec<_> = model
             .upstreams()
             .map(|(key, upstream)| {
-                let listener = model.listener_behind(key).map(|(netns, at, listener)| (netns, at, listener.clone()));
+                let listener = model
+                    .listener_behind(key, NetNs::default())
+                    .map(|(netns, at, listener)| (netns, at, listener.clone()));
                 row(*key, upstream, model, listener, frame.since)
             })
             .collect();

@@ -52,6 +52,7 @@ pub(crate) fn connection() -> ConnectionEnded {
         closed_by_proxy: true,
         reset_received: false,
         bytes_sent: 80,
+        bytes_acked: 80,
         bytes_received: 0,
         unacked: 0,
         data_segments_out: 1,

@@ -119,6 +119,23 @@ fn a_reader_that_leaves_ends_it_in_peace() {
 }
 
 #[test]
+fn a_reader_that_hangs_cannot_keep_it() {
+    fs::write("/proc/thread-self/comm", "obs-hang").unwrap();
+    let (mut child, lines, _) = watching(&["--comm", "obs-hang", "--port", "15"]);
+    // More than a pipe holds, and nobody reads it.
+    for _ in 0..600 {
+        TcpStream::connect("127.0.0.1:15").unwrap_err();
+    }
+    signal(&child, Signal::SIGTERM);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "still running");
+        thread::sleep(Duration::from_millis(10));
+    }
+    drop(lines);
+}
+
+#[test]
 fn without_privileges_it_says_so_in_one_line() {
     // Where anybody may run it.
     let folder = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 
 mod incident;
 
-use std::io::{BufRead, BufReader, IsTerminal, stdin, stdout};
+use std::io::{BufRead, BufReader, IsTerminal, Write, stdin, stdout};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Ok(status) if status.success() => {}
         Ok(status) => bail!("observer ended with {status}"),
     }
-    println!("{}", answers?);
+    let _ = writeln!(stdout(), "{}", answers?);
     Ok(())
 }
 
@@ -67,7 +67,8 @@ fn relay(lines: ChildStdout, incident: &Incident) -> Option<Result<incident::Ans
         if line.ends_with(" tries failed") {
             answers = Some(incident.answers());
         }
-        println!("{line}");
+        // A reader that has gone must not keep the stage standing.
+        let _ = writeln!(stdout(), "{line}");
     }
     answers
 }

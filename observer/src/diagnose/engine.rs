@@ -107,6 +107,9 @@ impl Engine {
 
     fn judge(&mut self, attempt: &Attempt, say: &mut impl FnMut(Said)) {
         let verdict = judge(attempt, &self.model);
+        if let Some(key) = &attempt.flow {
+            self.model.forget_flow(key);
+        }
         self.incidents.add(&verdict);
         say(Said::Verdict(Box::new(verdict)));
     }
@@ -149,7 +152,7 @@ impl Engine {
 
 /// The verdict on one failed try: the surest finding, or what was missing for each that came near.
 pub fn judge(attempt: &Attempt, model: &Model) -> Verdict {
-    let flow = attempt.flow.as_ref().map(|key| model.flow(key)).unwrap_or_default();
+    let flow = model.evidence(attempt);
     let case = Case { attempt, flow: &flow, model };
     let mut best: Option<(&'static str, Finding)> = None;
     let mut missing = Vec::new();
@@ -204,7 +207,7 @@ mod tests {
         let reset = ConnectionEnded { new: State::Close, error: 104, reset_received: true, ..connection() };
         vec![
             event(10, Body::ListenOverflow(overflow)),
-            ended(900, ConnectionEnded { unacked: 80, data_retransmits: 3, ..connection() }),
+            ended(900, ConnectionEnded { bytes_acked: 0, unacked: 80, data_retransmits: 3, ..connection() }),
             ended(2_000, refused_connection()),
             ended(2_100, reset),
             // The sender's side of an active reset is told after the receiver's (kernel.md, surprise 13).

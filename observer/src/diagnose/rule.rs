@@ -5,6 +5,7 @@ use super::{
     verdict::{Confidence, Warning},
 };
 use crate::{
+    addr::{Endpoint, NetNs},
     model::{Attempt, FlowEvidence, Listener, Model},
     time::Time,
 };
@@ -23,14 +24,18 @@ pub struct Case<'a> {
 impl<'a> Case<'a> {
     /// The listener behind the upstream, if it is on this host.
     pub fn listener(&self) -> Option<&'a Listener> {
-        self.model.listener_behind(&self.attempt.upstream).map(|(_, _, listener)| listener)
+        self.behind().map(|(_, _, listener)| listener)
     }
 
-    /// The settings of the namespace in which that listener lives: seen in the evidence, else found by address.
+    /// The settings of the namespace in which that listener lives.
     pub fn server_namespace(&self) -> Option<&'a crate::event::NamespaceSample> {
-        let by_address = || self.model.listener_behind(&self.attempt.upstream).map(|(netns, _, _)| netns);
-        let netns = if self.flow.server_netns.known() { Some(self.flow.server_netns) } else { by_address() };
+        let found = || self.behind().map(|(netns, _, _)| netns);
+        let netns = if self.flow.server_netns.known() { Some(self.flow.server_netns) } else { found() };
         self.model.namespace(netns?).map(|namespace| &namespace.sample)
+    }
+
+    fn behind(&self) -> Option<(NetNs, Endpoint, &'a Listener)> {
+        self.model.listener_behind(&self.attempt.upstream, self.flow.server_netns)
     }
 }
 

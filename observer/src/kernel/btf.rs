@@ -1,6 +1,6 @@
 //! Offsets, enum values and argument counts out of the running kernel's BTF.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, fs::File, path::Path};
 
 use btf::btf::{Btf, FlattenedType, StructMember, Type};
 use observer_common::layout::{ABSENT, Offsets, Settings};
@@ -35,6 +35,8 @@ pub struct Layout {
 
 /// Resolves everything. `jiffy` is the length of one in nanoseconds.
 pub fn resolve(jiffy: u32) -> Result<Layout, BtfError> {
+    // Opened first for the sake of the message: the reader's own shows its insides.
+    File::open(VMLINUX).map_err(|error| BtfError::Unreadable(error.to_string()))?;
     let btf = Btf::from_file(Path::new(VMLINUX)).map_err(|error| BtfError::Unreadable(format!("{error:?}")))?;
     let types = Types::new(&btf);
     let mut offsets = Offsets::UNRESOLVED;

@@ -122,6 +122,7 @@ fn ended(record: &connection::Ended) -> Body {
         closed_by_proxy: record.shutdown == 3,
         reset_received: record.flags & connection::RESET_RECEIVED != 0,
         bytes_sent: record.bytes_sent,
+        bytes_acked: record.bytes_acked,
         bytes_received: record.bytes_received,
         unacked: record.unacked,
         data_segments_out: record.data_segments_out,
@@ -144,7 +145,12 @@ fn connect_failed(record: &connect::Failed) -> Body {
     } else {
         Destination::Tcp(flow(&record.flow))
     };
-    Body::ConnectFailed(Box::new(ConnectFailed { proxy: process(&record.task), to, error: record.error }))
+    Body::ConnectFailed(Box::new(ConnectFailed {
+        proxy: process(&record.task),
+        to,
+        error: record.error,
+        began: record.began == 1,
+    }))
 }
 
 /// A path up to its NUL, or an abstract name, which begins with one.

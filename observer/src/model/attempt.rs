@@ -24,6 +24,9 @@ pub const ECONNREFUSED: u16 = 111;
 /// little under a second, for stamps that are told to the jiffy.
 const GAVE_UP_AFTER: Duration = Duration::from_millis(950);
 
+/// What fits in a TLS close_notify: a record of five bytes around an alert of two and its protection. A request is longer.
+const GOODBYE_BYTES: u32 = 40;
+
 /// A try at an upstream that ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
@@ -98,8 +101,12 @@ impl Attempt {
     /// The try behind a connect() that failed at once.
     pub fn from_connect(time: Time, failed: &ConnectFailed) -> Self {
         let (upstream, no_port, unix_path) = match &failed.to {
-            // A port of its own that is taken for this destination is the proxy's configuration, not exhaustion.
-            Destination::Tcp(flow) => (UpstreamKey::tcp(flow.netns, flow.remote), flow.local.port == 0, None),
+            // The kernel looks for a port once it has an address and has begun (tcp_v4_connect, net/ipv4/tcp_ipv4.c):
+            // without an address (IPv6 off, say) the same errno comes earlier. A port of its own that is taken for this
+            // destination is the proxy's configuration.
+            Destination::Tcp(flow) => {
+                (UpstreamKey::tcp(flow.netns, flow.remote), failed.began && flow.local.port == 0, None)
+            }
             Destination::Unix(path) => (UpstreamKey::UNIX, false, Some(path.clone())),
         };
         let ending = match failed.error {
@@ -136,23 +143,26 @@ fn ending(time: Time, ended: &ConnectionEnded) -> Ending {
             error => Ending::ConnectError(error),
         },
         (State::Established, State::FinWait1) => closed_by_proxy(time, ended),
-        (State::Established, State::CloseWait) if ended.bytes_received == 0 || ended.sent_last => Ending::ClosedEarly,
+        (State::Established, State::CloseWait) if outstanding(time, ended) => Ending::ClosedEarly,
         (State::Established, State::Close) => match error {
-            ECONNRESET if outstanding(ended) => Ending::Reset,
+            ECONNRESET if outstanding(time, ended) => Ending::Reset,
             // The proxy itself resets: HAProxy ends its connections so.
             0 => closed_by_proxy(time, ended),
             ECONNRESET => Ending::Completed,
-            _ if outstanding(ended) => Ending::NoAnswer,
+            _ if outstanding(time, ended) => Ending::NoAnswer,
             _ => Ending::Completed,
         },
-        (State::CloseWait, State::Close) if error != 0 => Ending::SentOnClosed,
+        (State::CloseWait, State::Close) if error != 0 && ended.unacked > GOODBYE_BYTES => Ending::SentOnClosed,
         _ => Ending::Completed,
     }
 }
 
-/// Nothing ever came, or what was last came from the proxy.
-fn outstanding(ended: &ConnectionEnded) -> bool {
-    ended.bytes_received == 0 || ended.sent_last
+/// A request was out, or one was about to be: nothing ever came, or what was last came from the proxy. A connection on
+/// which nothing was ever sent is taken for one about to be used while it is young; later it was a spare.
+fn outstanding(time: Time, ended: &ConnectionEnded) -> bool {
+    let asked = ended.bytes_sent > 0 || ended.unacked > 0;
+    let young = ended.established.is_some_and(|since| time.since(since) < GAVE_UP_AFTER);
+    if ended.bytes_received == 0 { asked || young } else { ended.sent_last }
 }
 
 /// The proxy closed an established connection. One on which it sent nothing was a health check by connect().
@@ -193,6 +203,25 @@ mod tests {
         assert_eq!(unanswered(State::FinWait1, 0), Ending::NoAnswer);
         assert_eq!(unanswered(State::CloseWait, 0), Ending::ClosedEarly);
         assert_eq!(unanswered(State::Close, ECONNRESET), Ending::Reset);
+    }
+
+    #[test]
+    fn a_spare_connection_that_the_upstream_closes_is_no_failure() {
+        let spare = |new, error| ConnectionEnded { new, error, bytes_sent: 0, unacked: 0, ..connection() };
+        for (new, error) in [(State::CloseWait, 0), (State::Close, ECONNRESET)] {
+            assert_eq!(ending(at(60_000), &spare(new, error)), Ending::Completed);
+            assert!(ending(at(2), &spare(new, error)).failed(), "one that was to be used at once");
+        }
+    }
+
+    #[test]
+    fn a_goodbye_to_an_upstream_that_has_closed_is_no_request() {
+        let goodbye = |unacked| {
+            let (old, new) = (State::CloseWait, State::Close);
+            ConnectionEnded { old, new, error: EPIPE, bytes_received: 900, unacked, ..connection() }
+        };
+        assert_eq!(ending(at(2_000), &goodbye(24)), Ending::Completed);
+        assert_eq!(ending(at(2_000), &goodbye(80)), Ending::SentOnClosed);
     }
 
     #[test]

@@ -98,6 +98,13 @@ impl<K: Hash + Eq, V: Default> Generations<K, V> {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
+    /// Takes the entry of `key` out.
+    pub fn remove(&mut self, key: &K) {
+        if self.young.remove(key).is_none() {
+            self.old.remove(key);
+        }
+    }
+
     /// Entries dropped before their time.
     pub fn evicted(&self) -> u64 {
         self.evicted

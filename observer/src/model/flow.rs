@@ -49,4 +49,6 @@ pub struct FlowEvidence {
     pub reset: Option<ResetSent>,
     /// It ended in the accept queue, unaccepted.
     pub unaccepted: Option<Time>,
+    /// When the last of this was told.
+    pub told: Time,
 }

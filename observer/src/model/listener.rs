@@ -69,6 +69,9 @@ impl Listener {
 
     pub(super) fn overflow_retracted(&mut self, now: Time) {
         self.overflows = self.overflows.saturating_sub(1);
+        if self.overflows == 0 {
+            self.last_overflow = None;
+        }
         self.seen = now;
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    io::{self, Write},
+    io::{self, Write as _},
     process::ExitCode,
     time::Duration,
 };
@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::output::Output;
 use crate::{
     cli::Watch,
     host,
@@ -30,27 +31,33 @@ pub(super) fn watch(arguments: &Watch) -> Result<ExitCode> {
         tokio::pin!(end);
         let mut pipeline = Pipeline::start(options, watching.clone(), Wanted::Said)?;
         let sink = sink::of(*format, pipeline.wall);
-        let mut out = io::stdout().lock();
-        let mut open = line(&mut out, &sink.ready(host::now(), &watching, &pipeline.hooks))?;
+        let out = Output::start()?;
+        let mut open = out.line(sink.ready(host::now(), &watching, &pipeline.hooks)).await;
         while open {
-            tokio::select! {
-                said = pipeline.said.recv() => match said {
-                    Some(said) => open = line(&mut out, &sink.said(&said))?,
-                    None => break,
-                },
+            let said = tokio::select! {
+                said = pipeline.said.recv() => said,
                 () = &mut end => break,
+            };
+            let Some(said) = said else { break };
+            tokio::select! {
+                taken = out.line(sink.said(&said)) => open = taken,
+                () = &mut end => {
+                    open = out.last_line(sink.said(&said)).await;
+                    break;
+                }
             }
         }
         // What was in flight when the end came is still said.
         pipeline.stop();
         while open && let Some(said) = pipeline.said.recv().await {
-            open = line(&mut out, &sink.said(&said))?;
+            open = out.last_line(sink.said(&said)).await;
         }
         let summary = pipeline.sum_up()?;
         if open {
-            line(&mut out, &sink.summary(&summary))?;
+            out.last_line(sink.summary(&summary)).await;
         }
         pipeline.finish()?;
+        out.finish().await?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -74,16 +81,6 @@ fn end_of(duration: Option<Duration>) -> Result<impl Future<Output = ()>> {
             () = time_is_up => {}
         }
     })
-}
-
-/// Writes a line; false if nobody reads any more.
-fn line(out: &mut impl Write, text: &str) -> Result<bool> {
-    let written = writeln!(out, "{text}").and_then(|()| out.flush());
-    match written {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error).context("writing to standard output"),
-    }
 }
 
 /// The kernel programs' messages, one a line.

@@ -89,7 +89,7 @@ impl Owners {
     /// The eldest process that holds the listener, and how many do. The thread must be in its namespace.
     pub(super) fn of(&mut self, netns: NetNs, at: Endpoint) -> (Option<Process>, u32) {
         let round = self.round;
-        let stale = |owner: &Owner| owner.process.is_none() || round - owner.looked_up >= REFRESH_ROUNDS;
+        let stale = |owner: &Owner| round - owner.looked_up >= REFRESH_ROUNDS;
         if self.known.get(&(netns, at)).is_none_or(stale) {
             let owner = self.look_up(at);
             self.known.insert((netns, at), owner);

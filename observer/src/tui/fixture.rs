@@ -105,6 +105,7 @@ impl Stage {
             let gave_up = ConnectionEnded {
                 started: at(ms),
                 established: Some(at(ms)),
+                bytes_acked: 0,
                 unacked: 80,
                 data_retransmits: 3,
                 new: State::FinWait1,
@@ -124,7 +125,8 @@ impl Stage {
         for ms in (BROKEN_FROM * 1000..SECONDS * 1000).step_by(step(every_ms)) {
             let client = flow(REMOTE, 0);
             let to = Destination::Tcp(Flow { local: Endpoint { port: 0, ..client.local }, ..client });
-            let failed = ConnectFailed { proxy: Process { pid: 43, comm: "haproxy".into() }, to, error: 99 };
+            let failed =
+                ConnectFailed { proxy: Process { pid: 43, comm: "haproxy".into() }, to, error: 99, began: true };
             self.push(ms, Body::ConnectFailed(Box::new(failed)));
         }
     }

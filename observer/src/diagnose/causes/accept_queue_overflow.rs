@@ -26,7 +26,8 @@ const DEFAULT_SOMAXCONN: u32 = 4096;
 fn judge(case: &Case<'_>) -> Judgement {
     let flow = case.flow;
     let overflowed = flow.overflows_syn + flow.overflows_ack;
-    let unacked = case.attempt.connection.as_ref().is_some_and(|connection| connection.unacked > 0);
+    let connection = case.attempt.connection.as_ref();
+    let never_taken = connection.is_some_and(|it| it.bytes_acked == 0 && it.bytes_received == 0 && it.unacked > 0);
     match case.attempt.ending {
         Ending::ConnectTimedOut { by_kernel } => {
             let status = Some(if by_kernel { 502 } else { 504 });
@@ -35,9 +36,9 @@ fn judge(case: &Case<'_>) -> Judgement {
             }
             by_neighbours(case, status, "its SYNs were never answered while the queue was full")
         }
-        // Unacknowledged data: the listener never made a connection of the handshake. Acknowledged data would mean
-        // that one was made, queued or accepted, and then it was not the overflow.
-        Ending::NoAnswer if unacked => {
+        // Nothing was ever acknowledged: the listener never made a connection of the handshake. An acknowledged byte
+        // would mean that one was made, queued or accepted, and then it was not the overflow.
+        Ending::NoAnswer if never_taken => {
             if flow.overflows_ack > 0 || flow.synacks_again > 0 {
                 return found(case, Confidence::Certain, Some(504), "the ACK that ends the handshake was dropped");
             }
@@ -70,7 +71,9 @@ fn refused_for_want_of_room(reset: &ResetSent) -> bool {
 /// listener overflowed while it was under way.
 fn by_neighbours(case: &Case<'_>, status: Option<u16>, what: &str) -> Judgement {
     let Some(connection) = &case.attempt.connection else { return Judgement::No };
-    if connection.syn_retransmits + connection.data_retransmits == 0 {
+    // A connection that was answered before, or is older than observer, says nothing about the queue of today.
+    let fresh = connection.bytes_received == 0 && connection.started != Time::default();
+    if !fresh || connection.syn_retransmits + connection.data_retransmits == 0 {
         return Judgement::No;
     }
     let Some(listener) = case.listener() else {
@@ -246,9 +249,23 @@ mod tests {
         let acked = ConnectionEnded { unacked: 0, ..connection() };
         let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Syn))], acked);
         assert_eq!(judge_attempt(&attempt, &model).cause, "unknown");
-        let unacked = ConnectionEnded { unacked: 80, data_retransmits: 4, ..connection() };
+        let unacked = ConnectionEnded { bytes_acked: 0, unacked: 80, data_retransmits: 4, ..connection() };
         let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Ack))], unacked);
         assert_eq!(judge_attempt(&attempt, &model).cause, RULE.code);
+    }
+
+    #[test]
+    fn unsent_data_behind_acknowledged_data_was_not_turned_away() {
+        let stalled = ConnectionEnded { bytes_acked: 2_800_000, unacked: 500_000, data_retransmits: 1, ..connection() };
+        let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Ack))], stalled);
+        assert_eq!(judge_attempt(&attempt, &model).cause, "unknown");
+    }
+
+    #[test]
+    fn evidence_of_an_earlier_connection_on_the_same_port_does_not_count() {
+        let later = ConnectionEnded { started: crate::testing::at(1_000), ..timed_out_connecting() };
+        let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Syn))], later);
+        assert_eq!(judge_attempt(&attempt, &model).cause, "unknown");
     }
 
     #[test]
@@ -272,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_retracted_overflow_is_none() {
-        let unacked = ConnectionEnded { unacked: 80, data_retransmits: 4, ..connection() };
+        let unacked = ConnectionEnded { bytes_acked: 0, unacked: 80, data_retransmits: 4, ..connection() };
         let retraction =
             Body::ResetSent(ResetSent { retracts_overflow: true, ..reset_sent(Some(State::Listen), "TCP_FLAGS") });
         let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Ack)), event(5, retraction)], unacked);

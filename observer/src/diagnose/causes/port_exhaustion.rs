@@ -158,10 +158,19 @@ mod tests {
     }
 
     fn failed(error: u16, local_port: u16) -> Body {
+        failed_having(true, error, local_port)
+    }
+
+    fn failed_having(began: bool, error: u16, local_port: u16) -> Body {
         let flow = client_flow();
         let local = crate::addr::Endpoint { port: local_port, ..flow.local };
         let to = Destination::Tcp(Flow { local, ..flow });
-        Body::ConnectFailed(Box::new(ConnectFailed { proxy: Process { pid: 42, comm: "nginx".into() }, to, error }))
+        Body::ConnectFailed(Box::new(ConnectFailed {
+            proxy: Process { pid: 42, comm: "nginx".into() },
+            to,
+            error,
+            began,
+        }))
     }
 
     fn judged(bodies: impl IntoIterator<Item = Body>) -> (Model, Attempt) {
@@ -188,6 +197,12 @@ mod tests {
     #[test]
     fn a_port_of_its_own_that_is_taken_is_no_exhaustion() {
         let (model, attempt) = judged([failed(99, 5000)]);
+        assert_eq!(judge_attempt(&attempt, &model).cause, "unknown");
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_had_is_no_exhaustion() {
+        let (model, attempt) = judged([failed_having(false, 99, 0)]);
         assert_eq!(judge_attempt(&attempt, &model).cause, "unknown");
     }
 

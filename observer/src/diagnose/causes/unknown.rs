@@ -59,6 +59,8 @@ fn seen(case: &Case<'_>) -> (String, Option<u16>) {
         None => case.attempt.upstream.to_string(),
     };
     let connection = case.attempt.connection.as_ref();
+    let first_use =
+        connection.is_some_and(|it| it.bytes_received == 0 && it.bytes_sent + u64::from(it.unacked) > 0).then_some(502);
     let lasted = |since| Human(case.attempt.time.since(since));
     match case.attempt.ending {
         Ending::ConnectError(error) => (format!("connect() to {upstream} failed with errno {error}"), Some(502)),
@@ -82,9 +84,10 @@ fn seen(case: &Case<'_>) -> (String, Option<u16>) {
             // The client may have left first; the proxy closes just the same (nginx: 499).
             (format!("no answer from {upstream}{waited}: {what} (or the client left)"), None)
         }
-        Ending::Reset => (format!("{upstream} reset the connection before it answered"), Some(502)),
-        Ending::ClosedEarly => (format!("{upstream} closed the connection before it answered"), Some(502)),
-        Ending::SentOnClosed => (format!("the request went out on a connection that {upstream} had closed"), Some(502)),
+        // Whether anything was asked is not certain here, so neither is what the client got.
+        Ending::Reset => (format!("{upstream} reset the connection before it answered"), first_use),
+        Ending::ClosedEarly => (format!("{upstream} closed the connection before it answered"), first_use),
+        Ending::SentOnClosed => (format!("the proxy wrote on a connection that {upstream} had closed"), None),
         Ending::NoPort | Ending::Refused { .. } | Ending::Completed | Ending::Abandoned => {
             (format!("the try at {upstream} failed"), Some(502))
         }

@@ -19,10 +19,15 @@ fn judge(case: &Case<'_>) -> Judgement {
         return Judgement::No;
     }
     let Some(connection) = &case.attempt.connection else { return Judgement::No };
-    let reused = connection.bytes_received > 0;
-    if reused && connection.unacked > 0 {
+    if connection.bytes_received > 0 {
         return Judgement::NotEnough(
-            "the request and the upstream's FIN crossed on a kept-alive connection: a keepalive race, or a crash",
+            "the connection had been answered before: a request on a kept-alive connection, or the end of a tunnel \
+             whose last bytes were the proxy's",
+        );
+    }
+    if connection.bytes_sent == 0 && connection.unacked == 0 {
+        return Judgement::NotEnough(
+            "it closed before the proxy had sent anything: a check by connect() looks the same",
         );
     }
     let waited = connection.since_sent;
@@ -30,12 +35,10 @@ fn judge(case: &Case<'_>) -> Judgement {
         .with("bytes_sent", connection.bytes_sent)
         .with("bytes_received", connection.bytes_received)
         .with("unacknowledged_bytes", connection.unacked)
-        .with("kept_alive", reused)
         .maybe("waited_ms", waited.map(|waited| waited.as_secs_f64() * 1e3));
     let after = waited.map(|waited| format!(" {} after the request", Human(waited))).unwrap_or_default();
     Judgement::Found(Finding {
-        // On a kept-alive connection that the last payload was a request, and not the tail of a tunnel, is likely only.
-        confidence: if reused { Confidence::Likely } else { Confidence::Certain },
+        confidence: Confidence::Certain,
         status: Some(502),
         because: None,
         summary: format!("{} closed the connection{after} without an answer", case.attempt.upstream),
@@ -56,7 +59,7 @@ mod tests {
     use crate::{
         diagnose::engine::judge as judge_attempt,
         event::{ConnectionEnded, State},
-        testing::{connection, ended_with},
+        testing::{at, connection, ended_with},
     };
 
     fn closed() -> ConnectionEnded {
@@ -71,17 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn on_a_kept_alive_connection_it_is_likely() {
-        let (model, attempt) = ended_with([], ConnectionEnded { bytes_received: 900, sent_last: true, ..closed() });
-        assert_eq!(judge_attempt(&attempt, &model).confidence, Confidence::Likely);
-    }
-
-    #[test]
-    fn a_fin_that_crossed_the_request_is_not_settled() {
-        let crossed = ConnectionEnded { bytes_received: 900, sent_last: true, unacked: 80, ..closed() };
-        let (model, attempt) = ended_with([], crossed);
-        let verdict = judge_attempt(&attempt, &model);
-        assert_eq!(verdict.cause, "unknown");
-        assert!(verdict.summary.contains("crossed"), "{}", verdict.summary);
+    fn what_had_been_answered_before_or_never_asked_is_not_settled() {
+        let answered = ConnectionEnded { bytes_received: 900, sent_last: true, ..closed() };
+        let never_asked = ConnectionEnded { bytes_sent: 0, established: Some(at(1_900)), ..closed() };
+        for ended in [answered, never_asked] {
+            let (model, attempt) = ended_with([], ended);
+            let verdict = judge_attempt(&attempt, &model);
+            assert_eq!((verdict.cause, verdict.status), ("unknown", None), "{}", verdict.summary);
+            assert!(verdict.summary.contains("not settled"), "{}", verdict.summary);
+        }
     }
 }

@@ -25,13 +25,24 @@ fn judge(case: &Case<'_>) -> Judgement {
     let closed = listener.and_then(|listener| listener.closed_at).map(|(time, _)| time);
     let gone_for = closed.map(|closed| case.attempt.time.since(closed)).filter(|gone| *gone <= RESTART_WINDOW);
     let no_listener = case.flow.reset.as_ref().is_some_and(|reset| reset.state.is_none() && reset.answers_syn);
+    let listens = listener.is_some_and(crate::model::Listener::is_open);
     let evidence = Evidence::default()
         .with("errno", u32::from(crate::model::attempt::ECONNREFUSED))
         .with("refused_by", if by_reset { "RST" } else { "ICMP" })
         .with("no_listener_seen", no_listener)
-        .with("listens_now", listener.is_some_and(crate::model::Listener::is_open))
+        .with("listens_now", listens)
         .maybe("listener_gone_ms", gone_for.map(|gone| gone.as_secs_f64() * 1e3));
-    let (summary, advice) = if !by_reset {
+    // A RST that this host did not send, to a listener that is open on it: a firewall's REJECT leaves no trace of its
+    // own (nf_send_reset; kernel.md B.1).
+    let contradicted = by_reset && listens && !no_listener;
+    let (summary, advice) = if contradicted {
+        (
+            format!(
+                "{upstream} refused although something listens there: a firewall rejects, or it has just begun to listen"
+            ),
+            vec![format!("look for a REJECT rule (nft list ruleset) towards {upstream} on this host")],
+        )
+    } else if !by_reset {
         (
             format!("{upstream} refused by ICMP: a firewall rejects, or the host has no such protocol"),
             vec![format!(
@@ -60,7 +71,7 @@ fn judge(case: &Case<'_>) -> Judgement {
         )
     };
     Judgement::Found(Finding {
-        confidence: Confidence::Certain,
+        confidence: if contradicted { Confidence::Likely } else { Confidence::Certain },
         status: Some(502),
         because: gone_for.map(|_| "listener-restarted"),
         summary,

@@ -18,6 +18,12 @@ fn judge(case: &Case<'_>) -> Judgement {
         return Judgement::No;
     }
     let Some(connection) = &case.attempt.connection else { return Judgement::No };
+    if connection.bytes_received > 0 {
+        return Judgement::NotEnough(
+            "the connection had been answered before: a request on a kept-alive connection, or the end of a tunnel \
+             whose last bytes were the proxy's",
+        );
+    }
     let base = Evidence::default()
         .with("bytes_sent", connection.bytes_sent)
         .with("bytes_received", connection.bytes_received)
