@@ -47,6 +47,7 @@ pub struct Model {
     flows: Generations<FlowKey, FlowEvidence>,
     counters: Counters,
     events: u64,
+    abandoned: u64,
 }
 
 impl Default for Model {
@@ -59,6 +60,7 @@ impl Default for Model {
             flows: Generations::new(MAX_FLOWS, FLOW_MEMORY),
             counters: Counters::default(),
             events: 0,
+            abandoned: 0,
         }
     }
 }
@@ -75,9 +77,10 @@ impl Model {
             Body::ConnectionEnded(ended) => {
                 let mut attempt = Attempt::from_connection(now, ended);
                 if attempt.ending == Ending::Abandoned {
-                    attempt.ending = self.abandoned(ended, &attempt);
+                    attempt.ending = self.ending_of_abandoned(ended, &attempt);
                 }
                 self.upstream_mut(attempt.upstream).connection_ended(now, ended, &attempt);
+                self.abandoned += u64::from(attempt.ending == Ending::Abandoned);
                 if !attempt.ending.failed()
                     && let Some(key) = &attempt.flow
                 {
@@ -140,7 +143,7 @@ impl Model {
     }
 
     /// A try that the proxy gave up soon, before its socket showed anything amiss: the server's side may have.
-    fn abandoned(&self, ended: &ConnectionEnded, attempt: &Attempt) -> Ending {
+    fn ending_of_abandoned(&self, ended: &ConnectionEnded, attempt: &Attempt) -> Ending {
         let flow = self.evidence(attempt);
         match ended.old {
             State::SynSent if flow.overflows_syn > 0 => Ending::ConnectTimedOut { by_kernel: false },
@@ -194,6 +197,11 @@ impl Model {
     /// Events taken in, ticks not counted.
     pub fn events(&self) -> u64 {
         self.events
+    }
+
+    /// Tries that the proxy gave up within a second without a sign of trouble: no verdict was given on them.
+    pub fn abandoned(&self) -> u64 {
+        self.abandoned
     }
 
     /// The kernel's counters as last told.

@@ -23,6 +23,8 @@ pub struct Summary {
     pub events: u64,
     /// The kernel's counters.
     pub counters: Counters,
+    /// Tries that the proxy gave up within a second without a sign of trouble.
+    pub abandoned: u64,
     /// Listeners whose accept queue overflowed, the worst first.
     pub overflowed: Vec<Overflowed>,
     /// Entries that full tables dropped, and tries judged early for want of room.

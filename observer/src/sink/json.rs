@@ -41,7 +41,7 @@ impl Sink for Json {
     }
 
     fn summary(&self, summary: &Summary) -> String {
-        let Summary { time, verdicts, events, counters, overflowed, evicted, hooks } = summary;
+        let Summary { time, verdicts, events, counters, abandoned, overflowed, evicted, hooks } = summary;
         let mut lost: Map<_, _> =
             counters.lost.by_kind().into_iter().map(|(kind, count)| (kind.to_owned(), Value::from(count))).collect();
         lost.insert("evicted".to_owned(), Value::from(*evicted));
@@ -52,6 +52,7 @@ impl Sink for Json {
             "events": events,
             "lost": lost,
             "counters": totals(counters),
+            "abandoned": abandoned,
             "overflowed": overflowed.iter().map(listener).collect::<Vec<_>>(),
             "hooks": hooks.to_json(),
         })

@@ -41,6 +41,10 @@ impl Sink for Text {
             counters.retransmits,
             counters.resets_received,
         ));
+        if summary.abandoned > 0 {
+            let count = summary.abandoned;
+            lines.push(format!("  {count} more given up within a second: by their clients, or by a timer that short"));
+        }
         lines.extend(summary.overflowed.iter().map(|each| {
             let owner = each.listener.process.as_ref();
             let owner = owner.map(|process| format!(" ({}[{}])", process.comm, process.pid)).unwrap_or_default();
