@@ -34,7 +34,8 @@ pub const MAX_LISTENERS: usize = 4096;
 pub const MAX_NAMESPACES: usize = 512;
 /// Connections whose server-side evidence is kept.
 pub const MAX_FLOWS: usize = 131_072;
-/// How long that evidence is kept at least: longer than the kernel's own connect timeout (131 s, kernel.md A.3).
+/// How long that evidence is kept at least: longer than the kernel's own connect timeout
+/// (131 s by the defaults of tcp_syn_retries and tcp_syn_linear_timeouts; tcp_write_timeout, net/ipv4/tcp_timer.c).
 pub const FLOW_MEMORY: Duration = Duration::from_secs(140);
 
 /// The state of the host as the events told it.

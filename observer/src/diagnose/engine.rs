@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long a failed try waits for what the server's side of it tells: on one host the two sides are microseconds
-/// apart, in either order (kernel.md, surprise 13).
+/// apart, in either order (tcp_send_active_reset, net/ipv4/tcp_output.c, traces a RST when it has been delivered).
 pub const GRACE: Duration = Duration::from_millis(50);
 /// Failed tries that may wait at once. Beyond that the oldest is judged early, and counted.
 pub const MAX_WAITING: usize = 65_536;
@@ -210,7 +210,7 @@ mod tests {
             ended(900, ConnectionEnded { bytes_acked: 0, unacked: 80, data_retransmits: 3, ..connection() }),
             ended(2_000, refused_connection()),
             ended(2_100, reset),
-            // The sender's side of an active reset is told after the receiver's (kernel.md, surprise 13).
+            // The sender's side of an active reset is told after the receiver's.
             event(
                 2_101,
                 Body::ResetSent(crate::event::ResetSent { owned: true, ..reset_sent(Some(State::Close), "TCP_STATE") }),

@@ -374,7 +374,7 @@ pub(super) fn explain(error: &ProgramError) -> String {
         source = cause.source();
     }
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let skip = if std::env::var_os("OBSERVER_VERIFIER_LOG").is_some() { 0 } else { lines.len().saturating_sub(4) };
+    let skip = lines.len().saturating_sub(4);
     lines.iter().skip(skip).map(|line| line.trim()).collect::<Vec<_>>().join(" | ")
 }
 

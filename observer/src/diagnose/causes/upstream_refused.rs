@@ -33,7 +33,7 @@ fn judge(case: &Case<'_>) -> Judgement {
         .with("listens_now", listens)
         .maybe("listener_gone_ms", gone_for.map(|gone| gone.as_secs_f64() * 1e3));
     // A RST that this host did not send, to a listener that is open on it: a firewall's REJECT leaves no trace of its
-    // own (nf_send_reset; kernel.md B.1).
+    // own (nf_send_reset, net/ipv4/netfilter/nf_reject_ipv4.c).
     let contradicted = by_reset && listens && !no_listener;
     let (summary, advice) = if contradicted {
         (

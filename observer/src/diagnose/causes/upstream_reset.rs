@@ -66,7 +66,8 @@ fn found(
     Judgement::Found(Finding { confidence, status: Some(502), because, summary, evidence, advice })
 }
 
-/// What kind of reset it was, by the sending socket (kernel.md B.2 and B.3).
+/// What kind of reset it was, by the sending socket (`enum sk_rst_reason`, include/net/rstreason.h; __tcp_close and
+/// tcp_disconnect, net/ipv4/tcp.c; inet_csk_listen_stop, net/ipv4/inet_connection_sock.c).
 fn kind(reset: &ResetSent) -> (Option<&'static str>, String, Vec<String>) {
     let by = reset.process.as_ref().map(|process| format!(" by {}[{}]", process.comm, process.pid)).unwrap_or_default();
     let reason = reset.reason.as_deref().unwrap_or("no reason given");
