@@ -79,8 +79,8 @@ pub enum LoadError {
     Btf(#[from] BtfError),
     /// Not allowed.
     #[error(
-        "observer may not load eBPF programs: {0}; run it as root (sudo observer …) or grant it CAP_BPF, CAP_PERFMON \
-         and CAP_NET_ADMIN"
+        "observer may not load eBPF programs: {0}; run it as root (sudo observer …): it needs CAP_BPF, CAP_PERFMON and \
+         CAP_NET_ADMIN for these, and CAP_SYS_ADMIN to look into network namespaces"
     )]
     NotPermitted(io::Error),
     /// The object or its maps could not be made.
