@@ -5,6 +5,7 @@ pub mod bounded;
 pub mod flow;
 pub mod listener;
 pub mod namespace;
+pub mod processors;
 pub mod upstream;
 pub mod window;
 
@@ -13,15 +14,18 @@ use std::{
     time::Duration,
 };
 
-pub use attempt::{Attempt, Ending};
+pub use attempt::{Answer, Attempt, Ending};
 pub use flow::{FlowEvidence, FlowKey};
 pub use listener::Listener;
 pub use namespace::Namespace;
+pub use processors::Processors;
 pub use upstream::{Upstream, UpstreamKey};
 
 use crate::{
     addr::{Endpoint, NetNs},
-    event::{Body, ConnectionEnded, Counters, Event, ListenerChanged, ListenerSample, OverflowPath, State},
+    event::{
+        Body, ConnectionEnded, Counters, Event, Hurt, ListenerChanged, ListenerSample, OverflowPath, Signal, State,
+    },
     time::Time,
 };
 use bounded::{Generations, Recent};
@@ -32,6 +36,8 @@ pub const MAX_UPSTREAMS: usize = 1024;
 pub const MAX_LISTENERS: usize = 4096;
 /// Network namespaces kept.
 pub const MAX_NAMESPACES: usize = 512;
+/// Processes whose last signal is kept.
+pub const MAX_SIGNALS: usize = 1024;
 /// Connections whose server-side evidence is kept.
 pub const MAX_FLOWS: usize = 131_072;
 /// How long that evidence is kept at least: longer than the kernel's own connect timeout
@@ -46,9 +52,10 @@ pub struct Model {
     listeners: Recent<(NetNs, Endpoint), Listener>,
     namespaces: Recent<NetNs, Namespace>,
     flows: Generations<FlowKey, FlowEvidence>,
+    signals: Recent<u32, (Time, Signal)>,
+    processors: Processors,
     counters: Counters,
     events: u64,
-    abandoned: u64,
 }
 
 impl Default for Model {
@@ -59,9 +66,10 @@ impl Default for Model {
             listeners: Recent::new(MAX_LISTENERS),
             namespaces: Recent::new(MAX_NAMESPACES),
             flows: Generations::new(MAX_FLOWS, FLOW_MEMORY),
+            signals: Recent::new(MAX_SIGNALS),
+            processors: Processors::default(),
             counters: Counters::default(),
             events: 0,
-            abandoned: 0,
         }
     }
 }
@@ -81,12 +89,6 @@ impl Model {
                     attempt.ending = self.ending_of_abandoned(ended, &attempt);
                 }
                 self.upstream_mut(attempt.upstream).connection_ended(now, ended, &attempt);
-                self.abandoned += u64::from(attempt.ending == Ending::Abandoned);
-                if !attempt.ending.failed()
-                    && let Some(key) = &attempt.flow
-                {
-                    self.forget_flow(key);
-                }
                 return Some(attempt);
             }
             // A resolver or a logger that is not there is no upstream.
@@ -101,6 +103,7 @@ impl Model {
             }
             Body::ListenOverflow(overflow) => {
                 let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));
+                let first = evidence.overflows_syn + evidence.overflows_ack == 0;
                 match overflow.path {
                     OverflowPath::Syn => evidence.overflows_syn += 1,
                     OverflowPath::Ack => evidence.overflows_ack += 1,
@@ -108,7 +111,7 @@ impl Model {
                 (evidence.depth, evidence.limit) = (overflow.depth, overflow.limit);
                 evidence.server_netns = overflow.flow.netns;
                 let listener = self.listener_at_mut(overflow.flow.netns, overflow.flow.local);
-                listener.overflowed(now, overflow.depth, overflow.limit);
+                listener.overflowed(now, overflow.depth, overflow.limit, first);
             }
             Body::ListenerChanged(changed) => self.listener_changed(changed),
             Body::ResetSent(reset) => {
@@ -137,6 +140,13 @@ impl Model {
                     }
                 }
             }
+            Body::Hurt(hurt) => self.flow_mut(FlowKey::of_server(&hurt.flow)).hurt = Some(Hurt::clone(hurt)),
+            Body::Signal(signal) => {
+                self.signals.put(signal.to.pid, now, (now, Signal::clone(signal)));
+            }
+            Body::HostSample(sample) => self.processors.sampled(now, *sample),
+            // The engine's concern: it knows which try is meant.
+            Body::Outcome(_) => {}
             Body::Counters(counters) => self.counters = *counters,
             Body::Tick => {}
         }
@@ -200,14 +210,19 @@ impl Model {
         self.events
     }
 
-    /// Tries that the proxy gave up within a second without a sign of trouble: no verdict was given on them.
-    pub fn abandoned(&self) -> u64 {
-        self.abandoned
-    }
-
     /// The kernel's counters as last told.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// The last signal that a process was sent, and when.
+    pub fn signal(&self, pid: u32) -> Option<&(Time, Signal)> {
+        self.signals.get(&pid)
+    }
+
+    /// The host's processors of late.
+    pub fn processors(&self) -> &Processors {
+        &self.processors
     }
 
     /// All upstreams.

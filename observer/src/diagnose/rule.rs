@@ -59,6 +59,8 @@ pub struct Finding {
     pub status: Option<u16>,
     /// What lies under it.
     pub because: Option<&'static str>,
+    /// What else does.
+    pub also: Vec<&'static str>,
     /// One sentence with numbers.
     pub summary: String,
     /// What it rests on.

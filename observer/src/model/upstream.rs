@@ -30,6 +30,8 @@ pub struct UpstreamKey {
 impl UpstreamKey {
     /// All unix sockets.
     pub const UNIX: Self = Self { netns: NetNs(0), endpoint: None };
+    /// None was tried.
+    pub const NONE: Self = Self { netns: NetNs(u32::MAX), endpoint: None };
 
     /// A TCP upstream.
     pub fn tcp(netns: NetNs, endpoint: Endpoint) -> Self {
@@ -41,6 +43,7 @@ impl std::fmt::Display for UpstreamKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.endpoint {
             Some(endpoint) => endpoint.fmt(f),
+            None if *self == Self::NONE => f.write_str("no upstream"),
             None => f.write_str("unix socket"),
         }
     }

@@ -119,6 +119,7 @@ fn found(case: &Case<'_>, confidence: Confidence, status: Option<u16>, what: &st
         confidence,
         status,
         because,
+        also: Vec::new(),
         summary: format!("accept queue of {} full ({depth}/{limit}{limit_note}): {what}{owner}", case.attempt.upstream),
         advice: advice(clamped, somaxconn),
         evidence,

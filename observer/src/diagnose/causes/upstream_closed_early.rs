@@ -41,6 +41,7 @@ fn judge(case: &Case<'_>) -> Judgement {
         confidence: Confidence::Certain,
         status: Some(502),
         because: None,
+        also: Vec::new(),
         summary: format!("{} closed the connection{after} without an answer", case.attempt.upstream),
         evidence,
         advice: vec![

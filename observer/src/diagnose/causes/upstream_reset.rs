@@ -63,7 +63,15 @@ fn found(
     evidence: Evidence,
     advice: Vec<String>,
 ) -> Judgement {
-    Judgement::Found(Finding { confidence, status: Some(502), because, summary, evidence, advice })
+    Judgement::Found(Finding {
+        confidence,
+        status: Some(502),
+        because,
+        also: Vec::new(),
+        summary,
+        evidence,
+        advice,
+    })
 }
 
 /// What kind of reset it was, by the sending socket (`enum sk_rst_reason`, include/net/rstreason.h; __tcp_close and
