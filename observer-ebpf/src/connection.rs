@@ -157,7 +157,8 @@ fn left(sock: Sock, old: u8, new: u8) {
     if !closing {
         emit::count(Counter::ConnectionsEnded);
     }
-    let out = old == state::SYN_SENT || request_out(tcp, &entry);
+    let fin = old == state::CLOSE_WAIT || new == state::CLOSE_WAIT;
+    let out = old == state::SYN_SENT || request_out(tcp, &entry, fin);
     // After the upstream's FIN: it died with an error, or the proxy had asked for more and now gives it up.
     let more = (new == state::CLOSE && broken) || (new == state::LAST_ACK && out && entry.failed == 0);
     if !in_connect && (!closing || more) {
@@ -187,12 +188,12 @@ const BOTH_WAYS: u8 = 3;
 
 /// Whether the proxy wrote something after it last read, and nothing has come since.
 #[inline(always)]
-fn request_out(tcp: TcpSock, entry: &Try) -> bool {
+fn request_out(tcp: TcpSock, entry: &Try, fin: bool) -> bool {
     if entry.flags & BASELINE == 0 {
         return tcp.lsndtime().wrapping_sub(tcp.lrcvtime()) as i32 > 0;
     }
     let written = tcp.write_seq().wrapping_sub(entry.write_seq);
-    (written > GOODBYE_BYTES || (written > 0 && entry.exchanges == 0)) && unread(tcp, entry.closing == 1) == 0
+    (written > GOODBYE_BYTES || (written > 0 && entry.exchanges == 0)) && unread(tcp, fin) == 0
 }
 
 /// What fits in a TLS alert that says goodbye; a request is longer.

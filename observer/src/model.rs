@@ -84,7 +84,7 @@ impl Model {
         }
         match &event.body {
             Body::ConnectionEnded(ended) => {
-                let mut attempt = Attempt::from_connection(now, ended);
+                let mut attempt = Attempt::from_connection(now, event.time, ended);
                 if attempt.ending == Ending::Abandoned {
                     attempt.ending = self.ending_of_abandoned(ended, &attempt);
                 }
@@ -94,7 +94,7 @@ impl Model {
             // A resolver or a logger that is not there is no upstream.
             Body::ConnectFailed(failed) if !failed.to.is_upstream() => {}
             Body::ConnectFailed(failed) => {
-                let attempt = Attempt::from_connect(now, failed);
+                let attempt = Attempt::from_connect(now, event.time, failed);
                 self.upstream_mut(attempt.upstream).connect_failed(now, &attempt);
                 return Some(attempt);
             }

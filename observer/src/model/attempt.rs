@@ -105,8 +105,8 @@ impl Ending {
 }
 
 impl Attempt {
-    /// The try behind a connection.
-    pub fn from_connection(time: Time, ended: &ConnectionEnded) -> Self {
+    /// The try behind a connection, whose end was `told` at a time that may lie a little before the model's.
+    pub fn from_connection(time: Time, told: Time, ended: &ConnectionEnded) -> Self {
         Self {
             time,
             proxy: ended.proxy.clone(),
@@ -115,7 +115,7 @@ impl Attempt {
             flow: Some(FlowKey::of_client(&ended.flow)),
             connection: Some(Box::new(ended.clone())),
             unix_path: None,
-            told: time,
+            told,
             answers_visible: ended.answers_visible,
             answer: None,
         }
@@ -157,7 +157,7 @@ impl Attempt {
     }
 
     /// The try behind a connect() that failed at once.
-    pub fn from_connect(time: Time, failed: &ConnectFailed) -> Self {
+    pub fn from_connect(time: Time, told: Time, failed: &ConnectFailed) -> Self {
         let (upstream, no_port, unix_path) = match &failed.to {
             // The kernel looks for a port once it has an address and has begun (tcp_v4_connect, net/ipv4/tcp_ipv4.c):
             // without an address (IPv6 off, say) the same errno comes earlier. A port of its own that is taken for this
@@ -179,7 +179,7 @@ impl Attempt {
             connection: None,
             flow: None,
             unix_path,
-            told: time,
+            told,
             answers_visible: failed.answers_visible,
             answer: None,
         }
