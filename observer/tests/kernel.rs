@@ -362,8 +362,46 @@ fn connect_errors_are_told_for_tcp_only() {
         let here = netns();
         watcher.until("a verdict", |watcher| (!watcher.verdicts().is_empty()).then_some(()));
         let (verdict, count) = (watcher.verdicts()[0].clone(), watcher.verdicts().len());
-        assert_eq!((count, verdict.cause, verdict.upstream.netns.0), (1, "unknown", here));
+        assert_eq!((count, verdict.cause, verdict.upstream.netns.0), (1, "upstream-unreachable", here));
         assert!(verdict.summary.contains("errno 101"), "{}", verdict.summary);
         assert_eq!(watcher.finish().0.connects_failed, 1);
+    });
+}
+
+fn ip(arguments: &str) {
+    let status = std::process::Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+#[test]
+fn who_says_that_an_upstream_is_out_of_reach_is_told() {
+    in_netns("obs-reach", || {
+        ip("route add unreachable 192.0.2.1");
+        ip("route add prohibit 192.0.2.2");
+        ip("route add blackhole 192.0.2.3");
+        ip("link add near type veth peer name far");
+        ip("link set far up");
+        ip("address add 198.51.100.1/24 dev near");
+        ip("link set near up");
+        let mut watcher = Watcher::start(only("obs-reach", 7181));
+        // Nobody at the other end has that address.
+        let _asked = connect("198.51.100.2:7181");
+        for (to, errno) in [("192.0.2.1:7181", 113), ("192.0.2.2:7181", 13), ("192.0.2.3:7181", 22)] {
+            assert_eq!(TcpStream::connect(to).unwrap_err().raw_os_error(), Some(errno));
+        }
+        watcher.until("a verdict for each", |watcher| (watcher.verdicts().len() >= 4).then_some(()));
+        let told = |verdict: &observer::diagnose::Verdict| {
+            (verdict.upstream.to_string(), verdict.evidence.get("refused_by").map(ToString::to_string))
+        };
+        let expected = [
+            ("192.0.2.1:7181", "route"),
+            ("192.0.2.2:7181", "policy"),
+            ("192.0.2.3:7181", "route"),
+            ("198.51.100.2:7181", "neighbour"),
+        ];
+        for (verdict, (to, by)) in watcher.verdicts().into_iter().zip(expected) {
+            assert_eq!(verdict.cause, "upstream-unreachable", "{verdict:?}");
+            assert_eq!(told(verdict), (to.to_owned(), Some(by.to_owned())), "{verdict:?}");
+        }
     });
 }

@@ -7,3 +7,4 @@ pub mod unknown;
 pub mod upstream_closed_early;
 pub mod upstream_refused;
 pub mod upstream_reset;
+pub mod upstream_unreachable;

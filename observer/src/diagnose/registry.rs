@@ -7,6 +7,7 @@ pub const CAUSES: &[Rule] = &[
     causes::accept_queue_overflow::RULE,
     causes::port_exhaustion::RULE,
     causes::upstream_refused::RULE,
+    causes::upstream_unreachable::RULE,
     causes::upstream_reset::RULE,
     causes::upstream_closed_early::RULE,
     causes::keepalive_off::RULE,
