@@ -7,6 +7,7 @@ pub mod evidence;
 pub mod incident;
 pub mod registry;
 pub mod rule;
+mod unix;
 pub mod verdict;
 
 pub use engine::Engine;

@@ -20,7 +20,7 @@ pub use namespace::Namespace;
 pub use upstream::{Upstream, UpstreamKey};
 
 use crate::{
-    addr::{Endpoint, NetNs},
+    addr::{Endpoint, NetNs, UnixPath},
     event::{Body, ConnectionEnded, Counters, Event, ListenerChanged, ListenerSample, OverflowPath, State},
     time::Time,
 };
@@ -30,8 +30,12 @@ use bounded::{Generations, Recent};
 pub const MAX_UPSTREAMS: usize = 1024;
 /// Listeners kept; the one idle longest goes first.
 pub const MAX_LISTENERS: usize = 4096;
+/// Listening unix sockets kept; the one idle longest goes first.
+pub const MAX_UNIX_LISTENERS: usize = 4096;
 /// Network namespaces kept.
 pub const MAX_NAMESPACES: usize = 512;
+/// Closing a listening unix socket has no event: one that the samples, a second apart, no longer show has gone.
+pub const UNIX_SEEN_WITHIN: Duration = Duration::from_secs(3);
 /// Connections whose server-side evidence is kept.
 pub const MAX_FLOWS: usize = 131_072;
 /// How long that evidence is kept at least: longer than the kernel's own connect timeout
@@ -44,6 +48,7 @@ pub struct Model {
     now: Time,
     upstreams: Recent<UpstreamKey, Upstream>,
     listeners: Recent<(NetNs, Endpoint), Listener>,
+    unix_listeners: Recent<(NetNs, UnixPath), Listener>,
     namespaces: Recent<NetNs, Namespace>,
     flows: Generations<FlowKey, FlowEvidence>,
     counters: Counters,
@@ -57,6 +62,7 @@ impl Default for Model {
             now: Time::default(),
             upstreams: Recent::new(MAX_UPSTREAMS),
             listeners: Recent::new(MAX_LISTENERS),
+            unix_listeners: Recent::new(MAX_UNIX_LISTENERS),
             namespaces: Recent::new(MAX_NAMESPACES),
             flows: Generations::new(MAX_FLOWS, FLOW_MEMORY),
             counters: Counters::default(),
@@ -136,6 +142,10 @@ impl Model {
                         upstream.time_wait_sampled(now, of_ours.map_or(0, |(_, count)| *count));
                     }
                 }
+            }
+            Body::UnixListenerSample(sample) => {
+                let key = (sample.netns, sample.path);
+                self.unix_listeners.entry(key, now, Listener::default).sampled_unix(now, sample);
             }
             Body::Counters(counters) => self.counters = *counters,
             Body::Tick => {}
@@ -225,6 +235,22 @@ impl Model {
         self.listeners.iter()
     }
 
+    /// All listening unix sockets.
+    pub fn unix_listeners(&self) -> impl Iterator<Item = (&(NetNs, UnixPath), &Listener)> {
+        self.unix_listeners.iter()
+    }
+
+    /// The unix socket that listens at this path and was seen within the last [`UNIX_SEEN_WITHIN`]; `None` too where there
+    /// are several, in containers perhaps, for then it cannot be told which is meant.
+    pub fn unix_listener(&self, path: &UnixPath) -> Option<(NetNs, &Listener)> {
+        let mut here = self
+            .unix_listeners
+            .iter()
+            .filter(|((_, bound), listener)| bound == path && self.now.since(listener.seen) <= UNIX_SEEN_WITHIN);
+        let ((netns, _), listener) = here.next()?;
+        here.next().is_none().then_some((*netns, listener))
+    }
+
     /// A namespace as last sampled.
     pub fn namespace(&self, netns: NetNs) -> Option<&Namespace> {
         self.namespaces.get(&netns)
@@ -244,7 +270,11 @@ impl Model {
 
     /// Entries dropped from full tables.
     pub fn evicted(&self) -> u64 {
-        self.upstreams.evicted() + self.listeners.evicted() + self.namespaces.evicted() + self.flows.evicted()
+        self.upstreams.evicted()
+            + self.listeners.evicted()
+            + self.unix_listeners.evicted()
+            + self.namespaces.evicted()
+            + self.flows.evicted()
     }
 
     /// Whether an address is this host's, in any namespace.

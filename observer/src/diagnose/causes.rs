@@ -3,6 +3,10 @@
 pub mod accept_queue_overflow;
 pub mod keepalive_off;
 pub mod port_exhaustion;
+pub mod unix_backlog_full;
+pub mod unix_missing;
+pub mod unix_permission;
+pub mod unix_refused;
 pub mod unknown;
 pub mod upstream_closed_early;
 pub mod upstream_refused;

@@ -10,6 +10,10 @@ pub const CAUSES: &[Rule] = &[
     causes::upstream_unreachable::RULE,
     causes::upstream_reset::RULE,
     causes::upstream_closed_early::RULE,
+    causes::unix_backlog_full::RULE,
+    causes::unix_refused::RULE,
+    causes::unix_missing::RULE,
+    causes::unix_permission::RULE,
     causes::keepalive_off::RULE,
     causes::unknown::RULE,
 ];

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    addr::UnixPath,
     event::{ConnectFailed, ConnectionEnded, Destination, Process, State},
     model::{flow::FlowKey, upstream::UpstreamKey},
     time::Time,
@@ -107,7 +108,7 @@ impl Attempt {
             Destination::Tcp(flow) => {
                 (UpstreamKey::tcp(flow.netns, flow.remote), failed.began && flow.local.port == 0, None)
             }
-            Destination::Unix(path) => (UpstreamKey::UNIX, false, Some(path.clone())),
+            Destination::Unix(path) => (UpstreamKey::unix(UnixPath::new(path)), false, Some(path.clone())),
         };
         let ending = match failed.error {
             EADDRNOTAVAIL if no_port => Ending::NoPort,

@@ -1,7 +1,7 @@
 //! Listeners and their accept queues.
 
 use crate::{
-    event::{ListenerSample, Process},
+    event::{ListenerSample, Process, UnixListenerSample},
     time::Time,
 };
 
@@ -55,6 +55,14 @@ impl Listener {
     pub(super) fn sampled(&mut self, now: Time, sample: &ListenerSample) {
         self.measured(now, sample.depth, sample.limit);
         self.closed_at = None;
+        if sample.process.is_some() {
+            self.process.clone_from(&sample.process);
+            self.holders = sample.holders;
+        }
+    }
+
+    pub(super) fn sampled_unix(&mut self, now: Time, sample: &UnixListenerSample) {
+        self.measured(now, sample.depth, sample.limit);
         if sample.process.is_some() {
             self.process.clone_from(&sample.process);
             self.holders = sample.holders;

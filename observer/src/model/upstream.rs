@@ -7,7 +7,7 @@ use super::{
     window::Window,
 };
 use crate::{
-    addr::{Endpoint, NetNs},
+    addr::{Endpoint, NetNs, UnixPath},
     event::{ConnectionEnded, Process, State},
     time::Time,
 };
@@ -23,25 +23,30 @@ const AT_ONCE: Duration = Duration::from_millis(20);
 pub struct UpstreamKey {
     /// The proxy's namespace; unknown when connect() failed before the kernel chose a route.
     pub netns: NetNs,
-    /// Where; `None` for unix sockets, which share one entry.
+    /// Where, over TCP.
     pub endpoint: Option<Endpoint>,
+    /// Where, over a unix socket.
+    pub path: Option<UnixPath>,
 }
 
 impl UpstreamKey {
-    /// All unix sockets.
-    pub const UNIX: Self = Self { netns: NetNs(0), endpoint: None };
-
     /// A TCP upstream.
     pub fn tcp(netns: NetNs, endpoint: Endpoint) -> Self {
-        Self { netns, endpoint: Some(endpoint) }
+        Self { netns, endpoint: Some(endpoint), path: None }
+    }
+
+    /// A unix socket. Paths belong to mount namespaces, which are not told apart.
+    pub fn unix(path: UnixPath) -> Self {
+        Self { netns: NetNs(0), endpoint: None, path: Some(path) }
     }
 }
 
 impl std::fmt::Display for UpstreamKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.endpoint {
-            Some(endpoint) => endpoint.fmt(f),
-            None => f.write_str("unix socket"),
+        match (self.endpoint, self.path) {
+            (Some(endpoint), _) => endpoint.fmt(f),
+            (None, Some(path)) => path.fmt(f),
+            (None, None) => f.write_str("unknown"),
         }
     }
 }

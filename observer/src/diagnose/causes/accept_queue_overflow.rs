@@ -16,12 +16,12 @@ pub const RULE: Rule =
     Rule { code: "accept-queue-overflow", page: include_str!("accept_queue_overflow.md"), judge, watch: Some(watch) };
 
 /// Share of the limit at which a queue is worth a warning.
-const NEARLY_FULL: f64 = 0.8;
+pub(super) const NEARLY_FULL: f64 = 0.8;
 /// A queue this short is full at every small burst and drains as fast; its depth alone is no warning.
-const SHORT_QUEUE: u32 = 8;
+pub(super) const SHORT_QUEUE: u32 = 8;
 /// `net.core.somaxconn` unless somebody lowered it (include/linux/socket.h, since 5.4). A limit equal to a lower one
 /// was cut down to it; one equal to the default may be just what the application asked for.
-const DEFAULT_SOMAXCONN: u32 = 4096;
+pub(super) const DEFAULT_SOMAXCONN: u32 = 4096;
 
 fn judge(case: &Case<'_>) -> Judgement {
     let flow = case.flow;
@@ -126,7 +126,7 @@ fn found(case: &Case<'_>, confidence: Confidence, status: Option<u16>, what: &st
 }
 
 /// ` (gunicorn[12], 9 processes)`
-fn owner(listener: &Listener) -> String {
+pub(super) fn owner(listener: &Listener) -> String {
     match (&listener.process, listener.holders) {
         (None, _) => String::new(),
         (Some(process), 0 | 1) => format!(" ({}[{}])", process.comm, process.pid),

@@ -54,10 +54,7 @@ pub(crate) fn finding(case: &Case<'_>, missing: &[(&'static str, &'static str)])
 
 /// The ending in words, and the status that nginx would have answered with.
 fn seen(case: &Case<'_>) -> (String, Option<u16>) {
-    let upstream = match &case.attempt.unix_path {
-        Some(path) => format!("unix:{path}"),
-        None => case.attempt.upstream.to_string(),
-    };
+    let upstream = case.attempt.upstream;
     let connection = case.attempt.connection.as_ref();
     let first_use =
         connection.is_some_and(|it| it.bytes_received == 0 && it.bytes_sent + u64::from(it.unacked) > 0).then_some(502);
