@@ -52,9 +52,9 @@ pub(crate) enum Call {
 pub(crate) fn wrote(ctx: &TracePointContext, call: Call) {
     let Some(process) = PROCESSES.get_ptr_mut(ctx.tgid()) else { return };
     // SAFETY: constant offsets within the record.
-    let (Ok(fd), Ok(buffer), Ok(length)) = (unsafe {
-        (ctx.read_at::<u64>(DESCRIPTOR), ctx.read_at::<*const u8>(BUFFER), ctx.read_at::<u64>(LENGTH))
-    }) else {
+    let (Ok(fd), Ok(buffer), Ok(length)) =
+        (unsafe { (ctx.read_at::<u64>(DESCRIPTOR), ctx.read_at::<*const u8>(BUFFER), ctx.read_at::<u64>(LENGTH)) })
+    else {
         return;
     };
     let Some((head, length)) = head(call, buffer, length) else { return };
@@ -159,9 +159,7 @@ pub(crate) fn let_go(told: u64, failed: bool) {
     if threading != u32::from(THREAD_PER_REQUEST) {
         return;
     }
-    if !failed
-        && let Some(before) = THREADS.get_ptr(id)
-    {
+    if !failed && let Some(before) = THREADS.get_ptr(id) {
         // SAFETY: valid for the program's run.
         let before = unsafe { &*before };
         // What failed waits for its answer; what went well has had it.

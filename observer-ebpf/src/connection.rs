@@ -92,8 +92,12 @@ pub(crate) fn read(sock: Sock) {
     unsafe {
         if (*entry).flags & BASELINE == 0 || written != (*entry).write_seq {
             (*entry).exchanges = (*entry).exchanges.wrapping_add(1);
-            (*entry).answer_status = 0;
+            // What a connection was upgraded to stays: a tunnel is no sequence of requests.
+            if (*entry).answer_status != SWITCHING_PROTOCOLS {
+                (*entry).answer_status = 0;
+            }
             if setting!(registers_readable) == 1
+                && (*entry).answer_status == 0
                 && let Some(status) = sock::read_buffer().as_ref().and_then(answer::status)
             {
                 (*entry).answer_status = status;
@@ -105,6 +109,9 @@ pub(crate) fn read(sock: Sock) {
         (*entry).last_read = bpf_ktime_get_ns();
     }
 }
+
+/// HTTP's answer to an upgrade that is granted.
+const SWITCHING_PROTOCOLS: u16 = 101;
 
 /// A handshake is complete, and the connection goes to its listener's accept queue.
 #[inline(always)]
@@ -251,7 +258,8 @@ fn report(tcp: TcpSock, entry: &Try, old: u8, new: u8) -> u64 {
         record.answer_status = entry.answer_status;
         record.pad2 = 0;
         record.last_read = entry.last_read;
-        record.written_since_read = if old == state::SYN_SENT { 0 } else { tcp.write_seq().wrapping_sub(entry.write_seq) };
+        record.written_since_read =
+            if old == state::SYN_SENT { 0 } else { tcp.write_seq().wrapping_sub(entry.write_seq) };
         record.unread = unread(tcp, fin);
         record.exchanges = entry.exchanges;
         record.pad3 = 0;

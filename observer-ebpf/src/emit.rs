@@ -31,11 +31,7 @@ pub(crate) fn record<T: 'static>(kind: Kind, fill: impl FnOnce(&mut T, Header)) 
         add(Counter::lost(kind));
         return time;
     };
-    let header = Header {
-        time,
-        kind: kind as u32,
-        size: size_of::<T>() as u32,
-    };
+    let header = Header { time, kind: kind as u32, size: size_of::<T>() as u32 };
     // SAFETY: `fill` writes every field, padding included; the records are plain integers, so that any bytes the
     // ring held before are a valid T meanwhile.
     fill(unsafe { entry.assume_init_mut() }, header);

@@ -66,7 +66,6 @@ pub(crate) static THREADS: LruHashMap<u64, Thread> = LruHashMap::with_max_entrie
 #[map]
 pub(crate) static ARRIVALS: LruPerCpuHashMap<Door, u64> = LruPerCpuHashMap::with_max_entries(4096, 0);
 
-
 /// What is remembered of a proxy's connection while it lives.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -83,13 +83,7 @@ pub struct Filters {
 
 impl Default for Filters {
     fn default() -> Self {
-        Self {
-            ports: Vec::new(),
-            comms: Vec::new(),
-            netns: None,
-            no_answers: false,
-            ring_size: RingSize(DEFAULT_RING),
-        }
+        Self { ports: Vec::new(), comms: Vec::new(), netns: None, no_answers: false, ring_size: RingSize(DEFAULT_RING) }
     }
 }
 
@@ -153,8 +147,11 @@ fn comm(text: &str) -> Result<String, String> {
 
 /// A network namespace by the file that stands for it: its inode number is the namespace's (nsfs, fs/nsfs.c).
 fn netns(text: &str) -> Result<NetNs, String> {
-    let inode = std::fs::metadata(text).map_err(|error| format!("{error}; try /run/netns/NAME or /proc/PID/ns/net"))?.ino();
-    u32::try_from(inode).map(NetNs).map_err(|_| "not a network namespace: try /run/netns/NAME or /proc/PID/ns/net".to_owned())
+    let inode =
+        std::fs::metadata(text).map_err(|error| format!("{error}; try /run/netns/NAME or /proc/PID/ns/net"))?.ino();
+    u32::try_from(inode)
+        .map(NetNs)
+        .map_err(|_| "not a network namespace: try /run/netns/NAME or /proc/PID/ns/net".to_owned())
 }
 
 fn ring_size(text: &str) -> Result<RingSize, String> {

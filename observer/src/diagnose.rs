@@ -2,6 +2,7 @@
 //! warnings. Sees no kernel, file, screen or clock.
 
 pub mod causes;
+pub mod death;
 pub mod engine;
 pub mod evidence;
 pub mod incident;
@@ -9,6 +10,7 @@ pub mod open;
 pub mod queue;
 pub mod registry;
 pub mod rule;
+mod unix;
 pub mod verdict;
 
 pub use engine::Engine;

@@ -4,7 +4,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use crate::{
-    addr::{Endpoint, NetNs},
+    addr::{Endpoint, NetNs, UnixPath},
     time::Time,
 };
 
@@ -52,6 +52,8 @@ pub enum Body {
     Counters(Counters),
     /// Nothing but the time.
     Tick,
+    /// A listening unix socket as it stands.
+    UnixListenerSample(Box<UnixListenerSample>),
 }
 
 /// The ends of a connection as one socket sees them.
@@ -389,6 +391,23 @@ pub struct ListenerSample {
     /// Connections that have come to its accept queue since observer attached; those to other addresses of the same port
     /// and namespace are among them. `None` if none has.
     pub arrivals: Option<u64>,
+}
+
+/// See [`Body::UnixListenerSample`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnixListenerSample {
+    /// Where it is bound.
+    pub path: UnixPath,
+    /// In which network namespace it was made.
+    pub netns: NetNs,
+    /// Connections that wait to be accepted.
+    pub depth: u32,
+    /// How many may; one more than that is full.
+    pub limit: u32,
+    /// The process that holds it, the eldest if there are several.
+    pub process: Option<Process>,
+    /// How many processes hold it.
+    pub holders: u32,
 }
 
 /// See [`Body::NamespaceSample`]. What a sysctl or counter is called there; `None` where it could not be read.

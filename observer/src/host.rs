@@ -32,7 +32,8 @@ pub fn wall_clock() -> WallClock {
 pub fn processors() -> Option<HostSample> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     // user, nice, system, idle, iowait, irq, softirq, steal; guest time is in user's already.
-    let ticks: Vec<u64> = stat.lines().next()?.split_whitespace().skip(1).map_while(|word| word.parse().ok()).take(8).collect();
+    let ticks: Vec<u64> =
+        stat.lines().next()?.split_whitespace().skip(1).map_while(|word| word.parse().ok()).take(8).collect();
     let pressure = fs::read_to_string("/proc/pressure/cpu").ok();
     let waited_us = pressure.and_then(|text| text.lines().next()?.rsplit_once("total=")?.1.trim().parse().ok());
     Some(HostSample { ticks: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or(0), waited_us })

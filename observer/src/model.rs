@@ -22,7 +22,7 @@ pub use processors::Processors;
 pub use upstream::{Upstream, UpstreamKey};
 
 use crate::{
-    addr::{Endpoint, NetNs},
+    addr::{Endpoint, NetNs, UnixPath},
     event::{
         Body, ConnectionEnded, Counters, Event, Hurt, ListenerChanged, ListenerSample, OverflowPath, Signal, State,
     },
@@ -34,15 +34,32 @@ use bounded::{Generations, Recent};
 pub const MAX_UPSTREAMS: usize = 1024;
 /// Listeners kept; the one idle longest goes first.
 pub const MAX_LISTENERS: usize = 4096;
+/// Listening unix sockets kept; the one idle longest goes first.
+pub const MAX_UNIX_LISTENERS: usize = 4096;
 /// Network namespaces kept.
 pub const MAX_NAMESPACES: usize = 512;
+/// Proxies' processes whose failures are kept.
+pub const MAX_FAILING: usize = 1024;
 /// Processes whose last signal is kept.
 pub const MAX_SIGNALS: usize = 1024;
+/// Closing a listening unix socket has no event: one that the samples, a second apart, no longer show has gone.
+pub const UNIX_SEEN_WITHIN: Duration = Duration::from_secs(3);
 /// Connections whose server-side evidence is kept.
 pub const MAX_FLOWS: usize = 131_072;
 /// How long that evidence is kept at least: longer than the kernel's own connect timeout
 /// (131 s by the defaults of tcp_syn_retries and tcp_syn_linear_timeouts; tcp_write_timeout, net/ipv4/tcp_timer.c).
 pub const FLOW_MEMORY: Duration = Duration::from_secs(140);
+
+/// How a proxy's process has failed of late.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Failures {
+    /// The last try that failed.
+    pub last: Time,
+    /// At what.
+    pub upstream: UpstreamKey,
+    /// How many have failed since one last went well.
+    pub since_success: u32,
+}
 
 /// The state of the host as the events told it.
 #[derive(Debug)]
@@ -50,9 +67,11 @@ pub struct Model {
     now: Time,
     upstreams: Recent<UpstreamKey, Upstream>,
     listeners: Recent<(NetNs, Endpoint), Listener>,
+    unix_listeners: Recent<(NetNs, UnixPath), Listener>,
     namespaces: Recent<NetNs, Namespace>,
     flows: Generations<FlowKey, FlowEvidence>,
     signals: Recent<u32, (Time, Signal)>,
+    failures: Recent<u32, Failures>,
     processors: Processors,
     counters: Counters,
     events: u64,
@@ -64,9 +83,11 @@ impl Default for Model {
             now: Time::default(),
             upstreams: Recent::new(MAX_UPSTREAMS),
             listeners: Recent::new(MAX_LISTENERS),
+            unix_listeners: Recent::new(MAX_UNIX_LISTENERS),
             namespaces: Recent::new(MAX_NAMESPACES),
             flows: Generations::new(MAX_FLOWS, FLOW_MEMORY),
             signals: Recent::new(MAX_SIGNALS),
+            failures: Recent::new(MAX_FAILING),
             processors: Processors::default(),
             counters: Counters::default(),
             events: 0,
@@ -89,6 +110,7 @@ impl Model {
                     attempt.ending = self.ending_of_abandoned(ended, &attempt);
                 }
                 self.upstream_mut(attempt.upstream).connection_ended(now, ended, &attempt);
+                self.note_failure(&attempt);
                 return Some(attempt);
             }
             // A resolver or a logger that is not there is no upstream.
@@ -96,6 +118,7 @@ impl Model {
             Body::ConnectFailed(failed) => {
                 let attempt = Attempt::from_connect(now, event.time, failed);
                 self.upstream_mut(attempt.upstream).connect_failed(now, &attempt);
+                self.note_failure(&attempt);
                 return Some(attempt);
             }
             Body::Unaccepted(ended) => {
@@ -147,6 +170,10 @@ impl Model {
             Body::HostSample(sample) => self.processors.sampled(now, *sample),
             // The engine's concern: it knows which try is meant.
             Body::Outcome(_) => {}
+            Body::UnixListenerSample(sample) => {
+                let key = (sample.netns, sample.path);
+                self.unix_listeners.entry(key, now, Listener::default).sampled_unix(now, sample);
+            }
             Body::Counters(counters) => self.counters = *counters,
             Body::Tick => {}
         }
@@ -161,6 +188,21 @@ impl Model {
             State::Established if flow.overflows_ack > 0 && ended.unacked > 0 => Ending::NoAnswer,
             _ => Ending::Abandoned,
         }
+    }
+
+    fn note_failure(&mut self, attempt: &Attempt) {
+        let pid = attempt.proxy.pid;
+        if !attempt.ending.failed() {
+            // One that nobody has failed with need not be remembered.
+            if self.failures.get(&pid).is_some() {
+                let unfailed = Failures { last: self.now, upstream: attempt.upstream, since_success: 0 };
+                self.failures.put(pid, self.now, unfailed);
+            }
+            return;
+        }
+        let before = self.failures.get(&pid).map_or(0, |failures| failures.since_success);
+        let failures = Failures { last: self.now, upstream: attempt.upstream, since_success: before.saturating_add(1) };
+        self.failures.put(pid, self.now, failures);
     }
 
     fn listener_changed(&mut self, changed: &ListenerChanged) {
@@ -215,6 +257,11 @@ impl Model {
         &self.counters
     }
 
+    /// How the tries of a proxy's process have failed of late, if any did.
+    pub fn failures(&self, pid: u32) -> Option<&Failures> {
+        self.failures.get(&pid)
+    }
+
     /// The last signal that a process was sent, and when.
     pub fn signal(&self, pid: u32) -> Option<&(Time, Signal)> {
         self.signals.get(&pid)
@@ -240,6 +287,22 @@ impl Model {
         self.listeners.iter()
     }
 
+    /// All listening unix sockets.
+    pub fn unix_listeners(&self) -> impl Iterator<Item = (&(NetNs, UnixPath), &Listener)> {
+        self.unix_listeners.iter()
+    }
+
+    /// The unix socket that listens at this path and was seen within the last [`UNIX_SEEN_WITHIN`]; `None` too where there
+    /// are several, in containers perhaps, for then it cannot be told which is meant.
+    pub fn unix_listener(&self, path: &UnixPath) -> Option<(NetNs, &Listener)> {
+        let mut here = self
+            .unix_listeners
+            .iter()
+            .filter(|((_, bound), listener)| bound == path && self.now.since(listener.seen) <= UNIX_SEEN_WITHIN);
+        let ((netns, _), listener) = here.next()?;
+        here.next().is_none().then_some((*netns, listener))
+    }
+
     /// A namespace as last sampled.
     pub fn namespace(&self, netns: NetNs) -> Option<&Namespace> {
         self.namespaces.get(&netns)
@@ -259,7 +322,11 @@ impl Model {
 
     /// Entries dropped from full tables.
     pub fn evicted(&self) -> u64 {
-        self.upstreams.evicted() + self.listeners.evicted() + self.namespaces.evicted() + self.flows.evicted()
+        self.upstreams.evicted()
+            + self.listeners.evicted()
+            + self.unix_listeners.evicted()
+            + self.namespaces.evicted()
+            + self.flows.evicted()
     }
 
     /// Whether an address is this host's, in any namespace.

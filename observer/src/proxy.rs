@@ -2,7 +2,7 @@
 
 use observer_common::answer::{THREAD_PER_REQUEST, THREADS_SHARED};
 
-/// `comm` names of the proxies that are recognised unless `--comm` says otherwise.
+/// `comm` names of the proxies that are recognised unless `--proxy` says otherwise.
 pub const KNOWN: [&str; 8] = ["nginx", "openresty", "haproxy", "apache2", "httpd", "caddy", "envoy", "traefik"];
 
 /// Those written in Go, whose requests move between threads.

@@ -126,7 +126,8 @@ impl Open {
 
     /// The failed try of a process that has waited longest for its answer, among those that ended just now.
     fn unanswered_of(&self, pid: u32, now: Time) -> Option<Time> {
-        let waiting = self.due.iter().map(|(_, key)| *key).filter(|(of, told)| *of == pid && now.since(*told) <= SHARED_WITHIN);
+        let waiting =
+            self.due.iter().map(|(_, key)| *key).filter(|(of, told)| *of == pid && now.since(*told) <= SHARED_WITHIN);
         let unanswered = |key: &Key| self.tries.get(key).is_some_and(|(_, attempt)| attempt.answer.is_none());
         waiting.filter(unanswered).map(|(_, told)| told).min()
     }

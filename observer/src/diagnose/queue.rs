@@ -24,7 +24,7 @@ const STOLEN: f64 = 0.2;
 const WAITED: f64 = 0.8;
 /// `net.core.somaxconn` unless somebody lowered it (include/linux/socket.h, since 5.4). A limit equal to a lower one
 /// was cut down to it; one equal to the default may be just what the application asked for.
-const DEFAULT_SOMAXCONN: u32 = 4096;
+pub(super) const DEFAULT_SOMAXCONN: u32 = 4096;
 
 /// What lies under a full queue.
 #[derive(Debug, Default)]
@@ -95,7 +95,9 @@ fn starved(listener: &Listener, model: &Model) -> Option<Why> {
             codes: vec!["cpu-steal"],
             words: Some(format!("the hypervisor takes {:.0} % of this host's processors", stolen * 100.0)),
             evidence: Evidence::default().with("cpu_stolen_share", stolen),
-            advice: vec!["move the machine, or give it processors of its own: others use what it was promised".to_owned()],
+            advice: vec![
+                "move the machine, or give it processors of its own: others use what it was promised".to_owned(),
+            ],
         });
     }
     let waited = processors.waited().filter(|share| *share >= WAITED && listener.runnable > 0)?;

@@ -66,7 +66,9 @@ pub fn resolve(jiffy: u32) -> Result<Layout, BtfError> {
         reads_traced: 0,
         destroys_traced: 0,
         registers_readable: u8::from(
-            helpers.values().any(|name| name == "task_pt_regs") && offsets.regs_si != ABSENT && offsets.regs_orig_ax != ABSENT,
+            helpers.values().any(|name| name == "task_pt_regs")
+                && offsets.regs_si != ABSENT
+                && offsets.regs_orig_ax != ABSENT,
         ),
         pad: [0; 3],
         only_netns: 0,

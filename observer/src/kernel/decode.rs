@@ -9,8 +9,8 @@ use zerocopy::FromBytes;
 use crate::{
     addr::{Endpoint, NetNs},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Death, Destination, Did, Event, Flow, Hurt, ListenOverflow, ListenerChanged,
-        Outcome, OverflowPath, Process, ResetSent, Retransmit, Signal, State, Unaccepted,
+        Body, ConnectFailed, ConnectionEnded, Death, Destination, Did, Event, Flow, Hurt, ListenOverflow,
+        ListenerChanged, Outcome, OverflowPath, Process, ResetSent, Retransmit, Signal, State, Unaccepted,
     },
     text::escape,
     time::Time,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    addr::Endpoint,
+    addr::{Endpoint, UnixPath},
     event::{ConnectFailed, ConnectionEnded, Destination, Did, Outcome, Process, State},
     model::{flow::FlowKey, upstream::UpstreamKey},
     time::Time,
@@ -165,7 +165,7 @@ impl Attempt {
             Destination::Tcp(flow) => {
                 (UpstreamKey::tcp(flow.netns, flow.remote), failed.began && flow.local.port == 0, None)
             }
-            Destination::Unix(path) => (UpstreamKey::UNIX, false, Some(path.clone())),
+            Destination::Unix(path) => (UpstreamKey::unix(UnixPath::new(path)), false, Some(path.clone())),
         };
         let ending = match failed.error {
             EADDRNOTAVAIL if no_port => Ending::NoPort,
@@ -271,7 +271,9 @@ fn ending(time: Time, ended: &ConnectionEnded) -> Ending {
         },
         (State::CloseWait, State::Close) if error != 0 && asked_after_fin(ended) => Ending::SentOnClosed,
         // Told only where the proxy had asked for more.
-        (State::CloseWait, State::Other(observer_common::state::LAST_ACK)) if asked_after_fin(ended) => Ending::SentOnClosed,
+        (State::CloseWait, State::Other(observer_common::state::LAST_ACK)) if asked_after_fin(ended) => {
+            Ending::SentOnClosed
+        }
         _ => Ending::Completed,
     }
 }

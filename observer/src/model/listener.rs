@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use crate::{
-    event::{ListenerSample, Process},
+    event::{ListenerSample, Process, UnixListenerSample},
     time::Time,
 };
 
@@ -156,6 +156,14 @@ impl Listener {
         }
         let (arrivals, turned_away) = (sample.arrivals.unwrap_or(0), self.turned_away);
         self.samples.push_back(Sample { time: now, arrivals, turned_away, depth: sample.depth });
+        if sample.process.is_some() {
+            self.process.clone_from(&sample.process);
+            self.holders = sample.holders;
+        }
+    }
+
+    pub(super) fn sampled_unix(&mut self, now: Time, sample: &UnixListenerSample) {
+        self.measured(now, sample.depth, sample.limit);
         if sample.process.is_some() {
             self.process.clone_from(&sample.process);
             self.holders = sample.holders;

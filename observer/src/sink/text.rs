@@ -2,7 +2,7 @@
 
 use super::{Sink, Summary};
 use crate::{
-    diagnose::{Harmless, Confidence, Said, Verdict, Warning},
+    diagnose::{Confidence, Harmless, Said, Verdict, Warning},
     kernel::Hooks,
     time::{Time, WallClock},
 };
@@ -55,7 +55,9 @@ impl Sink for Text {
             (abandoned, "more were given up within a second: by their clients, most likely"),
             (unanswered, "more failed without an answer being seen: tried again later, or the client had left"),
         ];
-        lines.extend(harmless.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("  {count:>8}  {what}")));
+        lines.extend(
+            harmless.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("  {count:>8}  {what}")),
+        );
         lines.extend(summary.overflowed.iter().map(|each| {
             let owner = each.listener.process.as_ref();
             let owner = owner.map(|process| format!(" ({}[{}])", process.comm, process.pid)).unwrap_or_default();

@@ -94,9 +94,9 @@ impl Owners {
             let owner = self.look_up(at);
             self.known.insert((netns, at), owner);
         }
-        self.known.get(&(netns, at)).map_or((None, 0), |owner| {
-            (owner.process.clone(), u32::try_from(owner.holders.len()).unwrap_or(u32::MAX))
-        })
+        self.known
+            .get(&(netns, at))
+            .map_or((None, 0), |owner| (owner.process.clone(), u32::try_from(owner.holders.len()).unwrap_or(u32::MAX)))
     }
 
     /// How many of the processes that hold a listener are stopped, and how many run, as far as they are known.

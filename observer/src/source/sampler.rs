@@ -66,7 +66,8 @@ pub(super) fn run(
     };
     let mut logger = if options.verbose { kernel.take_logger() } else { None };
     adopt(&mut kernel, options);
-    let mut rounds = Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0, first: true, only: options.netns };
+    let mut rounds =
+        Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0, first: true, only: options.netns };
     let first = Round { events: rounds.round(), last: false };
     if samples.send(first).is_err() || attached.send(Ok(ready)).is_err() {
         return;
@@ -99,7 +100,8 @@ fn adopt(kernel: &mut Kernel, options: &Options) {
     if sockets.is_empty() {
         return;
     }
-    let namespaces: Vec<_> = procs::namespaces().into_iter().filter(|(netns, _)| matters(options.netns, *netns)).collect();
+    let namespaces: Vec<_> =
+        procs::namespaces().into_iter().filter(|(netns, _)| matters(options.netns, *netns)).collect();
     visit_namespaces(&namespaces, |netns| {
         let begun = procs::connections_begun(&sockets).into_iter();
         let matter = begun.filter(|(_, to, _)| options.ports.is_empty() || options.ports.contains(&to.port));
