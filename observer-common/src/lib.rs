@@ -8,6 +8,7 @@
 pub mod connect;
 pub mod connection;
 pub mod counter;
+pub mod handshake;
 pub mod layout;
 pub mod listener;
 pub mod reset;
@@ -39,11 +40,13 @@ pub enum Kind {
     Retransmit = 7,
     /// [`retransmit::SynAck`]
     SynAckRetransmit = 8,
+    /// [`handshake::Done`]
+    Handshake = 9,
 }
 
 impl Kind {
     /// All kinds, in wire order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ConnectionEnded,
         Self::Unaccepted,
         Self::ConnectFailed,
@@ -52,6 +55,7 @@ impl Kind {
         Self::ResetSent,
         Self::Retransmit,
         Self::SynAckRetransmit,
+        Self::Handshake,
     ];
 
     /// The kind with this wire value, if there is one.

@@ -15,7 +15,7 @@ use observer_common::{
 use crate::{
     connect, emit,
     filter::{self, port_matters},
-    listener,
+    handshake, listener,
     maps::{TRIES, Try},
     settings::setting,
     sock::{Sock, TcpSock},
@@ -76,6 +76,8 @@ fn established(sock: Sock) {
     if let Some(entry) = TRIES.get_ptr_mut(sock.key()) {
         // SAFETY: the entry is valid for the program's run; only this socket's events write it, one at a time.
         unsafe { (*entry).established = bpf_ktime_get_ns() };
+        // SAFETY: as above.
+        handshake::succeeded(sock, unsafe { &*entry });
     }
 }
 

@@ -2,9 +2,11 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use observer_common::{COMM_LEN, Flow, Task, connect, connection, counter::Counter, time_wait::Destination};
+use observer_common::{
+    COMM_LEN, Flow, Task, connect, connection, counter::Counter, handshake::Peer, time_wait::Destination,
+};
 
 /// Records for userspace. Written by `emit` only. Full: the record is lost and counted by kind.
 /// Userspace sets the size.
@@ -42,6 +44,11 @@ pub(crate) static TIME_WAITS: HashMap<Destination, u32> = HashMap::with_max_entr
 /// `iter/tcp`, which moves them to `TRIES`, and emptied after it. Full: userspace leaves the rest out and counts it.
 #[map]
 pub(crate) static ADOPT: HashMap<Flow, Task> = HashMap::with_max_entries(connection::MAX_ADOPTED, 0);
+
+/// When a handshake with an upstream was last told. Written by `handshake`. Full: the kernel drops what was used longest ago,
+/// whose next handshake is then told early.
+#[map]
+pub(crate) static HANDSHAKES: LruHashMap<Peer, u64> = LruHashMap::with_max_entries(4096, 0);
 
 /// What is remembered of a proxy's connection while it lives.
 #[repr(C)]

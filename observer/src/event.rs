@@ -46,6 +46,8 @@ pub enum Body {
     Tick,
     /// A listening unix socket as it stands.
     UnixListenerSample(Box<UnixListenerSample>),
+    /// An upstream completed a handshake.
+    Handshake(Handshake),
 }
 
 /// The ends of a connection as one socket sees them.
@@ -266,6 +268,16 @@ pub struct ListenerSample {
     pub holders: u32,
 }
 
+/// See [`Body::Handshake`]. At most one a second for each upstream, and each that took more than one SYN; at the start also
+/// one for each upstream to which a connection is open already.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Handshake {
+    /// The proxy's end is local.
+    pub flow: Flow,
+    /// SYNs that had to be sent again.
+    pub syn_retransmits: u16,
+}
+
 /// See [`Body::UnixListenerSample`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnixListenerSample {
@@ -363,8 +375,8 @@ pub struct Lost {
 
 impl Lost {
     /// Names and numbers of all kinds, in a stable order.
-    pub fn by_kind(&self) -> [(&'static str, u64); 13] {
-        let [ended, unaccepted, connect, overflow, listener, reset, retransmit, synack] = self.records;
+    pub fn by_kind(&self) -> [(&'static str, u64); 14] {
+        let [ended, unaccepted, connect, overflow, listener, reset, retransmit, synack, handshake] = self.records;
         [
             ("connection_ended", ended),
             ("unaccepted", unaccepted),
@@ -374,6 +386,7 @@ impl Lost {
             ("reset_sent", reset),
             ("retransmit", retransmit),
             ("synack_retransmit", synack),
+            ("handshake", handshake),
             ("tries_untracked", self.tries_untracked),
             ("connects_untracked", self.connects_untracked),
             ("programs_skipped", self.skipped),

@@ -1,6 +1,7 @@
 //! One file per cause, with its page beside it.
 
 pub mod accept_queue_overflow;
+pub mod connect_timeout;
 pub mod keepalive_off;
 pub mod port_exhaustion;
 pub mod unix_backlog_full;

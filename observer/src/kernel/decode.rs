@@ -3,14 +3,14 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use observer_common::{Header, Kind, connect, connection, listener, reset, retransmit, state};
+use observer_common::{Header, Kind, connect, connection, handshake, listener, reset, retransmit, state};
 use zerocopy::FromBytes;
 
 use crate::{
     addr::{Endpoint, NetNs},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Destination, Event, Flow, ListenOverflow, ListenerChanged, OverflowPath,
-        Process, ResetSent, Retransmit, State, Unaccepted,
+        Body, ConnectFailed, ConnectionEnded, Destination, Event, Flow, Handshake, ListenOverflow, ListenerChanged,
+        OverflowPath, Process, ResetSent, Retransmit, State, Unaccepted,
     },
     text::escape,
     time::Time,
@@ -57,6 +57,10 @@ impl Decoder {
             Kind::SynAckRetransmit => {
                 let record: retransmit::SynAck = read(bytes)?;
                 Body::SynAckRetransmit(flow(&record.flow))
+            }
+            Kind::Handshake => {
+                let record: handshake::Done = read(bytes)?;
+                Body::Handshake(Handshake { flow: flow(&record.flow), syn_retransmits: record.syn_retransmits })
             }
         };
         Ok(Event { time: Time(header.time), body })
