@@ -24,6 +24,10 @@ pub fn find(code: &str) -> Option<&'static Rule> {
     CAUSES.iter().find(|rule| rule.code == code)
 }
 
+/// What every page has.
+#[cfg(test)]
+pub(super) const HEADINGS: [&str; 4] = ["## What it is", "## Evidence", "## What to do", "## Confused with"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,7 +40,7 @@ mod tests {
         assert_eq!(codes.len(), CAUSES.len());
         for rule in CAUSES {
             assert!(rule.page.starts_with(&format!("# {}\n", rule.code)), "{}", rule.code);
-            for heading in ["## What it is", "## Evidence", "## What to do", "## Confused with"] {
+            for heading in HEADINGS {
                 assert!(rule.page.contains(heading), "{}: {heading}", rule.code);
             }
         }
