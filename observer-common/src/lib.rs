@@ -9,6 +9,7 @@ pub mod answer;
 pub mod connect;
 pub mod connection;
 pub mod counter;
+pub mod handshake;
 pub mod layout;
 pub mod listener;
 pub mod reset;
@@ -47,11 +48,13 @@ pub enum Kind {
     Hurt = 10,
     /// [`signal::Sent`]
     Signal = 11,
+    /// [`handshake::Done`]
+    Handshake = 12,
 }
 
 impl Kind {
     /// All kinds, in wire order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ConnectionEnded,
         Self::Unaccepted,
         Self::ConnectFailed,
@@ -63,6 +66,7 @@ impl Kind {
         Self::Outcome,
         Self::Hurt,
         Self::Signal,
+        Self::Handshake,
     ];
 
     /// The kind with this wire value, if there is one.

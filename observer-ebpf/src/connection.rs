@@ -16,7 +16,7 @@ use observer_common::{
 use crate::{
     answer, connect, emit,
     filter::{self, netns_matters, port_matters},
-    listener,
+    handshake, listener,
     maps::{ARRIVALS, TRIES, Try},
     settings::setting,
     sock::{self, Sock, TcpSock},
@@ -79,6 +79,8 @@ fn established(sock: Sock) {
         // The sequence number is chosen within connect(), after it began.
         (*entry).write_seq = tcp.snd_una();
     }
+    // SAFETY: as above.
+    handshake::succeeded(sock, unsafe { &*entry });
 }
 
 /// The proxy has read from a connection: what it wrote before has begun to be answered.

@@ -12,6 +12,7 @@ mod connect;
 mod connection;
 mod emit;
 mod filter;
+mod handshake;
 mod listener;
 mod maps;
 mod packet;

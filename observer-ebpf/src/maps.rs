@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf},
 };
 use observer_common::{
-    COMM_LEN, Flow, Task, answer::Process, connect, connection, counter::Counter, listener::Door,
+    COMM_LEN, Flow, Task, answer::Process, connect, connection, counter::Counter, handshake::Peer, listener::Door,
     time_wait::Destination,
 };
 
@@ -65,6 +65,11 @@ pub(crate) static THREADS: LruHashMap<u64, Thread> = LruHashMap::with_max_entrie
 /// Full: the listener unused longest goes and counts from zero again.
 #[map]
 pub(crate) static ARRIVALS: LruPerCpuHashMap<Door, u64> = LruPerCpuHashMap::with_max_entries(4096, 0);
+
+/// When a handshake with an upstream was last told. Written by `handshake`. Full: the kernel drops what was used longest ago,
+/// whose next handshake is then told early.
+#[map]
+pub(crate) static HANDSHAKES: LruHashMap<Peer, u64> = LruHashMap::with_max_entries(4096, 0);
 
 /// What is remembered of a proxy's connection while it lives.
 #[repr(C)]

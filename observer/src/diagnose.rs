@@ -1,6 +1,7 @@
 //! Why tries fail. Rules turn what the model knows of a failed try into a verdict, and what it knows of the host into
 //! warnings. Sees no kernel, file, screen or clock.
 
+pub mod because;
 pub mod causes;
 pub mod death;
 pub mod engine;

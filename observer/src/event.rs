@@ -54,6 +54,8 @@ pub enum Body {
     Tick,
     /// A listening unix socket as it stands.
     UnixListenerSample(Box<UnixListenerSample>),
+    /// An upstream completed a handshake.
+    Handshake(Handshake),
 }
 
 /// The ends of a connection as one socket sees them.
@@ -393,6 +395,16 @@ pub struct ListenerSample {
     pub arrivals: Option<u64>,
 }
 
+/// See [`Body::Handshake`]. At most one a second for each upstream, and each that took more than one SYN; at the start also
+/// one for each upstream to which a connection is open already.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Handshake {
+    /// The proxy's end is local.
+    pub flow: Flow,
+    /// SYNs that had to be sent again.
+    pub syn_retransmits: u16,
+}
+
 /// See [`Body::UnixListenerSample`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnixListenerSample {
@@ -496,9 +508,21 @@ pub struct Lost {
 
 impl Lost {
     /// Names and numbers of all kinds, in a stable order.
-    pub fn by_kind(&self) -> [(&'static str, u64); 16] {
-        let [ended, unaccepted, connect, overflow, listener, reset, retransmit, synack, outcome, hurt, signal] =
-            self.records;
+    pub fn by_kind(&self) -> [(&'static str, u64); 17] {
+        let [
+            ended,
+            unaccepted,
+            connect,
+            overflow,
+            listener,
+            reset,
+            retransmit,
+            synack,
+            outcome,
+            hurt,
+            signal,
+            handshake,
+        ] = self.records;
         [
             ("connection_ended", ended),
             ("unaccepted", unaccepted),
@@ -511,6 +535,7 @@ impl Lost {
             ("outcome", outcome),
             ("hurt", hurt),
             ("signal", signal),
+            ("handshake", handshake),
             ("tries_untracked", self.tries_untracked),
             ("connects_untracked", self.connects_untracked),
             ("programs_skipped", self.skipped),

@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod bounded;
+pub mod contact;
 pub mod flow;
 pub mod listener;
 pub mod namespace;
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub use attempt::{Answer, Attempt, Ending};
+pub use contact::Contact;
 pub use flow::{FlowEvidence, FlowKey};
 pub use listener::Listener;
 pub use namespace::Namespace;
@@ -59,6 +61,17 @@ pub struct Failures {
     pub upstream: UpstreamKey,
     /// How many have failed since one last went well.
     pub since_success: u32,
+}
+
+/// Where an address is at home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// In this namespace of this host.
+    Here(NetNs),
+    /// In several of them: it cannot be told which is meant.
+    Several,
+    /// On no interface of this host.
+    Elsewhere,
 }
 
 /// The state of the host as the events told it.
@@ -174,6 +187,10 @@ impl Model {
                 let key = (sample.netns, sample.path);
                 self.unix_listeners.entry(key, now, Listener::default).sampled_unix(now, sample);
             }
+            Body::Handshake(handshake) => {
+                let key = UpstreamKey::tcp(handshake.flow.netns, handshake.flow.remote);
+                self.upstream_mut(key).contact.handshake(now, handshake.syn_retransmits);
+            }
             Body::Counters(counters) => self.counters = *counters,
             Body::Tick => {}
         }
@@ -287,6 +304,34 @@ impl Model {
         self.listeners.iter()
     }
 
+    /// What was heard from an address on any of its ports, from whatever namespace.
+    pub fn contact_with(&self, ip: IpAddr) -> Contact {
+        let there = self.upstreams.iter().filter(|(key, _)| key.endpoint.is_some_and(|at| at.ip == ip));
+        there.fold(Contact::default(), |all, (_, upstream)| all.with(&upstream.contact))
+    }
+
+    /// The namespace of this host in which connections to an address arrive, as far as addresses tell.
+    pub fn home_of(&self, upstream: &UpstreamKey, netns: NetNs) -> Home {
+        let Some(at) = upstream.endpoint else { return Home::Elsewhere };
+        if netns.known() {
+            return Home::Here(netns);
+        }
+        if at.ip.is_loopback() {
+            return Home::Here(upstream.netns);
+        }
+        let having =
+            self.namespaces.iter().filter(|(_, namespace)| namespace.has_address(at.ip)).map(|(netns, _)| *netns);
+        let bound = self.listeners.keys().filter(|(_, bound)| bound.ip == at.ip).map(|(netns, _)| *netns);
+        let mut here: Vec<_> = having.chain(bound).collect();
+        here.sort_unstable();
+        here.dedup();
+        match here[..] {
+            [] => Home::Elsewhere,
+            [netns] => Home::Here(netns),
+            _ => Home::Several,
+        }
+    }
+
     /// All listening unix sockets.
     pub fn unix_listeners(&self) -> impl Iterator<Item = (&(NetNs, UnixPath), &Listener)> {
         self.unix_listeners.iter()
@@ -318,6 +363,11 @@ impl Model {
         let began = attempt.connection.as_ref().map_or(Time::default(), |connection| connection.started);
         let evidence = attempt.flow.as_ref().and_then(|key| self.flows.get(key));
         evidence.filter(|evidence| evidence.told >= began).cloned().unwrap_or_default()
+    }
+
+    /// Whether something that was heard of an upstream may not be known any more, or never was.
+    pub fn may_have_forgotten(&self) -> bool {
+        self.upstreams.evicted() > 0 || self.counters.lost.total() > 0
     }
 
     /// Entries dropped from full tables.

@@ -339,6 +339,8 @@ fn connections_open_before_are_followed() {
         // By processes, not threads: /proc names the sockets' owner by its main thread.
         let comm = std::fs::read_to_string("/proc/self/comm").unwrap();
         let mut watcher = Watcher::start(only(comm.trim(), 7170));
+        watcher.poll();
+        assert_eq!(watcher.count(|body| matches!(body, Body::Handshake(_))), 1, "its upstream was there");
         client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
         assert_eq!(served.read(&mut [0; 100]).unwrap(), 18);
         drop(served);
@@ -448,5 +450,55 @@ fn unix_sockets_that_turn_away_are_told_by_path() {
         let told: Vec<_> = watcher.verdicts().into_iter().map(|it| (it.upstream.to_string(), it.cause)).collect();
         let expected = expected.map(|(name, cause)| (format!("unix:{}", path(name).display()), cause));
         assert_eq!(told, expected);
+    });
+}
+
+fn nft(rules: &str) {
+    let status = std::process::Command::new("nft").arg(rules).status().unwrap();
+    assert!(status.success(), "nft {rules}");
+}
+
+#[test]
+fn syns_that_a_firewall_drops_are_told_from_a_full_queue() {
+    for (number, (hook, word)) in [("input", "dropped none"), ("output", "do not leave")].into_iter().enumerate() {
+        let comm = format!("obs-drop-{number}");
+        in_netns(&comm, || {
+            let port = 7190 + u16::try_from(number).unwrap();
+            nft(&format!(
+                "add table ip t; add chain ip t c {{ type filter hook {hook} priority 0; }}; \
+                 add rule ip t c tcp dport {port} drop"
+            ));
+            let at = format!("127.0.0.1:{port}");
+            let _listener = listen(&at, 8);
+            let mut watcher = Watcher::start(only(&comm, port));
+            let client = connect(&at);
+            // As long as a proxy with a short timer waits: the SYN is sent again after one second.
+            let sent = std::time::Instant::now();
+            watcher
+                .until("a proxy's patience to end", |_| (sent.elapsed() > Duration::from_millis(1_700)).then_some(()));
+            drop(client);
+            watcher.until("a verdict", |watcher| (!watcher.verdicts().is_empty()).then_some(()));
+            let verdict = watcher.verdicts()[0];
+            assert_eq!((verdict.cause, verdict.confidence), ("connect-timeout", Confidence::Likely), "{verdict:?}");
+            assert_eq!(verdict.status, Some(504));
+            assert!(verdict.summary.contains(word), "{}", verdict.summary);
+        });
+    }
+}
+
+#[test]
+fn handshakes_are_told_about_once_a_second() {
+    in_netns("obs-shakes", || {
+        let listener = TcpListener::bind("127.0.0.1:7195").unwrap();
+        let mut watcher = Watcher::start(only("obs-shakes", 7195));
+        let clients: Vec<_> = (0..50).map(|_| TcpStream::connect("127.0.0.1:7195").unwrap()).collect();
+        let started = watcher.until("all of them", |watcher| {
+            let started = watcher.engine.model().counters().connections_started;
+            (started >= 50).then_some(started)
+        });
+        assert_eq!(started, 50);
+        let told = watcher.count(|body| matches!(body, Body::Handshake(it) if it.syn_retransmits == 0));
+        assert!((1..=3).contains(&told), "{told} of 50 in about a second");
+        drop((clients, listener));
     });
 }

@@ -2,6 +2,7 @@
 
 pub mod accept_queue_overflow;
 pub mod bad_response;
+pub mod connect_timeout;
 pub mod keepalive_off;
 pub mod keepalive_race;
 pub mod no_live_upstreams;

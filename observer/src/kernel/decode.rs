@@ -3,13 +3,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use observer_common::{Header, Kind, answer, connect, connection, listener, reset, retransmit, signal, state};
+use observer_common::{
+    Header, Kind, answer, connect, connection, handshake, listener, reset, retransmit, signal, state,
+};
 use zerocopy::FromBytes;
 
 use crate::{
     addr::{Endpoint, NetNs},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Death, Destination, Did, Event, Flow, Hurt, ListenOverflow,
+        Body, ConnectFailed, ConnectionEnded, Death, Destination, Did, Event, Flow, Handshake, Hurt, ListenOverflow,
         ListenerChanged, Outcome, OverflowPath, Process, ResetSent, Retransmit, Signal, State, Unaccepted,
     },
     text::escape,
@@ -61,6 +63,10 @@ impl Decoder {
             Kind::Outcome => outcome(&read(bytes)?)?,
             Kind::Hurt => hurt(&read(bytes)?),
             Kind::Signal => signalled(&read(bytes)?),
+            Kind::Handshake => {
+                let record: handshake::Done = read(bytes)?;
+                Body::Handshake(Handshake { flow: flow(&record.flow), syn_retransmits: record.syn_retransmits })
+            }
         };
         Ok(Event { time: Time(header.time), body })
     }

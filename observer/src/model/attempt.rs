@@ -25,6 +25,11 @@ pub const ECONNREFUSED: u16 = 111;
 /// little under a second, for stamps that are told to the jiffy.
 const GAVE_UP_AFTER: Duration = Duration::from_millis(950);
 
+/// A SYN is sent again after a second (`TCP_TIMEOUT_INIT`, include/net/tcp.h). One that is as old as this and was not is kept
+/// from leaving this host: a repetition that a firewall takes away at once is none (tcp_retransmit_skb,
+/// net/ipv4/tcp_output.c).
+pub const SYN_OVERDUE: Duration = Duration::from_millis(1_500);
+
 /// What fits in a TLS close_notify: a record of five bytes around an alert of two and its protection. A request is longer.
 const GOODBYE_BYTES: u32 = 40;
 
@@ -252,7 +257,9 @@ fn ending(time: Time, ended: &ConnectionEnded) -> Ending {
         (State::SynSent, _) => match error {
             ECONNREFUSED => Ending::Refused { by_reset: ended.reset_received },
             ETIMEDOUT => Ending::ConnectTimedOut { by_kernel: true },
-            0 if ended.closed_by_proxy && ended.syn_retransmits == 0 => Ending::Abandoned,
+            0 if ended.closed_by_proxy && ended.syn_retransmits == 0 && time.since(ended.started) < SYN_OVERDUE => {
+                Ending::Abandoned
+            }
             0 if ended.closed_by_proxy => Ending::ConnectTimedOut { by_kernel: false },
             0 if ended.flow.local.port == 0 => Ending::NoPort,
             // Refused within connect() with a port of its own: the very connection exists already.
@@ -389,7 +396,8 @@ mod tests {
         );
         let silent = ConnectionEnded { error: 0, reset_received: false, ..base.clone() };
         let gave_up = ConnectionEnded { closed_by_proxy: true, ..silent.clone() };
-        assert_eq!(ending(at(2_000), &gave_up), Ending::Abandoned);
+        assert_eq!(ending(at(900), &gave_up), Ending::Abandoned);
+        assert_eq!(ending(at(2_000), &gave_up), Ending::ConnectTimedOut { by_kernel: false });
         assert_eq!(
             ending(at(2_000), &ConnectionEnded { syn_retransmits: 1, ..gave_up }),
             Ending::ConnectTimedOut { by_kernel: false }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     attempt::{Attempt, Ending},
+    contact::Contact,
     window::Window,
 };
 use crate::{
@@ -77,6 +78,8 @@ pub struct Upstream {
     /// Connections that the proxy closed first since then: each left a TIME_WAIT more.
     pub time_wait_since: u32,
     time_wait_at: Option<Time>,
+    /// What was heard from it.
+    pub contact: Contact,
 }
 
 impl Upstream {
@@ -91,6 +94,7 @@ impl Upstream {
         if ended.new == State::FinWait1 {
             self.time_wait_since += 1;
         }
+        self.contact.connection_ended(now, ended, attempt);
         self.ended(now, attempt);
     }
 

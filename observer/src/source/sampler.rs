@@ -17,7 +17,7 @@ use observer_common::{COMM_LEN, Flow, Task, listener::Sample};
 use super::procs::{self, Owners};
 use crate::{
     addr::{Endpoint, NetNs},
-    event::{Body, Event, ListenerSample, MAX_DESTINATIONS, NamespaceSample, Process},
+    event::{Body, Event, Handshake, ListenerSample, MAX_DESTINATIONS, NamespaceSample, Process},
     host,
     kernel::{
         Hooks, Kernel, LoadError, Options,
@@ -65,10 +65,11 @@ pub(super) fn run(
         }
     };
     let mut logger = if options.verbose { kernel.take_logger() } else { None };
-    adopt(&mut kernel, options);
+    let mut open = adopt(&mut kernel, options);
     let mut rounds =
         Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0, first: true, only: options.netns };
-    let first = Round { events: rounds.round(), last: false };
+    open.append(&mut rounds.round());
+    let first = Round { events: open, last: false };
     if samples.send(first).is_err() || attached.send(Ok(ready)).is_err() {
         return;
     }
@@ -89,27 +90,38 @@ pub(super) fn run(
     }
 }
 
-/// Has the kernel follow the connections that proxies have open already. The programs are attached, so one that ends
-/// meanwhile is seen to end.
-fn adopt(kernel: &mut Kernel, options: &Options) {
+/// Has the kernel follow the connections that proxies have open already, and tells to which upstreams there are any. The
+/// programs are attached, so one that ends meanwhile is seen to end.
+fn adopt(kernel: &mut Kernel, options: &Options) -> Vec<Event> {
+    let mut events = Vec::new();
     let proxies = procs::processes_of(&options.proxies);
     let known: Vec<_> = proxies.iter().map(|process| (process.pid, crate::proxy::threading(&process.comm))).collect();
     // Those that do not fit are recognised when they next connect.
     let _ = kernel.recognise(&known);
     let sockets = procs::sockets_of(&proxies);
     if sockets.is_empty() {
-        return;
+        return events;
     }
+    let time = host::now();
     let namespaces: Vec<_> =
         procs::namespaces().into_iter().filter(|(netns, _)| matters(options.netns, *netns)).collect();
     visit_namespaces(&namespaces, |netns| {
         let begun = procs::connections_begun(&sockets).into_iter();
         let matter = begun.filter(|(_, to, _)| options.ports.is_empty() || options.ports.contains(&to.port));
-        let open: Vec<_> = matter.map(|(local, remote, proxy)| wire(netns, local, remote, &proxy)).collect();
+        let begun: Vec<_> = matter.collect();
+        let mut upstreams: Vec<_> = begun.iter().map(|(local, remote, _)| (*remote, *local)).collect();
+        upstreams.sort_unstable();
+        upstreams.dedup_by_key(|(remote, _)| *remote);
+        events.extend(upstreams.into_iter().map(|(remote, local)| {
+            let flow = crate::event::Flow { local, remote, netns };
+            Event { time, body: Body::Handshake(Handshake { flow, syn_retransmits: 0 }) }
+        }));
+        let open: Vec<_> = begun.iter().map(|(local, remote, proxy)| wire(netns, *local, *remote, proxy)).collect();
         // A namespace that cannot be walked says so in the status of the hook; what it holds stays unfollowed.
         let _ = kernel.adopt(&open);
         true
     });
+    events
 }
 
 fn matters(only: Option<NetNs>, netns: NetNs) -> bool {

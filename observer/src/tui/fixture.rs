@@ -74,7 +74,7 @@ impl Stage {
                     stopped: 0,
                     runnable: 0,
                     accepted_open: 8,
-                    arrivals: Some(second * 20),
+                    arrivals: Some(ms / 50),
                 })),
             );
         }
@@ -129,8 +129,13 @@ impl Stage {
         for ms in (BROKEN_FROM * 1000..SECONDS * 1000).step_by(step(every_ms)) {
             let client = flow(REMOTE, 0);
             let to = Destination::Tcp(Flow { local: Endpoint { port: 0, ..client.local }, ..client });
-            let failed =
-                ConnectFailed { proxy: Process { pid: 43, comm: "haproxy".into() }, to, error: 99, began: true, answers_visible: false };
+            let failed = ConnectFailed {
+                proxy: Process { pid: 43, comm: "haproxy".into() },
+                to,
+                error: 99,
+                began: true,
+                answers_visible: false,
+            };
             self.push(ms, Body::ConnectFailed(Box::new(failed)));
         }
     }

@@ -222,7 +222,7 @@ mod tests {
     use super::*;
     use crate::{
         diagnose::engine::judge as judge_attempt,
-        event::{Body, ConnectionEnded, ListenOverflow, OverflowPath},
+        event::{Body, ConnectionEnded, Handshake, ListenOverflow, OverflowPath},
         testing::{connection, ended_with, event, refused_connection, reset_sent, server_flow},
     };
 
@@ -253,13 +253,15 @@ mod tests {
         let at_once = ConnectionEnded { syn_retransmits: 0, ..timed_out_connecting() };
         let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Syn))], at_once.clone());
         assert_eq!(judge_attempt(&attempt, &model).cause, RULE.code);
+        let at_once = ConnectionEnded { started: crate::testing::at(1_000), ..at_once };
         let (_, attempt) = ended_with([], at_once);
         assert!(!attempt.ending.failed(), "without any sign it changed its mind");
     }
 
     #[test]
     fn dropped_syns_without_it_are_unknown_and_say_what_is_missing() {
-        let (model, attempt) = ended_with([], timed_out_connecting());
+        let handshake = Handshake { flow: crate::testing::client_flow(), syn_retransmits: 1 };
+        let (model, attempt) = ended_with([event(1_500, Body::Handshake(handshake))], timed_out_connecting());
         let verdict = judge_attempt(&attempt, &model);
         assert_eq!(verdict.cause, "unknown");
         assert!(verdict.summary.contains("not on this host"), "{}", verdict.summary);
