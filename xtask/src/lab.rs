@@ -1,15 +1,21 @@
 //! `cargo xtask lab`: failures with known causes, staged with real programs in network namespaces of their own, observed
-//! from outside, and compared with what nginx says it answered.
+//! from outside, and compared with what the proxy says it answered.
 
 mod access_log;
+mod address;
+mod backend;
 mod folder;
 mod judge;
+mod link;
 mod netns;
 mod nginx;
+mod outcome;
 mod report;
 mod scenario;
 mod stage;
+mod timeline;
 mod trial;
+mod verdict;
 mod watch;
 
 use anyhow::{Result, bail};
@@ -17,9 +23,10 @@ use anyhow::{Result, bail};
 pub(crate) use self::access_log::AccessLog;
 pub(crate) use self::netns::sweep;
 pub(crate) use self::report::Tally;
-pub(crate) use self::scenario::{Backend, Gunicorn, Load, Nginx, Sysctls, Topology};
+pub(crate) use self::scenario::{Backend, BackendKind, Load, Nginx, Sysctls, Topology};
 pub(crate) use self::stage::Stage;
 
+use self::outcome::Outcome;
 use self::report::Reporter;
 use self::scenario::Scenario;
 use crate::{build, interrupt, privilege, setup, shell};
@@ -37,11 +44,14 @@ enum Action {
     /// Stage scenarios and compare; exit 1 when one misses its bar
     Run {
         /// Scenarios by name
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(required_unless_present_any = ["all", "quick"], conflicts_with_all = ["all", "quick"])]
         names: Vec<String>,
         /// Every scenario
-        #[arg(long)]
+        #[arg(long, conflicts_with = "quick")]
         all: bool,
+        /// Every scenario but the slow ones, as `cargo xtask test` does
+        #[arg(long)]
+        quick: bool,
         /// One JSON object per scenario and topology and line on stdout
         #[arg(long)]
         json: bool,
@@ -55,13 +65,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             report::list(&scenarios);
             Ok(())
         }
-        Action::Run { names, json, .. } => {
-            let chosen = choose(scenarios, names)?;
+        Action::Run { names, json, quick, all: _ } => {
+            let mut chosen = choose(scenarios, names)?;
+            chosen.retain(|scenario| !(*quick && scenario.slow));
             prepare()?;
             if !privilege::is_root() {
                 return shell::run(&mut privilege::ourselves(std::env::args_os().skip(1))?);
             }
-            let tally = stage_all(&chosen, *json)?;
+            let (tally, _) = stage_all(&chosen, *json)?;
             if tally.failed > 0 {
                 bail!("{} of {} missed the bar", tally.failed, tally.failed + tally.passed);
             }
@@ -79,18 +90,19 @@ pub(crate) fn prepare() -> Result<()> {
     build::run()
 }
 
-/// Every scenario, for `cargo xtask test`.
-pub(crate) fn run_all() -> Result<Tally> {
-    stage_all(&scenario::load()?, false)
+/// Every scenario that is not slow, for `cargo xtask test`.
+pub(crate) fn run_quick() -> Result<Tally> {
+    let scenarios: Vec<_> = scenario::load()?.into_iter().filter(|scenario| !scenario.slow).collect();
+    Ok(stage_all(&scenarios, false)?.0)
 }
 
-fn stage_all(scenarios: &[Scenario], json: bool) -> Result<Tally> {
+fn stage_all(scenarios: &[Scenario], json: bool) -> Result<(Tally, Vec<Outcome>)> {
     interrupt::listen()?;
     sweep()?;
     let mut reporter = Reporter::new(json);
     for scenario in scenarios {
         for &topology in &scenario.topologies {
-            reporter.outcome(&trial::run(scenario, topology)?)?;
+            reporter.outcome(trial::run(scenario, topology)?)?;
         }
     }
     reporter.close()
