@@ -4,6 +4,7 @@
 mod access_log;
 mod address;
 mod backend;
+mod clock;
 mod folder;
 mod judge;
 mod link;
@@ -11,12 +12,15 @@ mod netns;
 mod nginx;
 mod outcome;
 mod report;
+mod results;
 mod scenario;
 mod stage;
 mod timeline;
 mod trial;
 mod verdict;
 mod watch;
+
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
@@ -26,7 +30,6 @@ pub(crate) use self::report::Tally;
 pub(crate) use self::scenario::{Backend, BackendKind, Load, Nginx, Sysctls, Topology};
 pub(crate) use self::stage::Stage;
 
-use self::outcome::Outcome;
 use self::report::Reporter;
 use self::scenario::Scenario;
 use crate::{build, interrupt, privilege, setup, shell};
@@ -56,6 +59,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Say in what two runs differ (`target/lab/results/`)
+    Compare { before: PathBuf, after: PathBuf },
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -65,6 +70,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             report::list(&scenarios);
             Ok(())
         }
+        Action::Compare { before, after } => {
+            println!("{}", results::compare(&results::read(before)?, &results::read(after)?));
+            Ok(())
+        }
         Action::Run { names, json, quick, all: _ } => {
             let mut chosen = choose(scenarios, names)?;
             chosen.retain(|scenario| !(*quick && scenario.slow));
@@ -72,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             if !privilege::is_root() {
                 return shell::run(&mut privilege::ourselves(std::env::args_os().skip(1))?);
             }
-            let (tally, _) = stage_all(&chosen, *json)?;
+            let tally = stage_all(&chosen, *json)?;
             if tally.failed > 0 {
                 bail!("{} of {} missed the bar", tally.failed, tally.failed + tally.passed);
             }
@@ -93,10 +102,10 @@ pub(crate) fn prepare() -> Result<()> {
 /// Every scenario that is not slow, for `cargo xtask test`.
 pub(crate) fn run_quick() -> Result<Tally> {
     let scenarios: Vec<_> = scenario::load()?.into_iter().filter(|scenario| !scenario.slow).collect();
-    Ok(stage_all(&scenarios, false)?.0)
+    stage_all(&scenarios, false)
 }
 
-fn stage_all(scenarios: &[Scenario], json: bool) -> Result<(Tally, Vec<Outcome>)> {
+fn stage_all(scenarios: &[Scenario], json: bool) -> Result<Tally> {
     interrupt::listen()?;
     sweep()?;
     let mut reporter = Reporter::new(json);
@@ -105,7 +114,10 @@ fn stage_all(scenarios: &[Scenario], json: bool) -> Result<(Tally, Vec<Outcome>)
             reporter.outcome(trial::run(scenario, topology)?)?;
         }
     }
-    reporter.close()
+    let (tally, outcomes) = reporter.close()?;
+    let kept = results::keep(outcomes)?;
+    eprintln!("lab: kept in {}", kept.display());
+    Ok(tally)
 }
 
 fn choose(scenarios: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>> {

@@ -25,6 +25,21 @@ pub(super) struct Counts {
     pub(super) surplus: usize,
 }
 
+impl Counts {
+    pub(super) fn named(&self) -> [(&'static str, usize); 7] {
+        let Self { failed, right, accepted, unknown, wrong, missing, surplus } = *self;
+        [
+            ("failed", failed),
+            ("right", right),
+            ("accepted", accepted),
+            ("unknown", unknown),
+            ("wrong", wrong),
+            ("missing", missing),
+            ("surplus", surplus),
+        ]
+    }
+}
+
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         let Self { failed, right, accepted, unknown, wrong, missing, surplus } = other;

@@ -121,6 +121,16 @@ impl Outcome {
         }
     }
 
+    /// Its name.
+    pub(super) fn trial(&self) -> String {
+        format!("{} {}", self.scenario, self.topology)
+    }
+
+    /// In milliseconds; empty when nothing failed.
+    pub(super) fn median_delay(&self) -> String {
+        percentile(&self.delays, 50).unwrap_or_default()
+    }
+
     /// The bar: every failure explained, each rightly, and nothing else said.
     fn measure(&self, expect: &Expect) -> Vec<String> {
         let mut problems = Vec::new();
@@ -201,6 +211,12 @@ fn ahead(expect: &Expect, log: &AccessLog, warnings: &[Warning]) -> Result<Optio
         if warned <= failed { distance } else { -distance }
     };
     Ok(warned.zip(failed).map(seconds))
+}
+
+/// In milliseconds.
+pub(super) fn percentile(sorted: &[u64], percent: usize) -> Option<String> {
+    let micros = sorted.get(sorted.len().saturating_sub(1) * percent / 100)?;
+    Some(format!("{:.1}", Duration::from_micros(*micros).as_secs_f64() * 1000.0))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a trial are small")]

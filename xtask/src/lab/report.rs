@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 use std::io::{Write as _, stderr, stdout};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::judge::{Counts, Remark};
-use super::outcome::{Outcome, Overflows};
+use super::outcome::{Outcome, Overflows, percentile};
 use super::scenario::Scenario;
 
 /// How many trials passed, each scenario and topology being one.
@@ -97,19 +96,15 @@ fn human(outcome: &Outcome) -> String {
 }
 
 fn counts(counts: &Counts) -> String {
-    let Counts { failed, right, accepted, unknown, wrong, missing, surplus } = counts;
-    format!(
-        "{failed} failed: {right} right, {accepted} accepted, {unknown} unknown, {wrong} wrong, {missing} missing, \
-         {surplus} surplus"
-    )
+    let [(_, failed), others @ ..] = counts.named();
+    let others: Vec<_> = others.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    format!("{failed} failed: {}", others.join(", "))
 }
 
 /// From the failure to its verdict.
 fn delay(sorted: &[u64]) -> Option<String> {
-    let at = |percent: usize| sorted.get((sorted.len().saturating_sub(1)) * percent / 100);
-    let (median, late) = at(50).zip(at(99))?;
-    let milliseconds = |micros: &u64| Duration::from_micros(*micros).as_secs_f64() * 1000.0;
-    Some(format!("verdict after {:.1} ms (p99 {:.1})", milliseconds(median), milliseconds(late)))
+    let (median, late) = percentile(sorted, 50).zip(percentile(sorted, 99))?;
+    Some(format!("verdict after {median} ms (p99 {late})"))
 }
 
 fn total(outcomes: &[Outcome]) -> String {

@@ -4,6 +4,8 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::clock;
+
 #[derive(Clone, Debug)]
 pub(super) struct Verdict {
     pub(super) cause: String,
@@ -43,7 +45,7 @@ impl Verdict {
         Ok(Self {
             cause: raw.cause,
             because: raw.because,
-            time: microseconds(&raw.time)?,
+            time: clock::parse(&raw.time)?,
             arrived,
             pid: raw.proxy.pid,
             upstream: raw.upstream,
@@ -51,13 +53,6 @@ impl Verdict {
             text: value.to_string(),
         })
     }
-}
-
-/// Since the epoch.
-pub(super) fn microseconds(rfc3339: &str) -> Result<u64> {
-    let time = humantime::parse_rfc3339(rfc3339).with_context(|| format!("not a time: {rfc3339}"))?;
-    let time = time.duration_since(std::time::UNIX_EPOCH).context("a time before 1970")?;
-    u64::try_from(time.as_micros()).context("a time too far off")
 }
 
 #[cfg(test)]

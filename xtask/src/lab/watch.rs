@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -15,7 +15,8 @@ use nix::unistd::Pid;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::verdict::{Verdict, microseconds};
+use super::clock;
+use super::verdict::Verdict;
 use crate::{paths, shell, wait};
 
 /// Attaching takes well under a second; a loaded machine takes longer.
@@ -52,7 +53,7 @@ pub(super) struct Warning {
 impl Warning {
     /// Microseconds since the epoch.
     pub(super) fn time(&self) -> Result<u64> {
-        microseconds(&self.time)
+        clock::parse(&self.time)
     }
 }
 
@@ -159,7 +160,7 @@ fn read_lines(stdout: impl BufRead + Send + 'static, mut copy: File) -> Receiver
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for text in stdout.lines().map_while(Result::ok) {
-            let arrived = now();
+            let arrived = clock::now();
             let _ = writeln!(copy, "{text}");
             if sender.send(Printed { text, arrived }).is_err() {
                 break;
@@ -167,10 +168,4 @@ fn read_lines(stdout: impl BufRead + Send + 'static, mut copy: File) -> Receiver
         }
     });
     receiver
-}
-
-#[expect(clippy::disallowed_methods, reason = "the proxy's log is in time of day, and so is what is compared with it")]
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
