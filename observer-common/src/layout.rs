@@ -56,6 +56,14 @@ offsets! {
     err = "sock.sk_err", required;
     /// Error that ended nothing.
     err_soft = "sock.sk_err_soft", required;
+    /// Packets in the queue of errors.
+    error_queue_len = "sock.sk_error_queue.qlen", required;
+    /// Last packet in the queue of errors.
+    error_queue_last = "sock.sk_error_queue.prev", required;
+    /// Control block of a packet.
+    skb_cb = "sk_buff.cb", required;
+    /// In the control block of an error, `struct sock_extended_err`, which begins with the errno.
+    exterr_errno = "sock_exterr_skb.ee", required;
     /// Shutdown mask.
     shutdown = "sock.sk_shutdown", required;
     /// Accept queue depth.

@@ -127,6 +127,20 @@ impl TcpSock {
         !socket.is_null()
     }
 
+    /// Errno of the last error in the socket's queue, where an ICMP error goes first (`ip_icmp_error`,
+    /// net/ipv4/ip_sockglue.c).
+    #[inline(always)]
+    pub(crate) fn queued_error(self) -> Option<u32> {
+        // SAFETY: see `load`; the packet is read with a helper that cannot fault.
+        unsafe {
+            if load::<u32>(self.0, offset!(error_queue_len)) == 0 {
+                return None;
+            }
+            let last: *const u8 = bpf_probe_read_kernel(self.0.wrapping_add(offset!(error_queue_last)).cast()).ok()?;
+            bpf_probe_read_kernel(last.wrapping_add(offset!(skb_cb) + offset!(exterr_errno)).cast()).ok()
+        }
+    }
+
     /// The kernel's own test (`sk_acceptq_is_full`).
     #[inline(always)]
     pub(crate) fn accept_queue_full(self) -> bool {

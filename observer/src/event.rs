@@ -230,7 +230,7 @@ pub struct Outcome {
     pub did: Did,
     /// The client that it concerned, where that was looked up.
     pub client: Option<Endpoint>,
-    /// How much of an HTTP head the proxy had read on the try's connection after the upstream's FIN.
+    /// How much of an HTTP head the proxy had read as the try's last answer.
     pub head: Head,
     /// Payload bytes that it left unread there.
     pub left_unread: u32,
@@ -246,7 +246,7 @@ pub enum Head {
     Begun,
     /// All of it.
     Whole,
-    /// A status line, and more than is looked at.
+    /// A status line in a read too long to be looked at.
     Long,
 }
 
@@ -537,20 +537,8 @@ pub struct Lost {
 impl Lost {
     /// Names and numbers of all kinds, in a stable order.
     pub fn by_kind(&self) -> [(&'static str, u64); 17] {
-        let [
-            ended,
-            unserved,
-            connect,
-            overflow,
-            listener,
-            reset,
-            retransmit,
-            synack,
-            outcome,
-            hurt,
-            signal,
-            handshake,
-        ] = self.records;
+        let [ended, unserved, connect, overflow, listener, reset, retransmit, synack, outcome, hurt, signal, handshake] =
+            self.records;
         [
             ("connection_ended", ended),
             ("unserved", unserved),

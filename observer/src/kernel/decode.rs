@@ -11,8 +11,9 @@ use zerocopy::FromBytes;
 use crate::{
     addr::{Endpoint, NetNs},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Death, Destination, Did, Event, Flow, Handshake, Head, Hurt, ListenOverflow,
-        ListenerChanged, Outcome, OverflowPath, Process, ResetSent, Retransmit, Signal, State, Unserved,
+        Body, ConnectFailed, ConnectionEnded, Death, Destination, Did, Event, Flow, Handshake, Head, Hurt,
+        ListenOverflow, ListenerChanged, Outcome, OverflowPath, Process, ResetSent, Retransmit, Signal, State,
+        Unserved,
     },
     text::escape,
     time::Time,
