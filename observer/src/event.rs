@@ -178,13 +178,15 @@ impl Destination {
     }
 }
 
-/// The two places at which a full accept queue turns a client away.
+/// The places at which a full queue turns a client away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverflowPath {
     /// The SYN was dropped.
     Syn,
     /// The final ACK (or data after it) was dropped, or answered with a RST.
     Ack,
+    /// The SYN was dropped, by a full SYN queue without cookies: no overflow of the accept queue.
+    SynQueue,
 }
 
 /// See [`Body::ListenOverflow`].
@@ -194,9 +196,9 @@ pub struct ListenOverflow {
     pub flow: Flow,
     /// Where in the handshake.
     pub path: OverflowPath,
-    /// Connections in the queue.
+    /// Connections in the queue; for the SYN queue, handshakes.
     pub depth: u32,
-    /// The queue's limit; full means deeper than that.
+    /// The queue's limit, which both have in common; full means deeper than that.
     pub limit: u32,
 }
 
@@ -352,6 +354,8 @@ pub struct Counters {
     pub unaccepted: u64,
     /// Listeners opened and closed.
     pub listener_changes: u64,
+    /// SYNs dropped by full SYN queues.
+    pub syn_queue_drops: u64,
     /// What was lost.
     pub lost: Lost,
 }

@@ -118,11 +118,18 @@ impl Model {
             Body::Unaccepted(ended) => {
                 self.flow_mut(FlowKey::of_server(&ended.flow)).unaccepted = Some(now);
             }
+            Body::ListenOverflow(overflow) if overflow.path == OverflowPath::SynQueue => {
+                let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));
+                evidence.syn_queue_drops += 1;
+                evidence.server_netns = overflow.flow.netns;
+                let listener = self.listener_at_mut(overflow.flow.netns, overflow.flow.local);
+                listener.syn_queue_dropped(now, overflow.depth, overflow.limit);
+            }
             Body::ListenOverflow(overflow) => {
                 let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));
                 match overflow.path {
-                    OverflowPath::Syn => evidence.overflows_syn += 1,
                     OverflowPath::Ack => evidence.overflows_ack += 1,
+                    OverflowPath::Syn | OverflowPath::SynQueue => evidence.overflows_syn += 1,
                 }
                 (evidence.depth, evidence.limit) = (overflow.depth, overflow.limit);
                 evidence.server_netns = overflow.flow.netns;
@@ -174,7 +181,9 @@ impl Model {
     fn ending_of_abandoned(&self, ended: &ConnectionEnded, attempt: &Attempt) -> Ending {
         let flow = self.evidence(attempt);
         match ended.old {
-            State::SynSent if flow.overflows_syn > 0 => Ending::ConnectTimedOut { by_kernel: false },
+            State::SynSent if flow.overflows_syn + flow.syn_queue_drops > 0 => {
+                Ending::ConnectTimedOut { by_kernel: false }
+            }
             State::Established if flow.overflows_ack > 0 && ended.unacked > 0 => Ending::NoAnswer,
             _ => Ending::Abandoned,
         }

@@ -13,7 +13,7 @@ use std::{
 
 use common::{Watcher, carried_by, connect, eventually, in_netns, kernel_counter, listen, netns, only, sysctl};
 use observer::{
-    diagnose::Confidence,
+    diagnose::{Confidence, Said},
     event::{Body, Counters, OverflowPath},
     kernel::{Carrier, Hook, HookStatus, Options},
 };
@@ -124,13 +124,29 @@ fn a_full_syn_queue_is_no_accept_queue_overflow() {
         let mut watcher = Watcher::start(only("obs-synq", 7112));
         let listener = listen("127.0.0.1:7112", 1);
         only_syns(&listener);
-        let _clients: Vec<_> = (0..8).map(|_| connect("127.0.0.1:7112")).collect();
+        let clients: Vec<_> = (0..8).map(|_| connect("127.0.0.1:7112")).collect();
         eventually("SYNs dropped by a full SYN queue", || (kernel_counter("TCPReqQFullDrop") >= 5).then_some(()));
         watcher.until("two rounds of counters", |watcher| {
             (watcher.count(|body| matches!(body, Body::Counters(_))) >= 3).then_some(())
         });
         assert_eq!(kernel_counter("ListenOverflows"), 0);
         assert_eq!(overflows(watcher.engine.model().counters()), 0);
+        watcher.until("the kernel's counter to stand still while ours is read", |watcher| {
+            let before = kernel_counter("TCPReqQFullDrop");
+            let ours = watcher.engine.model().counters().syn_queue_drops;
+            (kernel_counter("TCPReqQFullDrop") == before && ours == before).then_some(())
+        });
+        drop(clients);
+        let verdicts = watcher.until("verdicts on those that gave up", |watcher| {
+            let count = watcher.verdicts().len();
+            (count >= 5).then_some(count)
+        });
+        for verdict in watcher.verdicts() {
+            assert_eq!((verdict.cause, verdict.confidence), ("syn-queue-overflow", Confidence::Certain), "{verdict:?}");
+        }
+        assert!(verdicts <= 6, "two fit");
+        let warned = |said: &Said| matches!(said, Said::Warning(it) if it.cause == "syn-queue-overflow");
+        assert!(watcher.said.iter().any(warned));
     });
 }
 

@@ -4,6 +4,7 @@ pub mod accept_queue_overflow;
 pub mod connect_timeout;
 pub mod keepalive_off;
 pub mod port_exhaustion;
+pub mod syn_queue_overflow;
 pub mod unix_backlog_full;
 pub mod unix_missing;
 pub mod unix_permission;

@@ -169,12 +169,13 @@ fn overflow(record: &listener::Overflow) -> Result<Body, DecodeError> {
     let path = match record.path {
         listener::PATH_SYN => OverflowPath::Syn,
         listener::PATH_ACK => OverflowPath::Ack,
+        listener::PATH_SYN_QUEUE => OverflowPath::SynQueue,
         _ => return Err(DecodeError::Impossible),
     };
     Ok(Body::ListenOverflow(ListenOverflow {
         flow: flow(&record.flow),
         path,
-        depth: record.depth,
+        depth: if path == OverflowPath::SynQueue { record.syn_queue } else { record.depth },
         limit: record.limit,
     }))
 }

@@ -213,6 +213,7 @@ impl Kernel {
             time_waits_entered: named(Counter::TimeWaitsEntered)?,
             unaccepted: named(Counter::Unaccepted)?,
             listener_changes: named(Counter::ListenerChanges)?,
+            syn_queue_drops: named(Counter::SynQueueDrops)?,
             lost: Lost {
                 records,
                 tries_untracked: named(Counter::TriesUntracked)?,
@@ -312,7 +313,7 @@ fn listen_overflow(ebpf: &mut Ebpf, btf: &Btf, options: &Options, settings: layo
             }
             Carrier::KfreeSkb => match tracepoint(ebpf, "kfree_skb", btf) {
                 Ok(()) => {
-                    let missing = "SYNs dropped at a full accept queue, and handshakes by SYN cookie, are not seen";
+                    let missing = "SYNs dropped at a full queue, and handshakes by SYN cookie, are not seen";
                     return HookStatus::Partial(Carrier::KfreeSkb, missing.into());
                 }
                 Err(error) => refusals.push(format!("kfree_skb: {}", explain(&error))),

@@ -49,6 +49,8 @@ pub struct FlowEvidence {
     pub reset: Option<ResetSent>,
     /// It ended in the accept queue, unaccepted.
     pub unaccepted: Option<Time>,
+    /// SYNs dropped by a full SYN queue.
+    pub syn_queue_drops: u32,
     /// When the last of this was told.
     pub told: Time,
 }

@@ -124,6 +124,7 @@ fn totals(counters: &Counters) -> Value {
         time_waits_entered,
         unaccepted,
         listener_changes,
+        syn_queue_drops,
         lost: _,
     } = counters;
     json!({
@@ -141,6 +142,7 @@ fn totals(counters: &Counters) -> Value {
         "time_waits_entered": time_waits_entered,
         "unaccepted": unaccepted,
         "listener_changes": listener_changes,
+        "syn_queue_drops": syn_queue_drops,
     })
 }
 

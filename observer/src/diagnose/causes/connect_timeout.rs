@@ -31,7 +31,7 @@ fn judge(case: &Case<'_>) -> Judgement {
     let (Some(connection), Some(to)) = (&case.attempt.connection, case.attempt.upstream.endpoint) else {
         return Judgement::No;
     };
-    if case.flow.overflows_syn + case.flow.overflows_ack > 0 {
+    if case.flow.overflows_syn + case.flow.overflows_ack + case.flow.syn_queue_drops > 0 {
         return Judgement::No;
     }
     let why = if never_left(case, connection) {
@@ -69,7 +69,8 @@ fn never_left(case: &Case<'_>, connection: &ConnectionEnded) -> bool {
 /// Every way in which a listener drops a SYN counts in ListenDrops (tcp_conn_request, net/ipv4/tcp_input.c), whatever
 /// observer sees of it.
 fn here(case: &Case<'_>, netns: NetNs, started: Time) -> Result<Why, &'static str> {
-    if case.listener().and_then(|listener| listener.last_overflow).is_some_and(|last| last >= started) {
+    let turned_away = case.listener().and_then(|listener| listener.last_overflow.max(listener.syn_queue.last_drop));
+    if turned_away.is_some_and(|last| last >= started) {
         return Err("its listener turned others away meanwhile");
     }
     let Some(namespace) = case.model.namespace(netns) else {
