@@ -3,9 +3,12 @@
 
 pub mod because;
 pub mod causes;
+pub mod death;
 pub mod engine;
 pub mod evidence;
 pub mod incident;
+pub mod open;
+pub mod queue;
 pub mod registry;
 pub mod rule;
 mod unix;
@@ -14,5 +17,6 @@ pub mod verdict;
 pub use engine::Engine;
 pub use evidence::{Evidence, Value};
 pub use incident::{Incident, Incidents};
+pub use open::Harmless;
 pub use rule::{Finding, Judgement, Rule};
 pub use verdict::{Confidence, Said, Verdict, Warning};

@@ -6,6 +6,7 @@ pub mod contact;
 pub mod flow;
 pub mod listener;
 pub mod namespace;
+pub mod processors;
 pub mod upstream;
 pub mod window;
 
@@ -14,16 +15,19 @@ use std::{
     time::Duration,
 };
 
-pub use attempt::{Attempt, Ending};
+pub use attempt::{Answer, Attempt, Ending};
 pub use contact::Contact;
 pub use flow::{FlowEvidence, FlowKey};
 pub use listener::Listener;
 pub use namespace::Namespace;
+pub use processors::Processors;
 pub use upstream::{Upstream, UpstreamKey};
 
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
-    event::{Body, ConnectionEnded, Counters, Event, ListenerChanged, ListenerSample, OverflowPath, State},
+    event::{
+        Body, ConnectionEnded, Counters, Event, Hurt, ListenerChanged, ListenerSample, OverflowPath, Signal, State,
+    },
     time::Time,
 };
 use bounded::{Generations, Recent};
@@ -36,6 +40,10 @@ pub const MAX_LISTENERS: usize = 4096;
 pub const MAX_UNIX_LISTENERS: usize = 4096;
 /// Network namespaces kept.
 pub const MAX_NAMESPACES: usize = 512;
+/// Proxies' processes whose failures are kept.
+pub const MAX_FAILING: usize = 1024;
+/// Processes whose last signal is kept.
+pub const MAX_SIGNALS: usize = 1024;
 /// Closing a listening unix socket has no event: one that the samples, a second apart, no longer show has gone.
 pub const UNIX_SEEN_WITHIN: Duration = Duration::from_secs(3);
 /// Connections whose server-side evidence is kept.
@@ -43,6 +51,17 @@ pub const MAX_FLOWS: usize = 131_072;
 /// How long that evidence is kept at least: longer than the kernel's own connect timeout
 /// (131 s by the defaults of tcp_syn_retries and tcp_syn_linear_timeouts; tcp_write_timeout, net/ipv4/tcp_timer.c).
 pub const FLOW_MEMORY: Duration = Duration::from_secs(140);
+
+/// How a proxy's process has failed of late.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Failures {
+    /// The last try that failed.
+    pub last: Time,
+    /// At what.
+    pub upstream: UpstreamKey,
+    /// How many have failed since one last went well.
+    pub since_success: u32,
+}
 
 /// Where an address is at home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +83,11 @@ pub struct Model {
     unix_listeners: Recent<(NetNs, UnixPath), Listener>,
     namespaces: Recent<NetNs, Namespace>,
     flows: Generations<FlowKey, FlowEvidence>,
+    signals: Recent<u32, (Time, Signal)>,
+    failures: Recent<u32, Failures>,
+    processors: Processors,
     counters: Counters,
     events: u64,
-    abandoned: u64,
 }
 
 impl Default for Model {
@@ -78,9 +99,11 @@ impl Default for Model {
             unix_listeners: Recent::new(MAX_UNIX_LISTENERS),
             namespaces: Recent::new(MAX_NAMESPACES),
             flows: Generations::new(MAX_FLOWS, FLOW_MEMORY),
+            signals: Recent::new(MAX_SIGNALS),
+            failures: Recent::new(MAX_FAILING),
+            processors: Processors::default(),
             counters: Counters::default(),
             events: 0,
-            abandoned: 0,
         }
     }
 }
@@ -95,24 +118,20 @@ impl Model {
         }
         match &event.body {
             Body::ConnectionEnded(ended) => {
-                let mut attempt = Attempt::from_connection(now, ended);
+                let mut attempt = Attempt::from_connection(now, event.time, ended);
                 if attempt.ending == Ending::Abandoned {
                     attempt.ending = self.ending_of_abandoned(ended, &attempt);
                 }
                 self.upstream_mut(attempt.upstream).connection_ended(now, ended, &attempt);
-                self.abandoned += u64::from(attempt.ending == Ending::Abandoned);
-                if !attempt.ending.failed()
-                    && let Some(key) = &attempt.flow
-                {
-                    self.forget_flow(key);
-                }
+                self.note_failure(&attempt);
                 return Some(attempt);
             }
             // A resolver or a logger that is not there is no upstream.
             Body::ConnectFailed(failed) if !failed.to.is_upstream() => {}
             Body::ConnectFailed(failed) => {
-                let attempt = Attempt::from_connect(now, failed);
+                let attempt = Attempt::from_connect(now, event.time, failed);
                 self.upstream_mut(attempt.upstream).connect_failed(now, &attempt);
+                self.note_failure(&attempt);
                 return Some(attempt);
             }
             Body::Unaccepted(ended) => {
@@ -127,6 +146,7 @@ impl Model {
             }
             Body::ListenOverflow(overflow) => {
                 let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));
+                let first = evidence.overflows_syn + evidence.overflows_ack == 0;
                 match overflow.path {
                     OverflowPath::Ack => evidence.overflows_ack += 1,
                     OverflowPath::Syn | OverflowPath::SynQueue => evidence.overflows_syn += 1,
@@ -134,7 +154,7 @@ impl Model {
                 (evidence.depth, evidence.limit) = (overflow.depth, overflow.limit);
                 evidence.server_netns = overflow.flow.netns;
                 let listener = self.listener_at_mut(overflow.flow.netns, overflow.flow.local);
-                listener.overflowed(now, overflow.depth, overflow.limit);
+                listener.overflowed(now, overflow.depth, overflow.limit, first);
             }
             Body::ListenerChanged(changed) => self.listener_changed(changed),
             Body::ResetSent(reset) => {
@@ -163,6 +183,13 @@ impl Model {
                     }
                 }
             }
+            Body::Hurt(hurt) => self.flow_mut(FlowKey::of_server(&hurt.flow)).hurt = Some(Hurt::clone(hurt)),
+            Body::Signal(signal) => {
+                self.signals.put(signal.to.pid, now, (now, Signal::clone(signal)));
+            }
+            Body::HostSample(sample) => self.processors.sampled(now, *sample),
+            // The engine's concern: it knows which try is meant.
+            Body::Outcome(_) => {}
             Body::UnixListenerSample(sample) => {
                 let key = (sample.netns, sample.path);
                 self.unix_listeners.entry(key, now, Listener::default).sampled_unix(now, sample);
@@ -187,6 +214,21 @@ impl Model {
             State::Established if flow.overflows_ack > 0 && ended.unacked > 0 => Ending::NoAnswer,
             _ => Ending::Abandoned,
         }
+    }
+
+    fn note_failure(&mut self, attempt: &Attempt) {
+        let pid = attempt.proxy.pid;
+        if !attempt.ending.failed() {
+            // One that nobody has failed with need not be remembered.
+            if self.failures.get(&pid).is_some() {
+                let unfailed = Failures { last: self.now, upstream: attempt.upstream, since_success: 0 };
+                self.failures.put(pid, self.now, unfailed);
+            }
+            return;
+        }
+        let before = self.failures.get(&pid).map_or(0, |failures| failures.since_success);
+        let failures = Failures { last: self.now, upstream: attempt.upstream, since_success: before.saturating_add(1) };
+        self.failures.put(pid, self.now, failures);
     }
 
     fn listener_changed(&mut self, changed: &ListenerChanged) {
@@ -236,14 +278,24 @@ impl Model {
         self.events
     }
 
-    /// Tries that the proxy gave up within a second without a sign of trouble: no verdict was given on them.
-    pub fn abandoned(&self) -> u64 {
-        self.abandoned
-    }
-
     /// The kernel's counters as last told.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How the tries of a proxy's process have failed of late, if any did.
+    pub fn failures(&self, pid: u32) -> Option<&Failures> {
+        self.failures.get(&pid)
+    }
+
+    /// The last signal that a process was sent, and when.
+    pub fn signal(&self, pid: u32) -> Option<&(Time, Signal)> {
+        self.signals.get(&pid)
+    }
+
+    /// The host's processors of late.
+    pub fn processors(&self) -> &Processors {
+        &self.processors
     }
 
     /// All upstreams.

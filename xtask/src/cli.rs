@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo, lab, lab_backend, lab_load, run};
+use crate::{demo, lab, lab_backend, lab_load, lab_probe, run};
 
 /// The project's own commands.
 #[derive(Parser)]
@@ -22,7 +22,7 @@ pub(crate) enum Command {
     Run(run::Args),
     /// Stage an incident behind nginx and watch observer explain it
     Demo(demo::Args),
-    /// Stage failures with known causes and compare observer's verdicts with nginx's access log
+    /// Stage failures with known causes and compare observer's verdicts with the proxy's access log
     Lab(lab::Args),
     /// Everything: setup, formatting, lints, tests with real eBPF, lab
     Test,
@@ -32,4 +32,7 @@ pub(crate) enum Command {
     /// The lab's load generator
     #[command(hide = true)]
     LabLoad(lab_load::Args),
+    /// The lab's bare connections
+    #[command(hide = true)]
+    LabProbe(lab_probe::Args),
 }

@@ -1,23 +1,33 @@
 //! `cargo xtask lab`: failures with known causes, staged with real programs in network namespaces of their own, observed
-//! from outside, and compared with what nginx says it answered.
+//! from outside, and compared with what the proxy says it answered.
 
 mod access_log;
+mod address;
+mod backend;
+mod clock;
 mod folder;
 mod judge;
+mod link;
 mod netns;
 mod nginx;
+mod outcome;
 mod report;
+mod results;
 mod scenario;
 mod stage;
+mod timeline;
 mod trial;
+mod verdict;
 mod watch;
+
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
 pub(crate) use self::access_log::AccessLog;
 pub(crate) use self::netns::sweep;
 pub(crate) use self::report::Tally;
-pub(crate) use self::scenario::{Backend, Gunicorn, Load, Nginx, Sysctls, Topology};
+pub(crate) use self::scenario::{Backend, BackendKind, Load, Nginx, Sysctls, Topology};
 pub(crate) use self::stage::Stage;
 
 use self::report::Reporter;
@@ -37,15 +47,20 @@ enum Action {
     /// Stage scenarios and compare; exit 1 when one misses its bar
     Run {
         /// Scenarios by name
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(required_unless_present_any = ["all", "quick"], conflicts_with_all = ["all", "quick"])]
         names: Vec<String>,
         /// Every scenario
-        #[arg(long)]
+        #[arg(long, conflicts_with = "quick")]
         all: bool,
+        /// Every scenario but the slow ones, as `cargo xtask test` does
+        #[arg(long)]
+        quick: bool,
         /// One JSON object per scenario and topology and line on stdout
         #[arg(long)]
         json: bool,
     },
+    /// Say in what two runs differ (`target/lab/results/`)
+    Compare { before: PathBuf, after: PathBuf },
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -55,8 +70,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             report::list(&scenarios);
             Ok(())
         }
-        Action::Run { names, json, .. } => {
-            let chosen = choose(scenarios, names)?;
+        Action::Compare { before, after } => {
+            println!("{}", results::compare(&results::read(before)?, &results::read(after)?));
+            Ok(())
+        }
+        Action::Run { names, json, quick, all: _ } => {
+            let mut chosen = choose(scenarios, names)?;
+            chosen.retain(|scenario| !(*quick && scenario.slow));
             prepare()?;
             if !privilege::is_root() {
                 return shell::run(&mut privilege::ourselves(std::env::args_os().skip(1))?);
@@ -79,9 +99,10 @@ pub(crate) fn prepare() -> Result<()> {
     build::run()
 }
 
-/// Every scenario, for `cargo xtask test`.
-pub(crate) fn run_all() -> Result<Tally> {
-    stage_all(&scenario::load()?, false)
+/// Every scenario that is not slow, for `cargo xtask test`.
+pub(crate) fn run_quick() -> Result<Tally> {
+    let scenarios: Vec<_> = scenario::load()?.into_iter().filter(|scenario| !scenario.slow).collect();
+    stage_all(&scenarios, false)
 }
 
 fn stage_all(scenarios: &[Scenario], json: bool) -> Result<Tally> {
@@ -90,10 +111,13 @@ fn stage_all(scenarios: &[Scenario], json: bool) -> Result<Tally> {
     let mut reporter = Reporter::new(json);
     for scenario in scenarios {
         for &topology in &scenario.topologies {
-            reporter.outcome(&trial::run(scenario, topology)?)?;
+            reporter.outcome(trial::run(scenario, topology)?)?;
         }
     }
-    reporter.close()
+    let (tally, outcomes) = reporter.close()?;
+    let kept = results::keep(outcomes)?;
+    eprintln!("lab: kept in {}", kept.display());
+    Ok(tally)
 }
 
 fn choose(scenarios: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>> {

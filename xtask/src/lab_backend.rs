@@ -1,93 +1,97 @@
 //! `xtask lab-backend`: an HTTP backend that misbehaves as the request's path asks.
 //!
-//! `/sleep/SECONDS` answers late, `/fin` closes without an answer, `/rst` resets after reading the request, `/unread`
-//! closes without reading it (which resets too), `/nolen` answers without a length and closes; all else is answered at
-//! once on a connection that is kept.
+//! All is answered at once on a connection that is kept, except:
+//!
+//! | path             | what it does                                                  |
+//! | ---------------- | ------------------------------------------------------------- |
+//! | `/sleep/SECONDS` | answers late                                                  |
+//! | `/fin`           | closes without an answer                                      |
+//! | `/rst`           | resets after reading the request                              |
+//! | `/unread`        | closes without reading the request, which resets too          |
+//! | `/nolen`         | answers without a length and closes                           |
+//! | `/parthdr`       | closes in the middle of a header                              |
+//! | `/badhdr`        | answers with a NUL in a header                                |
+//! | `/bighdr`        | answers with a header that is larger than proxies take        |
+//! | `/okrst`         | answers in full, then resets                                  |
+//! | `/502`, `/504`   | answers so, in the application's own name                     |
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+mod connection;
+mod listener;
+
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::libc;
-use nix::sys::socket::{setsockopt, sockopt};
+
+use self::connection::Connection;
+
+/// What a busy application asks for.
+const BACKLOG: i32 = 4096;
+/// Proxies take 4 to 64 KiB.
+const BIG: usize = 512 * 1024;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// ADDRESS:PORT or unix:PATH
     #[arg(long)]
-    listen: SocketAddr,
+    listen: String,
+    #[arg(long, default_value_t = BACKLOG)]
+    backlog: i32,
+    /// Seconds after which an idle connection is closed
+    #[arg(long)]
+    idle: Option<f64>,
 }
 
 /// Serves until killed.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let listener = TcpListener::bind(args.listen).context("cannot listen")?;
-    for stream in listener.incoming() {
-        let stream = stream.context("cannot accept")?;
+    let idle = args.idle.map(Duration::try_from_secs_f64).transpose().context("not a time")?;
+    let listener = listener::open(&args.listen, args.backlog)?;
+    loop {
+        let mut connection = Connection::new(listener::accept(&listener)?, idle)?;
         thread::spawn(move || {
             // A client that has gone away is none of our business.
-            let _ = serve(stream);
+            let _ = serve(&mut connection);
         });
     }
-    Ok(())
 }
 
-fn serve(mut stream: TcpStream) -> Result<()> {
-    stream.set_nodelay(true)?;
-    let mut buffer = Vec::new();
-    while let Some(path) = peek_path(&stream)? {
+fn serve(connection: &mut Connection) -> Result<()> {
+    while let Some(path) = connection.peek_path()? {
         if path == "/unread" {
             return Ok(());
         }
-        read_head(&mut stream, &mut buffer)?;
+        let Some(request) = connection.read_request()? else {
+            return connection.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        };
         match path.as_str() {
             "/fin" => return Ok(()),
-            "/rst" => return reset(&stream),
-            "/nolen" => {
-                stream.write_all(b"HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nok\n")?;
-                return Ok(());
+            "/rst" => return connection.reset(),
+            "/nolen" => return connection.write("HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nok\n"),
+            "/parthdr" => return connection.write("HTTP/1.1 200 OK\r\nContent-Len"),
+            "/badhdr" => return connection.write("HTTP/1.1 200 OK\r\nbad\0header: 1\r\nContent-Length: 0\r\n\r\n"),
+            "/bighdr" => {
+                let value = "x".repeat(BIG);
+                return connection.write(&format!("HTTP/1.1 200 OK\r\nbig: {value}\r\nContent-Length: 0\r\n\r\n"));
             }
             _ => {}
         }
         if let Some(seconds) = path.strip_prefix("/sleep/") {
             thread::sleep(Duration::try_from_secs_f64(seconds.parse()?)?);
         }
-        let close = head_says_close(&buffer);
-        buffer.clear();
-        let connection = if close { "Connection: close\r\n" } else { "" };
-        stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n{connection}\r\nok\n").as_bytes())?;
-        if close {
+        let status = match path.as_str() {
+            "/502" => "502 Bad Gateway",
+            "/504" => "504 Gateway Timeout",
+            _ => "200 OK",
+        };
+        let close = if request.close { "Connection: close\r\n" } else { "" };
+        connection
+            .write(&format!("HTTP/1.1 {status}\r\nContent-Length: 3\r\nAnswered-By: application\r\n{close}\r\nok\n"))?;
+        if path == "/okrst" {
+            return connection.reset();
+        }
+        if request.close {
             return Ok(());
         }
     }
     Ok(())
-}
-
-/// The path of the next request, which stays unread. None when the client closed.
-fn peek_path(stream: &TcpStream) -> Result<Option<String>> {
-    let mut bytes = [0; 256];
-    let length = stream.peek(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes[..length]);
-    Ok((length > 0).then(|| text.split(' ').nth(1).unwrap_or_default().to_owned()))
-}
-
-fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<()> {
-    let mut chunk = [0; 4096];
-    while !buffer.ends_with(b"\r\n\r\n") {
-        match stream.read(&mut chunk)? {
-            0 => return Err(std::io::Error::from(ErrorKind::UnexpectedEof).into()),
-            length => buffer.extend_from_slice(&chunk[..length]),
-        }
-    }
-    Ok(())
-}
-
-fn head_says_close(head: &[u8]) -> bool {
-    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
-    head.lines().next().is_some_and(|line| line.ends_with("http/1.0")) || head.contains("\r\nconnection: close\r\n")
-}
-
-/// Closing with a linger time of zero sends a reset instead of a FIN.
-fn reset(stream: &TcpStream) -> Result<()> {
-    setsockopt(stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).context("cannot set SO_LINGER")
 }

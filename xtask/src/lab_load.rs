@@ -36,6 +36,15 @@ pub(crate) struct Args {
     /// Keep connections
     #[arg(long)]
     keepalive: bool,
+    /// Seconds between a client's requests, in the closed loop
+    #[arg(long, conflicts_with = "rate")]
+    pause: Option<f64>,
+    /// Bytes sent with each request, which is a POST then
+    #[arg(long)]
+    body: Option<usize>,
+    /// Seconds after which a client leaves without its answer
+    #[arg(long)]
+    patience: Option<f64>,
 }
 
 /// What the clients saw: a status, or why there was none.
@@ -65,13 +74,16 @@ fn closed_loop(args: &Args, concurrency: usize, seen: &Seen) -> Result<()> {
     thread::scope(|scope| {
         for _ in 0..concurrency {
             spawn(scope, || {
-                let mut client = Client::new(args.address, args.keepalive);
-                loop {
+                let mut client = client(args, args.keepalive);
+                for turn in 0.. {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= args.requests {
                         return;
                     }
-                    count(seen, &client.get(path(args, number)));
+                    if let Some(pause) = args.pause.filter(|_| turn > 0) {
+                        thread::sleep(Duration::from_secs_f64(pause));
+                    }
+                    count(seen, &client.ask(path(args, number)));
                 }
             })?;
         }
@@ -88,7 +100,7 @@ fn open_loop(args: &Args, rate: f64, seen: &Seen) -> Result<()> {
         for number in 0..args.requests {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             due += interval;
-            spawn(scope, move || count(seen, &Client::new(args.address, false).get(path(args, number))))?;
+            spawn(scope, move || count(seen, &client(args, false).ask(path(args, number))))?;
         }
         Ok(())
     })
@@ -97,6 +109,10 @@ fn open_loop(args: &Args, rate: f64, seen: &Seen) -> Result<()> {
 fn spawn<'scope>(scope: &'scope thread::Scope<'scope, '_>, work: impl FnOnce() + Send + 'scope) -> Result<()> {
     thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work).context("cannot start a client")?;
     Ok(())
+}
+
+fn client(args: &Args, keepalive: bool) -> Client {
+    Client::new(args.address, keepalive, args.body, args.patience.map(Duration::from_secs_f64))
 }
 
 fn path(args: &Args, number: usize) -> &str {

@@ -8,6 +8,7 @@ mod interrupt;
 mod lab;
 mod lab_backend;
 mod lab_load;
+mod lab_probe;
 mod paths;
 mod privilege;
 mod run;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::LabBackend(args) => lab_backend::run(&args),
         Command::LabLoad(args) => lab_load::run(&args),
+        Command::LabProbe(args) => lab_probe::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

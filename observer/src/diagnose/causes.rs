@@ -1,8 +1,11 @@
 //! One file per cause, with its page beside it.
 
 pub mod accept_queue_overflow;
+pub mod bad_response;
 pub mod connect_timeout;
 pub mod keepalive_off;
+pub mod keepalive_race;
+pub mod no_live_upstreams;
 pub mod port_exhaustion;
 pub mod syn_queue_overflow;
 pub mod unix_backlog_full;
@@ -13,4 +16,5 @@ pub mod unknown;
 pub mod upstream_closed_early;
 pub mod upstream_refused;
 pub mod upstream_reset;
+pub mod upstream_timeout;
 pub mod upstream_unreachable;

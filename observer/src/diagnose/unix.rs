@@ -57,7 +57,15 @@ pub(super) fn found(
     evidence: Evidence,
     advice: Vec<String>,
 ) -> Judgement {
-    Judgement::Found(Finding { confidence: Confidence::Certain, status: Some(502), because, summary, evidence, advice })
+    Judgement::Found(Finding {
+        confidence: Confidence::Certain,
+        status: Some(502),
+        because,
+        also: Vec::new(),
+        summary,
+        evidence,
+        advice,
+    })
 }
 
 #[cfg(test)]
@@ -87,7 +95,8 @@ pub(super) mod testing {
             assert_eq!(model.apply(&event), None);
         }
         let proxy = Process { pid: 42, comm: "nginx".into() };
-        let failed = ConnectFailed { proxy, to: Destination::Unix(to.into()), error, began: false };
+        let failed =
+            ConnectFailed { proxy, to: Destination::Unix(to.into()), error, began: false, answers_visible: false };
         let attempt = model.apply(&event(2_000, Body::ConnectFailed(Box::new(failed)))).unwrap();
         judge(&attempt, &model)
     }

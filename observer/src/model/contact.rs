@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn unanswered_syns_are_counted_until_something_comes() {
         let mut contact = Contact::default();
-        let attempt = Attempt::from_connection(at(2_000), &silent());
+        let attempt = Attempt::from_connection(at(2_000), at(2_000), &silent());
         contact.connection_ended(at(2_000), &silent(), &attempt);
         contact.connection_ended(at(2_000), &silent(), &attempt);
         assert_eq!(contact.unanswered_syns, 6);

@@ -19,6 +19,9 @@ const ONE_REQUEST_SEGMENTS: u32 = 2;
 /// jiffies (HZ=100), which is as well as the kernel's time stamps can tell.
 const AT_ONCE: Duration = Duration::from_millis(20);
 
+/// A connection closed sooner than this after its last answer was not closed for lying idle.
+const IDLE: Duration = Duration::from_millis(900);
+
 /// An upstream as seen from one namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UpstreamKey {
@@ -31,6 +34,9 @@ pub struct UpstreamKey {
 }
 
 impl UpstreamKey {
+    /// None was tried.
+    pub const NONE: Self = Self { netns: NetNs(0), endpoint: None, path: None };
+
     /// A TCP upstream.
     pub fn tcp(netns: NetNs, endpoint: Endpoint) -> Self {
         Self { netns, endpoint: Some(endpoint), path: None }
@@ -47,7 +53,7 @@ impl std::fmt::Display for UpstreamKey {
         match (self.endpoint, self.path) {
             (Some(endpoint), _) => endpoint.fmt(f),
             (None, Some(path)) => path.fmt(f),
-            (None, None) => f.write_str("unknown"),
+            (None, None) => f.write_str("no upstream"),
         }
     }
 }
@@ -61,6 +67,8 @@ pub struct Upstream {
     pub failed: u64,
     /// The last minute.
     pub window: Window,
+    /// After how long it last closed a connection that lay idle.
+    pub idle_close: Option<Duration>,
     /// Who uses it.
     pub proxy: Process,
     /// TIME_WAIT sockets of the proxy's namespace towards it, when last sampled.
@@ -79,6 +87,10 @@ impl Upstream {
         let second = self.window.at(now);
         second.one_shot += u32::from(attempt.ending == Ending::Completed && one_shot(ended));
         second.resets += u32::from(ended.reset_received);
+        if ended.new == State::CloseWait && attempt.ending == Ending::Completed && ended.unread == 0 {
+            let idle = ended.last_read.map(|read| now.since(read)).filter(|idle| *idle >= IDLE);
+            self.idle_close = idle.or(self.idle_close);
+        }
         if ended.new == State::FinWait1 {
             self.time_wait_since += 1;
         }

@@ -66,7 +66,8 @@ pub(super) fn run(
     };
     let mut logger = if options.verbose { kernel.take_logger() } else { None };
     let mut open = adopt(&mut kernel, options);
-    let mut rounds = Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0, first: true };
+    let mut rounds =
+        Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0, first: true, only: options.netns };
     open.append(&mut rounds.round());
     let first = Round { events: open, last: false };
     if samples.send(first).is_err() || attached.send(Ok(ready)).is_err() {
@@ -93,12 +94,18 @@ pub(super) fn run(
 /// programs are attached, so one that ends meanwhile is seen to end.
 fn adopt(kernel: &mut Kernel, options: &Options) -> Vec<Event> {
     let mut events = Vec::new();
-    let sockets = procs::sockets_of(&options.proxies);
+    let proxies = procs::processes_of(&options.proxies);
+    let known: Vec<_> = proxies.iter().map(|process| (process.pid, crate::proxy::threading(&process.comm))).collect();
+    // Those that do not fit are recognised when they next connect.
+    let _ = kernel.recognise(&known);
+    let sockets = procs::sockets_of(&proxies);
     if sockets.is_empty() {
         return events;
     }
     let time = host::now();
-    visit_namespaces(&procs::namespaces(), |netns| {
+    let namespaces: Vec<_> =
+        procs::namespaces().into_iter().filter(|(netns, _)| matters(options.netns, *netns)).collect();
+    visit_namespaces(&namespaces, |netns| {
         let begun = procs::connections_begun(&sockets).into_iter();
         let matter = begun.filter(|(_, to, _)| options.ports.is_empty() || options.ports.contains(&to.port));
         let begun: Vec<_> = matter.collect();
@@ -115,6 +122,10 @@ fn adopt(kernel: &mut Kernel, options: &Options) -> Vec<Event> {
         true
     });
     events
+}
+
+fn matters(only: Option<NetNs>, netns: NetNs) -> bool {
+    only.is_none_or(|only| only == netns)
 }
 
 fn wire(netns: NetNs, local: Endpoint, remote: Endpoint, proxy: &Process) -> Open {
@@ -153,6 +164,8 @@ struct Sampler<'a> {
     turn: usize,
     /// No round has been made yet.
     first: bool,
+    /// The only namespace that matters.
+    only: Option<NetNs>,
 }
 
 impl Sampler<'_> {
@@ -160,6 +173,7 @@ impl Sampler<'_> {
     fn round(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         let mut namespaces = procs::namespaces();
+        namespaces.retain(|(netns, _)| matters(self.only, *netns));
         let count = namespaces.len().max(1);
         namespaces.rotate_left(self.turn % count);
         self.owners.begin_round();
@@ -173,6 +187,9 @@ impl Sampler<'_> {
         self.first = false;
         // Those that have gone meanwhile are not counted; being a few places off does no harm.
         self.turn = (self.turn + visited) % count;
+        if let Some(sample) = host::processors() {
+            events.push(Event { time: host::now(), body: Body::HostSample(sample) });
+        }
         if let Ok(counters) = self.kernel.counters() {
             events.push(Event { time: host::now(), body: Body::Counters(counters) });
         }
@@ -181,7 +198,7 @@ impl Sampler<'_> {
 
     /// Samples the namespace that this thread is in.
     fn sample(&mut self, netns: NetNs, events: &mut Vec<Event>) {
-        let Walked { listeners, mut time_waits } = self.kernel.walk().unwrap_or_default();
+        let Walked { listeners, mut time_waits, accepted } = self.kernel.walk().unwrap_or_default();
         let time = host::now();
         time_waits.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         time_waits.truncate(MAX_DESTINATIONS);
@@ -202,7 +219,19 @@ impl Sampler<'_> {
         for listener in merge(&listeners) {
             let at = Endpoint::from_wire(listener.addr, listener.port);
             let (process, holders) = self.owners.of(netns, at);
-            let sample = ListenerSample { at, netns, depth: listener.depth, limit: listener.limit, process, holders };
+            let (stopped, runnable) = if listener.depth > 0 { self.owners.states(netns, at) } else { (0, 0) };
+            let sample = ListenerSample {
+                at,
+                netns,
+                depth: listener.depth,
+                limit: listener.limit,
+                stopped,
+                runnable,
+                accepted_open: accepted.get(&at.port).copied().unwrap_or(0),
+                arrivals: self.kernel.arrivals(netns, at.port),
+                process,
+                holders,
+            };
             events.push(Event { time, body: Body::ListenerSample(Box::new(sample)) });
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::lab::{AccessLog, Backend, Gunicorn, Load, Nginx, Stage, Sysctls, Topology};
+use crate::lab::{AccessLog, Backend, BackendKind, Load, Nginx, Stage, Sysctls, Topology};
 use crate::{lab, paths, shell};
 
 const WORKERS: usize = 8;
@@ -26,7 +26,7 @@ impl Incident {
     pub(super) fn stage(span: Duration) -> Result<Self> {
         lab::sweep()?;
         let mut stage = Stage::new(paths::lab_runs().join("demo"), Topology::Remote, &sysctls())?;
-        stage.start_backend(&Backend::Gunicorn(Gunicorn { workers: WORKERS, backlog: None }))?;
+        stage.start_backend(&Backend { kind: BackendKind::Gunicorn, workers: WORKERS, ..Backend::default() })?;
         // With nginx's own timeouts of a minute what is reset shows at once, and what is dropped in silence much later.
         stage.start_nginx(&Nginx::default())?;
         eprintln!(
@@ -35,12 +35,10 @@ impl Incident {
         );
         let seconds = usize::try_from(span.as_secs()).unwrap_or(usize::MAX);
         let load = Load {
-            at: None,
             paths: vec![format!("/sleep/{SECONDS_A_REQUEST}")],
             requests: seconds.saturating_mul(ARRIVING as usize),
-            concurrency: None,
             rate: Some(f64::from(ARRIVING)),
-            keepalive: false,
+            ..Load::default()
         };
         let report = stage.folder().join("load.json");
         let clients = stage.start_load(&load, &report)?;

@@ -15,6 +15,7 @@ const FAILURES: [&str; 2] = ["502", "504"];
 struct Raw {
     status: String,
     upstream_addr: String,
+    answered_by: String,
     msec: String,
     pid: String,
 }
@@ -23,8 +24,10 @@ struct Raw {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) status: String,
-    /// The last one tried.
-    pub(crate) upstream: String,
+    /// The last one tried. None: the proxy answered without any try, and the log has the name of a group or nothing.
+    pub(crate) upstream: Option<String>,
+    /// Whether the application made this answer; what it says itself is no failure to reach it.
+    pub(crate) passed_on: bool,
     /// End of the request, microseconds since the epoch, exact to the millisecond.
     pub(crate) end: u64,
     /// The worker.
@@ -52,7 +55,7 @@ impl AccessLog {
     }
 
     pub(crate) fn failed(&self) -> Vec<&Line> {
-        self.lines.iter().filter(|line| FAILURES.contains(&line.status.as_str())).collect()
+        self.lines.iter().filter(|line| !line.passed_on && FAILURES.contains(&line.status.as_str())).collect()
     }
 
     pub(crate) fn by_status(&self) -> BTreeMap<String, usize> {
@@ -69,7 +72,8 @@ fn parse_line(text: &str) -> Result<Line> {
     Ok(Line {
         end: microseconds(&raw.msec).with_context(|| format!("not a time: {}", raw.msec))?,
         pid: raw.pid.parse().with_context(|| format!("not a pid: {}", raw.pid))?,
-        upstream: raw.upstream_addr.rsplit(", ").next().unwrap_or_default().to_owned(),
+        upstream: raw.upstream_addr.rsplit(", ").next().filter(|name| name.contains(':')).map(str::to_owned),
+        passed_on: !raw.answered_by.is_empty(),
         status: raw.status,
         text: text.to_owned(),
     })
@@ -86,20 +90,33 @@ fn microseconds(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const LINE: &str = r#"{"status":"502","upstream_addr":"10.77.0.2:9000","upstream_status":"502","msec":"1700000000.123","pid":"42","request_time":"0.001","request":"GET /\"a HTTP/1.1"}"#;
+    const LINE: &str = r#"{"status":"502","upstream_addr":"10.77.0.2:9000","upstream_status":"502","answered_by":"","msec":"1700000000.123","pid":"42","request_time":"0.001","request":"GET /\"a HTTP/1.1"}"#;
 
     #[test]
     fn reads_a_line() {
         let log = AccessLog::parse(&format!("{LINE}\n")).expect("lines of ours");
         assert_eq!(log.failed().len(), 1);
         let line = &log.lines[0];
-        assert_eq!((line.end, line.pid, line.upstream.as_str()), (1_700_000_000_123_000, 42, "10.77.0.2:9000"));
+        assert_eq!((line.end, line.pid, line.upstream.as_deref()), (1_700_000_000_123_000, 42, Some("10.77.0.2:9000")));
     }
 
     #[test]
     fn takes_the_last_upstream_tried() {
         let text = LINE.replace("10.77.0.2:9000", "127.0.0.1:1, 127.0.0.1:2");
-        assert_eq!(parse_line(&text).expect("a line of ours").upstream, "127.0.0.1:2");
+        assert_eq!(parse_line(&text).expect("a line of ours").upstream.as_deref(), Some("127.0.0.1:2"));
+    }
+
+    #[test]
+    fn a_group_is_no_upstream() {
+        let text = LINE.replace("10.77.0.2:9000", "app");
+        assert_eq!(parse_line(&text).expect("a line of ours").upstream, None);
+    }
+
+    #[test]
+    fn what_the_application_answered_is_no_failure() {
+        let text = LINE.replace(r#""answered_by":"""#, r#""answered_by":"application""#);
+        let log = AccessLog::parse(&format!("{text}\n")).expect("lines of ours");
+        assert!(log.failed().is_empty());
     }
 
     #[test]

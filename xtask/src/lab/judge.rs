@@ -1,74 +1,103 @@
 //! Which verdict belongs to which failed request, and whether it is right. Pure: logs in, counts out.
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::access_log::Line;
+use super::scenario::Expect;
+use super::verdict::Verdict;
 
 /// How far a verdict's time may be from the end of the request. Far more than the clocks differ, far less than what
 /// separates phases of a load.
 const WINDOW: u64 = 2_000_000;
 
-/// What the comparison needs of a verdict.
-#[derive(Clone, Debug)]
-pub(super) struct Verdict {
-    pub(super) cause: String,
-    /// Microseconds since the epoch.
-    pub(super) time: u64,
-    pub(super) pid: u32,
-    pub(super) upstream: String,
-    /// As observer printed it.
-    pub(super) text: String,
-}
-
-#[derive(Deserialize)]
-struct Raw {
-    cause: String,
-    time: String,
-    proxy: Proxy,
-    upstream: String,
-}
-
-#[derive(Deserialize)]
-struct Proxy {
-    pid: u32,
-}
-
-impl Verdict {
-    pub(super) fn parse(value: &Value) -> Result<Self> {
-        let raw = Raw::deserialize(value).with_context(|| format!("not a verdict of the documented form: {value}"))?;
-        let time = humantime::parse_rfc3339(&raw.time).with_context(|| format!("not a time: {}", raw.time))?;
-        let time = time.duration_since(std::time::UNIX_EPOCH).context("a time before 1970")?;
-        Ok(Self {
-            cause: raw.cause,
-            time: u64::try_from(time.as_micros()).context("a time too far off")?,
-            pid: raw.proxy.pid,
-            upstream: raw.upstream,
-            text: value.to_string(),
-        })
-    }
-}
-
-/// Every failed line is right, unknown, wrong or missing; a verdict without a line is surplus.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Judgement {
+/// Every failed line is one of the first five; a verdict without a line is surplus.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub(super) struct Counts {
+    pub(super) failed: usize,
     pub(super) right: usize,
+    /// Not the cause, but as much as can be known of it without the proxy's log.
+    pub(super) accepted: usize,
     pub(super) unknown: usize,
     pub(super) wrong: usize,
     pub(super) missing: usize,
     pub(super) surplus: usize,
-    /// What is not right, with the log line and the verdict that disagree.
-    pub(super) remarks: Vec<String>,
+}
+
+impl Counts {
+    pub(super) fn named(&self) -> [(&'static str, usize); 7] {
+        let Self { failed, right, accepted, unknown, wrong, missing, surplus } = *self;
+        [
+            ("failed", failed),
+            ("right", right),
+            ("accepted", accepted),
+            ("unknown", unknown),
+            ("wrong", wrong),
+            ("missing", missing),
+            ("surplus", surplus),
+        ]
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        let Self { failed, right, accepted, unknown, wrong, missing, surplus } = other;
+        self.failed += failed;
+        self.right += right;
+        self.accepted += accepted;
+        self.unknown += unknown;
+        self.wrong += wrong;
+        self.missing += missing;
+        self.surplus += surplus;
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Judgement {
+    pub(super) counts: Counts,
+    /// Of the right ones, those that name what is expected to lie under the cause.
+    pub(super) because: usize,
+    /// Whose status is not the one in the log although observer claims to have seen it.
+    pub(super) misread: usize,
+    /// Microseconds from the end of each request to the arrival of its verdict.
+    pub(super) delays: Vec<u64>,
+    /// Each way of not being right: how often, and the first log line and verdict that disagree.
+    pub(super) remarks: BTreeMap<String, Remark>,
+}
+
+#[derive(Debug)]
+pub(super) struct Remark {
+    pub(super) count: usize,
+    pub(super) first: String,
+}
+
+pub(super) fn judge(failed: &[&Line], verdicts: &[Verdict], expect: &Expect) -> Judgement {
+    let (verdict_of, taken) = pair(failed, verdicts);
+    let mut judgement = Judgement::default();
+    judgement.counts.failed = failed.len();
+    for (line, verdict) in failed.iter().zip(verdict_of) {
+        if let Some(verdict) = verdict {
+            judgement.answered(line, verdict, expect);
+        } else {
+            judgement.counts.missing += 1;
+            judgement.remark("missing".to_owned(), line.text.clone());
+        }
+    }
+    for (verdict, _) in verdicts.iter().zip(taken).filter(|(_, taken)| !taken) {
+        judgement.counts.surplus += 1;
+        judgement.remark(format!("surplus {}", verdict.cause), verdict.text.clone());
+    }
+    judgement
 }
 
 /// The nearest pairs find each other first, so that one verdict too many or too few does not shift all that follow.
-pub(super) fn judge(failed: &[&Line], verdicts: &[Verdict], expected: Option<&str>) -> Judgement {
+fn pair<'a>(failed: &[&Line], verdicts: &'a [Verdict]) -> (Vec<Option<&'a Verdict>>, Vec<bool>) {
     let mut pairs = Vec::new();
     for (l, line) in failed.iter().enumerate() {
         for (v, verdict) in verdicts.iter().enumerate() {
             let distance = line.end.abs_diff(verdict.time);
-            if line.pid == verdict.pid && line.upstream == verdict.upstream && distance <= WINDOW {
+            if distance <= WINDOW && fits(line, verdict) {
                 pairs.push((distance, l, v));
             }
         }
@@ -82,40 +111,45 @@ pub(super) fn judge(failed: &[&Line], verdicts: &[Verdict], expected: Option<&st
             taken[v] = true;
         }
     }
+    (verdict_of, taken)
+}
 
-    let mut judgement = Judgement::default();
-    for (line, verdict) in failed.iter().zip(verdict_of) {
-        judgement.line(line, verdict, expected);
-    }
-    for (verdict, _) in verdicts.iter().zip(taken).filter(|(_, taken)| !taken) {
-        judgement.surplus += 1;
-        judgement.remarks.push(format!("surplus: {}", verdict.text));
-    }
-    judgement
+/// Of an answer without any try, time and process are all there is.
+fn fits(line: &Line, verdict: &Verdict) -> bool {
+    line.pid == verdict.pid && (line.upstream.is_none() || line.upstream == verdict.upstream)
 }
 
 impl Judgement {
-    fn line(&mut self, line: &Line, verdict: Option<&Verdict>, expected: Option<&str>) {
-        let kind = match verdict {
-            Some(verdict) if Some(verdict.cause.as_str()) == expected => {
-                self.right += 1;
-                return;
+    fn remark(&mut self, kind: String, text: String) {
+        self.remarks.entry(kind).or_insert(Remark { count: 0, first: text }).count += 1;
+    }
+
+    fn answered(&mut self, line: &Line, verdict: &Verdict, expect: &Expect) {
+        let both = format!("{} {}", line.text, verdict.text);
+        self.delays.push(verdict.arrived.saturating_sub(line.end));
+        if verdict.observed_status.is_some_and(|status| status.to_string() != line.status) {
+            self.misread += 1;
+            self.remark("another status".to_owned(), both.clone());
+        }
+        let tried = expect.tried.as_ref().filter(|_| line.upstream.is_some());
+        let cause = tried.or(expect.cause.as_ref());
+        if cause == Some(&verdict.cause) || expect.also.contains(&verdict.cause) {
+            self.counts.right += 1;
+            if verdict.because.as_ref().is_some_and(|because| expect.because.contains(because)) {
+                self.because += 1;
+            } else if !expect.because.is_empty() {
+                let because = verdict.because.as_deref().unwrap_or("nothing");
+                self.remark(format!("{} because {because}", verdict.cause), both);
             }
-            Some(verdict) if verdict.cause == "unknown" => {
-                self.unknown += 1;
-                "unknown"
-            }
-            Some(_) => {
-                self.wrong += 1;
-                "wrong"
-            }
-            None => {
-                self.missing += 1;
-                "missing"
-            }
-        };
-        let answer = verdict.map_or("", |verdict| verdict.text.as_str());
-        self.remarks.push(format!("{kind}: {} {answer}", line.text));
+        } else if expect.accept.contains(&verdict.cause) {
+            self.counts.accepted += 1;
+        } else if verdict.cause == "unknown" {
+            self.counts.unknown += 1;
+            self.remark("unknown".to_owned(), both);
+        } else {
+            self.counts.wrong += 1;
+            self.remark(format!("wrong {}", verdict.cause), both);
+        }
     }
 }
 
@@ -124,16 +158,31 @@ mod tests {
     use super::*;
 
     fn line(end: u64, pid: u32) -> Line {
-        Line { status: "502".into(), upstream: "127.0.0.1:9000".into(), end, pid, text: "a line".into() }
+        let upstream = Some("127.0.0.1:9000".to_owned());
+        Line { status: "502".into(), upstream, passed_on: false, end, pid, text: "a line".into() }
     }
 
     fn verdict(cause: &str, time: u64, pid: u32) -> Verdict {
-        Verdict { cause: cause.into(), time, pid, upstream: "127.0.0.1:9000".into(), text: "a verdict".into() }
+        Verdict {
+            cause: cause.into(),
+            because: None,
+            time,
+            arrived: time + 5,
+            pid,
+            upstream: Some("127.0.0.1:9000".into()),
+            observed_status: Some(502),
+            text: "a verdict".into(),
+        }
     }
 
-    fn counts(lines: &[Line], verdicts: &[Verdict]) -> [usize; 5] {
-        let found = judge(&lines.iter().collect::<Vec<_>>(), verdicts, Some("upstream-reset"));
-        [found.right, found.unknown, found.wrong, found.missing, found.surplus]
+    fn reset() -> Expect {
+        Expect { cause: Some("upstream-reset".into()), ..Expect::default() }
+    }
+
+    /// right, accepted, unknown, wrong, missing, surplus
+    fn counts(lines: &[Line], verdicts: &[Verdict], expect: &Expect) -> [usize; 6] {
+        let counts = judge(&lines.iter().collect::<Vec<_>>(), verdicts, expect).counts;
+        [counts.right, counts.accepted, counts.unknown, counts.wrong, counts.missing, counts.surplus]
     }
 
     #[test]
@@ -145,44 +194,72 @@ mod tests {
             verdict("upstream-refused", 1_200_100, 1),
             verdict("upstream-reset", 20_000_000, 1),
         ];
-        assert_eq!(counts(&lines, &verdicts), [1, 1, 1, 1, 1]);
+        assert_eq!(counts(&lines, &verdicts, &reset()), [1, 0, 1, 1, 1, 1]);
+        let accepting = Expect { accept: vec!["unknown".into()], ..reset() };
+        assert_eq!(counts(&lines, &verdicts, &accepting), [1, 1, 0, 1, 1, 1]);
+        let either = Expect { also: vec!["upstream-refused".into()], ..reset() };
+        assert_eq!(counts(&lines, &verdicts, &either), [2, 0, 1, 0, 1, 1]);
     }
 
     #[test]
     fn the_nearest_verdict_is_taken_whatever_the_order() {
         let lines = [line(1_000_000, 1), line(1_500_000, 1)];
         let verdicts = [verdict("upstream-reset", 1_499_000, 1), verdict("unknown", 1_001_000, 1)];
-        assert_eq!(counts(&lines, &verdicts), [1, 1, 0, 0, 0]);
+        assert_eq!(counts(&lines, &verdicts, &reset()), [1, 0, 1, 0, 0, 0]);
     }
 
     #[test]
     fn a_verdict_serves_one_line_only() {
         let lines = [line(1_000_000, 1), line(1_000_000, 1)];
-        assert_eq!(counts(&lines, &[verdict("upstream-reset", 1_000_000, 1)]), [1, 0, 0, 1, 0]);
+        assert_eq!(counts(&lines, &[verdict("upstream-reset", 1_000_000, 1)], &reset()), [1, 0, 0, 0, 1, 0]);
     }
 
     #[test]
     fn another_worker_or_upstream_does_not_match() {
-        let mut elsewhere = verdict("upstream-reset", 1_000_000, 1);
-        elsewhere.upstream = "10.77.0.2:9000".into();
+        let elsewhere = Verdict { upstream: Some("10.77.0.2:9000".into()), ..verdict("upstream-reset", 1_000_000, 1) };
         let verdicts = [verdict("upstream-reset", 1_000_000, 2), elsewhere];
-        assert_eq!(counts(&[line(1_000_000, 1)], &verdicts), [0, 0, 0, 1, 2]);
+        assert_eq!(counts(&[line(1_000_000, 1)], &verdicts, &reset()), [0, 0, 0, 0, 1, 2]);
+    }
+
+    #[test]
+    fn an_answer_without_a_try_matches_by_process_and_time() {
+        let expect = Expect {
+            cause: Some("no-live-upstreams".into()),
+            tried: Some("upstream-refused".into()),
+            ..Expect::default()
+        };
+        let lines = [line(1_000_000, 1), Line { upstream: None, ..line(1_100_000, 1) }];
+        let internal = Verdict { upstream: None, ..verdict("no-live-upstreams", 1_100_000, 1) };
+        let verdicts = [verdict("upstream-refused", 1_000_000, 1), internal];
+        assert_eq!(counts(&lines, &verdicts, &expect), [2, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_lies_under_the_cause_is_counted_apart() {
+        let expect = Expect { because: vec!["listener-restarted".into()], ..reset() };
+        let because = Some("listener-restarted".to_owned());
+        let verdicts =
+            [verdict("upstream-reset", 1_000_000, 1), Verdict { because, ..verdict("upstream-reset", 1_100_000, 1) }];
+        let (first, second) = (line(1_000_000, 1), line(1_100_000, 1));
+        let found = judge(&[&first, &second], &verdicts, &expect);
+        assert_eq!((found.counts.right, found.because, found.remarks.len()), (2, 1, 1));
+    }
+
+    #[test]
+    fn a_status_seen_must_be_the_one_in_the_log() {
+        let other = Verdict { observed_status: Some(504), ..verdict("upstream-reset", 1_000_000, 1) };
+        assert_eq!(judge(&[&line(1_000_000, 1)], &[other], &reset()).misread, 1);
+    }
+
+    #[test]
+    fn the_delay_is_from_the_end_of_the_request_to_the_arrival() {
+        let found = judge(&[&line(1_000_000, 1)], &[verdict("upstream-reset", 1_000_100, 1)], &reset());
+        assert_eq!(found.delays, [105]);
     }
 
     #[test]
     fn a_healthy_scenario_has_nothing_right() {
-        let found = judge(&[], &[verdict("unknown", 1, 1)], None);
-        assert_eq!((found.surplus, found.remarks.len()), (1, 1));
-    }
-
-    #[test]
-    fn reads_the_documented_form() {
-        let value = serde_json::json!({
-            "type": "verdict", "time": "2026-01-02T03:04:05.000006Z", "cause": "unknown",
-            "proxy": {"comm": "nginx", "pid": 7}, "upstream": "127.0.0.1:9000"
-        });
-        let verdict = Verdict::parse(&value).expect("the documented form");
-        assert_eq!((verdict.time % 1_000_000, verdict.pid), (6, 7));
-        assert!(Verdict::parse(&serde_json::json!({"type": "verdict"})).is_err());
+        let found = judge(&[], &[verdict("unknown", 1, 1)], &Expect::default());
+        assert_eq!((found.counts.surplus, found.remarks.len()), (1, 1));
     }
 }

@@ -1,14 +1,16 @@
 //! Network namespaces that take everything in them along when they go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -34,6 +36,17 @@ impl Netns {
         &self.name
     }
 
+    /// Where `ip netns` keeps it.
+    pub(super) fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
+    /// Its number, as the kernel and observer call it.
+    pub(super) fn inode(&self) -> Result<u64> {
+        let path = self.path();
+        Ok(fs::metadata(&path).with_context(|| format!("cannot look at {}", path.display()))?.ino())
+    }
+
     /// The `ip` command on what is inside.
     pub(super) fn ip(&self, arguments: &[&str]) -> Result<()> {
         shell::output(Command::new("ip").args(["-n", &self.name]).args(arguments)).map(drop)
@@ -55,6 +68,23 @@ impl Netns {
         Ok(!sockets.is_empty())
     }
 
+    /// A rule of the packet filter, after those that are there.
+    pub(super) fn filter(&self, hook: &str, rule: &str) -> Result<()> {
+        let script = format!(
+            "add table inet lab\n\
+             add chain inet lab {hook} {{ type filter hook {hook} priority 0; }}\n\
+             add rule inet lab {hook} {rule}\n"
+        );
+        let mut command = self.command("nft");
+        let mut nft = command.args(["-f", "-"]).stdin(Stdio::piped()).spawn().context("cannot run nft")?;
+        nft.stdin.take().context("no stdin of nft")?.write_all(script.as_bytes()).context("cannot write to nft")?;
+        let status = nft.wait().context("cannot wait for nft")?;
+        if !status.success() {
+            bail!("nft refused this rule: {rule}");
+        }
+        Ok(())
+    }
+
     /// Processes inside whose name begins with `comm`.
     pub(super) fn processes(&self, comm: &str) -> Result<Vec<i32>> {
         let called =
@@ -62,14 +92,14 @@ impl Netns {
         Ok(self.pids()?.into_iter().filter(called).collect())
     }
 
-    /// The kernel's own count of connections that found an accept queue full.
-    pub(super) fn listen_overflows(&self) -> Result<u64> {
+    /// The kernel's own counters, `TcpExt`.
+    pub(super) fn counters(&self) -> Result<BTreeMap<String, u64>> {
         let text = shell::output(self.command("cat").arg("/proc/net/netstat"))?;
         let mut rows = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
         let (names, values) = rows.next().zip(rows.next()).context("no TcpExt in /proc/net/netstat")?;
-        let mut fields = names.split(' ').zip(values.split(' '));
-        let (_, value) = fields.find(|(name, _)| *name == "ListenOverflows").context("no ListenOverflows")?;
-        value.parse().context("ListenOverflows is not a number")
+        // A few are signed, and none of those counts anything.
+        let counter = |(name, value): (&str, &str)| Some((name.to_owned(), value.parse().ok()?));
+        Ok(names.split(' ').zip(values.split(' ')).filter_map(counter).collect())
     }
 
     /// Ends every process inside, waits until they are gone, and says which they were, so that they can be reaped.

@@ -1,180 +1,13 @@
-//! What a trial came to, for people and for programs.
+//! Outcomes, for people and for programs.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Write as _, stderr, stdout};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
 
-use super::access_log::AccessLog;
-use super::judge::Judgement;
-use super::scenario::{Scenario, Topology};
-use super::trial::Clients;
-
-/// Of the log lines and verdicts that disagree, so many are printed; all are in the run's folder.
-const REMARKS: usize = 5;
-
-#[derive(Debug, Serialize)]
-pub(super) struct Outcome {
-    scenario: String,
-    topology: Topology,
-    requests: usize,
-    status: BTreeMap<String, usize>,
-    failed: usize,
-    right: usize,
-    unknown: usize,
-    wrong: usize,
-    missing: usize,
-    surplus: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    overflows: Option<Overflows>,
-    warnings: BTreeMap<String, usize>,
-    pass: bool,
-    /// Why it did not pass.
-    problems: Vec<String>,
-    #[serde(skip)]
-    remarks: Vec<String>,
-    #[serde(rename = "seconds", serialize_with = "seconds")]
-    pub(super) elapsed: Duration,
-}
-
-fn seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.serialize_f64((elapsed.as_secs_f64() * 10.0).round() / 10.0)
-}
-
-/// `ListenOverflows` of the upstream's namespace, and observer's count of the same.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Overflows {
-    pub(super) kernel: u64,
-    pub(super) observer: u64,
-}
-
-impl Outcome {
-    pub(super) fn new(
-        scenario: &Scenario,
-        topology: Topology,
-        log: &AccessLog,
-        clients: &Clients,
-        judgement: Judgement,
-        overflows: Overflows,
-        warned: Vec<String>,
-    ) -> Self {
-        let mut warnings = BTreeMap::new();
-        for code in warned {
-            *warnings.entry(code).or_default() += 1;
-        }
-        let Judgement { right, unknown, wrong, missing, surplus, remarks } = judgement;
-        let mut outcome = Self {
-            scenario: scenario.name.clone(),
-            topology,
-            requests: log.lines.len(),
-            status: log.by_status(),
-            failed: log.failed().len(),
-            right,
-            unknown,
-            wrong,
-            missing,
-            surplus,
-            overflows: scenario.count_overflows.then_some(overflows),
-            warnings,
-            pass: true,
-            problems: Vec::new(),
-            remarks,
-            elapsed: Duration::ZERO,
-        };
-        outcome.problems = outcome.measure(scenario, clients);
-        outcome.pass = outcome.problems.is_empty();
-        outcome
-    }
-
-    /// A trial that did not come to a comparison.
-    pub(super) fn broken(scenario: &Scenario, topology: Topology, error: &anyhow::Error) -> Self {
-        let nothing = AccessLog::default();
-        let overflows = Overflows { kernel: 0, observer: 0 };
-        let mut outcome =
-            Self::new(scenario, topology, &nothing, &Clients::default(), Judgement::default(), overflows, Vec::new());
-        outcome.pass = false;
-        outcome.problems = vec![format!("{error:#}")];
-        outcome
-    }
-
-    /// The bar: every failure explained, each rightly, and nothing else said.
-    fn measure(&self, scenario: &Scenario, clients: &Clients) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut require = |holds: bool, problem: String| {
-            if !holds {
-                problems.push(problem);
-            }
-        };
-        require(
-            clients.status == self.status,
-            format!("staging: clients saw {:?}, nginx logged {:?}", clients.status, self.status),
-        );
-        if scenario.cause.is_some() {
-            require(
-                self.failed >= scenario.min_failed,
-                format!("staging: {} failed, at least {} were meant to", self.failed, scenario.min_failed),
-            );
-        } else {
-            require(self.failed == 0, format!("staging: {} failed, none was meant to", self.failed));
-        }
-        let served = self.status.get("200").copied().unwrap_or_default();
-        require(
-            served >= scenario.min_served,
-            format!("staging: {served} were served, at least {} were meant to be", scenario.min_served),
-        );
-        require(self.right == self.failed, format!("{} of {} attributed right", self.right, self.failed));
-        require(self.surplus == 0, format!("{} verdicts without a failed request", self.surplus));
-        if let Some(Overflows { kernel, observer }) = self.overflows {
-            require(kernel > 0, "staging: no accept queue overflowed".to_owned());
-            require(kernel == observer, format!("the kernel counted {kernel} overflows, observer {observer}"));
-        }
-        if let Some(code) = &scenario.expect_warning {
-            require(self.warnings.contains_key(code), format!("no warning {code}"));
-        }
-        for code in &scenario.forbid_warnings {
-            require(!self.warnings.contains_key(code), format!("a warning {code}"));
-        }
-        problems
-    }
-
-    fn human(&self) -> String {
-        let statuses: Vec<_> = self.status.iter().map(|(status, count)| format!("{count}x{status}")).collect();
-        let mut text = format!(
-            "{} {:<30} {:<6} {} requests ({}), {} failed: {} right, {} unknown, {} wrong, {} missing, {} surplus",
-            if self.pass { "pass" } else { "FAIL" },
-            self.scenario,
-            self.topology,
-            self.requests,
-            statuses.join(" "),
-            self.failed,
-            self.right,
-            self.unknown,
-            self.wrong,
-            self.missing,
-            self.surplus,
-        );
-        if let Some(Overflows { kernel, observer }) = self.overflows {
-            let _ = write!(text, "; overflows: kernel {kernel}, observer {observer}");
-        }
-        for (code, count) in &self.warnings {
-            let _ = write!(text, "; {count} warning {code}");
-        }
-        let _ = write!(text, " [{:.1} s]", self.elapsed.as_secs_f64());
-        for problem in &self.problems {
-            let _ = write!(text, "\n     missed: {problem}");
-        }
-        for remark in self.remarks.iter().take(REMARKS) {
-            let _ = write!(text, "\n     {remark}");
-        }
-        if self.remarks.len() > REMARKS {
-            let _ = write!(text, "\n     and {} more", self.remarks.len() - REMARKS);
-        }
-        text
-    }
-}
+use super::judge::{Counts, Remark};
+use super::outcome::{Outcome, Overflows, percentile};
+use super::scenario::Scenario;
 
 /// How many trials passed, each scenario and topology being one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -192,31 +25,31 @@ impl std::fmt::Display for Tally {
 /// With JSON, stdout is for programs and people read stderr.
 pub(super) struct Reporter {
     json: bool,
-    tally: Tally,
+    outcomes: Vec<Outcome>,
 }
 
 impl Reporter {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, tally: Tally::default() }
+        Self { json, outcomes: Vec::new() }
     }
 
-    pub(super) fn outcome(&mut self, outcome: &Outcome) -> Result<()> {
-        if outcome.pass {
-            self.tally.passed += 1;
-        } else {
-            self.tally.failed += 1;
-        }
-        self.say(&outcome.human())?;
+    pub(super) fn outcome(&mut self, outcome: Outcome) -> Result<()> {
+        self.say(&human(&outcome))?;
         if self.json {
-            let line = serde_json::to_string(outcome).context("cannot write JSON")?;
+            let line = serde_json::to_string(&outcome).context("cannot write JSON")?;
             writeln!(stdout(), "{line}").context("cannot write to stdout")?;
         }
+        self.outcomes.push(outcome);
         Ok(())
     }
 
-    pub(super) fn close(self) -> Result<Tally> {
-        self.say(&self.tally.to_string())?;
-        Ok(self.tally)
+    /// The totals, and all that they are made of.
+    pub(super) fn close(self) -> Result<(Tally, Vec<Outcome>)> {
+        let passed = self.outcomes.iter().filter(|outcome| outcome.pass).count();
+        let tally = Tally { passed, failed: self.outcomes.len() - passed };
+        self.say(&total(&self.outcomes))?;
+        self.say(&tally.to_string())?;
+        Ok((tally, self.outcomes))
     }
 
     /// An error rather than a panic when the reader has gone: the stage is still to be torn down.
@@ -226,10 +59,84 @@ impl Reporter {
     }
 }
 
+fn human(outcome: &Outcome) -> String {
+    let statuses: Vec<_> = outcome.status.iter().map(|(status, count)| format!("{count}x{status}")).collect();
+    let mut text = format!(
+        "{} {:<30} {:<6} {} requests ({}), {}",
+        if outcome.pass { "pass" } else { "FAIL" },
+        outcome.scenario,
+        outcome.topology,
+        outcome.requests,
+        statuses.join(" "),
+        counts(&outcome.counts),
+    );
+    if let Some(because) = outcome.because {
+        let _ = write!(text, "; {because} with the expected because");
+    }
+    if let Some(Overflows { kernel, observer }) = outcome.overflows {
+        let _ = write!(text, "; overflows: kernel {kernel}, observer {observer}");
+    }
+    for (code, count) in &outcome.warnings {
+        let _ = write!(text, "; {count} warning {code}");
+    }
+    if let Some(ahead) = outcome.ahead {
+        let _ = write!(text, "; warned {ahead:.1} s ahead");
+    }
+    if let Some(delay) = delay(&outcome.delays) {
+        let _ = write!(text, "; {delay}");
+    }
+    let _ = write!(text, " [{:.1} s]", outcome.elapsed.as_secs_f64());
+    for problem in &outcome.problems {
+        let _ = write!(text, "\n     missed: {problem}");
+    }
+    for (kind, Remark { count, first }) in &outcome.remarks {
+        let _ = write!(text, "\n     {count} x {kind}, first: {first}");
+    }
+    text
+}
+
+fn counts(counts: &Counts) -> String {
+    let [(_, failed), others @ ..] = counts.named();
+    let others: Vec<_> = others.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    format!("{failed} failed: {}", others.join(", "))
+}
+
+/// From the failure to its verdict.
+fn delay(sorted: &[u64]) -> Option<String> {
+    let (median, late) = percentile(sorted, 50).zip(percentile(sorted, 99))?;
+    Some(format!("verdict after {median} ms (p99 {late})"))
+}
+
+fn total(outcomes: &[Outcome]) -> String {
+    let mut sum = Counts::default();
+    let mut delays = Vec::new();
+    let mut requests = 0;
+    for outcome in outcomes {
+        sum += outcome.counts;
+        requests += outcome.requests;
+        delays.extend(&outcome.delays);
+    }
+    delays.sort_unstable();
+    let mut text = format!("total: {requests} requests, {}", counts(&sum));
+    if let Some(delay) = delay(&delays) {
+        let _ = write!(text, "; {delay}");
+    }
+    if sum.failed > 0 {
+        let _ = write!(text, "\n{} right, {} wrong", percent(sum.right, sum.failed), percent(sum.wrong, sum.failed));
+    }
+    text
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a run are small")]
+fn percent(part: usize, whole: usize) -> String {
+    format!("{:.1} %", part as f64 * 100.0 / whole as f64)
+}
+
 pub(super) fn list(scenarios: &[Scenario]) {
     for scenario in scenarios {
         let topologies: Vec<_> = scenario.topologies.iter().map(ToString::to_string).collect();
-        let cause = scenario.cause.as_deref().unwrap_or("nothing fails");
-        println!("{} ({}; {cause})\n    {}", scenario.name, topologies.join(", "), scenario.description);
+        let cause = scenario.expect.cause.as_deref().unwrap_or("nothing fails");
+        let slow = if scenario.slow { ", slow" } else { "" };
+        println!("{} ({}; {cause}{slow})\n    {}", scenario.name, topologies.join(", "), scenario.description);
     }
 }

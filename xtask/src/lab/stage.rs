@@ -1,27 +1,25 @@
-//! A staged incident: namespaces, backend, nginx, load. Dropping it leaves nothing behind.
+//! A staged incident: namespaces, backend, proxy, load. Dropping it leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::address::Address;
 use super::folder::RunFolder;
 use super::netns::Netns;
-use super::nginx;
-use super::scenario::{Backend, Gunicorn, Load, Nginx, Sysctls, Topology};
+use super::scenario::{Action, Backend, Event, Filter, Load, Nginx, Probe, Side, Sysctls, Topology};
+use super::{backend, link, nginx};
 use crate::{paths, shell, wait};
 
-const PROXY_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-const UPSTREAM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-/// Link addresses of our own choosing, so that neighbour entries can be permanent and no SYN waits for ARP.
-const PROXY_LINK: &str = "02:00:00:4d:00:01";
-const UPSTREAM_LINK: &str = "02:00:00:4d:00:02";
 const START: Duration = Duration::from_secs(15);
 
 pub(crate) struct Stage {
@@ -29,23 +27,38 @@ pub(crate) struct Stage {
     proxy: Netns,
     /// None: the proxy's own namespace.
     upstream: Option<Netns>,
-    children: Vec<Child>,
+    address: Address,
+    backend: Option<Child>,
+    front: Option<Child>,
+    probes: Vec<Child>,
+    /// Of the proxy, since it was started: what observer says of others on the host is not about this stage.
+    pub(super) proxy_pids: BTreeSet<u32>,
 }
 
 impl Stage {
     /// The namespaces and a fresh folder for what is written during the run.
     pub(crate) fn new(folder: PathBuf, topology: Topology, sysctls: &Sysctls) -> Result<Self> {
         let folder = RunFolder::create(folder)?;
-        // What the backend and nginx fork is ours to reap when they are gone; in a container nobody else might.
+        // What the backend and the proxy fork is ours to reap when they are gone; in a container nobody else might.
         set_child_subreaper(true).context("cannot adopt what the stage's programs leave behind")?;
         let proxy = Netns::create("proxy")?;
         let upstream = match topology {
             Topology::Local => None,
             Topology::Remote => Some(Netns::create("upstream")?),
         };
-        let stage = Self { folder, proxy, upstream, children: Vec::new() };
+        let host = if upstream.is_some() { link::UPSTREAM } else { Ipv4Addr::LOCALHOST };
+        let stage = Self {
+            folder,
+            proxy,
+            upstream,
+            address: Address::tcp(host),
+            backend: None,
+            front: None,
+            probes: Vec::new(),
+            proxy_pids: BTreeSet::new(),
+        };
         if let Some(upstream) = &stage.upstream {
-            connect(&stage.proxy, upstream)?;
+            link::connect(&stage.proxy, upstream)?;
         }
         for (key, value) in &sysctls.proxy {
             stage.proxy.sysctl(key, value)?;
@@ -64,86 +77,99 @@ impl Stage {
         self.folder().join("access.log")
     }
 
+    pub(super) fn proxy(&self) -> &Netns {
+        &self.proxy
+    }
+
     pub(super) fn upstream(&self) -> &Netns {
         self.upstream.as_ref().unwrap_or(&self.proxy)
     }
 
-    /// As nginx and observer write it.
-    pub(super) fn upstream_socket(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.upstream_address(), upstream_port())
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
-    fn upstream_address(&self) -> Ipv4Addr {
-        if self.upstream.is_some() { UPSTREAM_ADDRESS } else { Ipv4Addr::LOCALHOST }
+    fn host(&self) -> Ipv4Addr {
+        if self.upstream.is_some() { link::UPSTREAM } else { Ipv4Addr::LOCALHOST }
+    }
+
+    /// Packet filter and routes.
+    pub(super) fn restrict(&self, firewall: &[Filter], routes: &[String]) -> Result<()> {
+        for Filter { side, hook, rule } in firewall {
+            let netns = match side {
+                Side::Proxy => &self.proxy,
+                Side::Upstream => self.upstream(),
+            };
+            let port = self.address.port().unwrap_or_default();
+            netns.filter(hook.name(), &rule.replace("{port}", &port.to_string()))?;
+        }
+        for route in routes {
+            let route = route.replace("{upstream}", &self.host().to_string());
+            let words: Vec<_> = ["route"].into_iter().chain(route.split(' ')).collect();
+            self.proxy.ip(&words)?;
+        }
+        Ok(())
     }
 
     /// Starts the backend and waits until it listens.
     pub(crate) fn start_backend(&mut self, backend: &Backend) -> Result<()> {
-        let log = self.log("backend.log")?;
-        let (mut command, processes) = match backend {
-            Backend::None => return Ok(()),
-            Backend::Raw {} => {
-                let mut command = self.upstream().command(ourselves()?);
-                command.args(["lab-backend", "--listen", &self.upstream_socket().to_string()]);
-                (command, 0)
-            }
-            Backend::Gunicorn(gunicorn) => (self.gunicorn(gunicorn)?, gunicorn.workers + 1),
+        if backend.unix {
+            self.address = Address::unix();
+        }
+        let Some(mut command) = backend::command(backend, self.upstream(), &self.address, self.folder())? else {
+            return Ok(());
         };
-        self.children.push(spawn(&mut command, log)?);
+        self.backend = Some(spawn(&mut command, self.log("backend.log")?)?);
         self.wait_for("the backend", |stage| {
-            Ok(stage.upstream().listens(upstream_port())? && stage.upstream().processes("gunicorn")?.len() >= processes)
+            let listens = match &stage.address {
+                Address::Tcp(socket) => stage.upstream().listens(socket.port())?,
+                Address::Unix(path) => path.exists(),
+            };
+            Ok(listens && stage.upstream().processes("gunicorn")?.len() >= backend::processes(backend))
         })
     }
 
-    fn gunicorn(&self, gunicorn: &Gunicorn) -> Result<Command> {
-        let program = paths::program("gunicorn").context("gunicorn is not installed")?;
-        let mut command = self.upstream().command(program);
-        command
-            .args(["--bind", &self.upstream_socket().to_string(), "--workers", &gunicorn.workers.to_string()])
-            .args(["--timeout", "120", "--worker-tmp-dir", "/dev/shm", "app:app"])
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .current_dir(paths::lab_definitions());
-        if let Some(backlog) = gunicorn.backlog {
-            command.args(["--backlog", &backlog.to_string()]);
-        }
-        Ok(command)
-    }
-
-    /// Starts nginx in front of the backend and waits until it listens.
+    /// Starts nginx and waits until it listens with all its workers.
     pub(crate) fn start_nginx(&mut self, nginx: &Nginx) -> Result<()> {
+        let dead: Vec<_> = (1..=nginx.dead_peers).map(|number| Address::dead(self.host(), number)).collect();
         let configuration = self.folder().join("nginx.conf");
-        fs::write(&configuration, nginx::configuration(nginx, self.folder(), self.upstream_socket()))
+        fs::write(&configuration, nginx::configuration(nginx, self.folder(), &self.address, &dead))
             .with_context(|| format!("cannot write {}", configuration.display()))?;
         let program = paths::program("nginx").context("nginx is not installed")?;
         let mut command = self.proxy.command(program);
         command.arg("-c").arg(&configuration).arg("-e").arg(self.folder().join("error.log"));
-        let log = self.log("nginx.log")?;
-        self.children.push(spawn(&mut command, log)?);
+        self.front = Some(spawn(&mut command, self.log("nginx.log")?)?);
         let processes = nginx.workers + 1;
         self.wait_for("nginx", |stage| {
             Ok(stage.proxy.listens(nginx::FRONT_PORT)? && stage.proxy.processes("nginx")?.len() >= processes)
-        })
+        })?;
+        self.note_proxy_pids()
     }
 
-    /// The proxy's processes: what observer says of others on the host is not about this stage.
-    pub(super) fn proxy_pids(&self) -> Result<Vec<u32>> {
+    /// Before and after whatever may change them.
+    pub(super) fn note_proxy_pids(&mut self) -> Result<()> {
         let pids = self.proxy.processes("nginx")?;
-        Ok(pids.into_iter().filter_map(|pid| u32::try_from(pid).ok()).collect())
+        self.proxy_pids.extend(pids.into_iter().filter_map(|pid| u32::try_from(pid).ok()));
+        Ok(())
     }
 
     /// Starts a phase of the load; what the clients saw goes to `report`.
     pub(crate) fn start_load(&self, load: &Load, report: &Path) -> Result<Child> {
-        let mut command = self.proxy.command(ourselves()?);
+        let mut command = self.proxy.command(std::env::current_exe().context("cannot find our own executable")?);
         command.args(["lab-load", "--address", nginx::FRONT, "--requests", &load.requests.to_string()]);
         for path in &load.paths {
             command.args(["--path", path]);
         }
-        if let Some(concurrency) = load.concurrency {
-            command.args(["--concurrency", &concurrency.to_string()]);
-        }
-        if let Some(rate) = load.rate {
-            command.args(["--rate", &rate.to_string()]);
-        }
+        let mut option = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                command.arg(name).arg(value);
+            }
+        };
+        option("--concurrency", load.concurrency.map(|clients| clients.to_string()));
+        option("--rate", load.rate.map(|rate| rate.to_string()));
+        option("--pause", load.pause.map(|pause| pause.to_string()));
+        option("--body", load.body.map(|bytes| bytes.to_string()));
+        option("--patience", load.patience.map(|patience| patience.to_string()));
         if load.keepalive {
             command.arg("--keepalive");
         }
@@ -151,9 +177,52 @@ impl Stage {
         command.stdout(report).spawn().context("cannot start the load")
     }
 
+    pub(super) fn start_probe(&mut self, probe: &Probe) -> Result<()> {
+        let port = probe.ports_from.or(self.address.port()).context("a probe needs a port")?;
+        let mut command = self.proxy.command(std::env::current_exe().context("cannot find our own executable")?);
+        command.args(["lab-probe", "--address", &format!("{}:{port}", self.host())]);
+        command.args(["--connections", &probe.connections.to_string()]);
+        if probe.ports_from.is_some() {
+            command.arg("--ports");
+        }
+        if let Some(source) = probe.source_port {
+            command.args(["--source-port", &source.to_string()]);
+        }
+        self.probes.push(spawn(&mut command, self.log("probe.log")?)?);
+        Ok(())
+    }
+
+    pub(super) fn act(&mut self, event: &Event, backend: &Backend) -> Result<()> {
+        let program = match event.to {
+            Side::Proxy => &mut self.front,
+            Side::Upstream => &mut self.backend,
+        };
+        let program = program.as_mut().context("an event for a program that was not started")?;
+        let leader = Pid::from_raw(i32::try_from(program.id()).context("a pid out of range")?);
+        // What it forks stays in its process group.
+        match event.action {
+            Action::Freeze => killpg(leader, Signal::SIGSTOP),
+            Action::Thaw => killpg(leader, Signal::SIGCONT),
+            Action::Kill => killpg(leader, Signal::SIGKILL),
+            Action::Terminate | Action::Restart => kill(leader, Signal::SIGTERM),
+            Action::Reload => kill(leader, Signal::SIGHUP),
+        }
+        .with_context(|| format!("cannot {:?}", event.action))?;
+        match event.action {
+            Action::Restart => {
+                let gone = shell::exit_within(program, START)?;
+                gone.context("the backend does not end")?;
+                self.start_backend(backend)
+            }
+            Action::Reload => self.note_proxy_pids(),
+            _ => Ok(()),
+        }
+    }
+
     fn log(&self, name: &str) -> Result<File> {
         let path = self.folder().join(name);
-        File::create(&path).with_context(|| format!("cannot create {}", path.display()))
+        let mut options = File::options();
+        options.create(true).append(true).open(&path).with_context(|| format!("cannot open {}", path.display()))
     }
 
     /// Polls `condition`, and notices when what should fulfil it has ended.
@@ -162,9 +231,9 @@ impl Stage {
             if condition(self)? {
                 return Ok(Some(()));
             }
-            for child in &mut self.children {
+            for child in self.backend.iter_mut().chain(&mut self.front) {
                 if let Some(status) = child.try_wait().context("cannot wait for a child")? {
-                    bail!("{what} did not start: {status}; see the logs in {}", self.folder().display());
+                    bail!("{what} did not start: {status}; see the logs in {}", self.folder.path().display());
                 }
             }
             Ok(None)
@@ -176,59 +245,17 @@ impl Drop for Stage {
     fn drop(&mut self) {
         let mut killed = self.proxy.kill_all();
         killed.append(&mut self.upstream().kill_all());
-        for child in &mut self.children {
+        for child in self.backend.iter_mut().chain(&mut self.front).chain(&mut self.probes) {
             shell::end(child);
         }
         for pid in killed {
             // Ours to reap, or not there any more.
             let _ = waitpid(Pid::from_raw(pid), None);
         }
+        if let Address::Unix(path) = &self.address {
+            let _ = fs::remove_file(path);
+        }
     }
-}
-
-/// Differs from run to run: addresses are the same in every stage, and what observer says of an upstream does not name
-/// its namespace.
-fn upstream_port() -> u16 {
-    let distinct = u16::try_from(std::process::id() % 1000).unwrap_or_default();
-    9000 + distinct
-}
-
-fn connect(proxy: &Netns, upstream: &Netns) -> Result<()> {
-    proxy.ip(&[
-        "link",
-        "add",
-        "up0",
-        "address",
-        PROXY_LINK,
-        "type",
-        "veth",
-        "peer",
-        "name",
-        "px0",
-        "address",
-        UPSTREAM_LINK,
-        "netns",
-        upstream.name(),
-    ])?;
-    for (netns, device, own, peer, peer_link) in [
-        (proxy, "up0", PROXY_ADDRESS, UPSTREAM_ADDRESS, UPSTREAM_LINK),
-        (upstream, "px0", UPSTREAM_ADDRESS, PROXY_ADDRESS, PROXY_LINK),
-    ] {
-        netns.ip(&["address", "add", &format!("{own}/24"), "dev", device])?;
-        netns.ip(&["link", "set", device, "up"])?;
-        netns.ip(&[
-            "neighbour",
-            "replace",
-            &peer.to_string(),
-            "lladdr",
-            peer_link,
-            "dev",
-            device,
-            "nud",
-            "permanent",
-        ])?;
-    }
-    Ok(())
 }
 
 fn spawn(command: &mut Command, log: File) -> Result<Child> {
@@ -238,8 +265,4 @@ fn spawn(command: &mut Command, log: File) -> Result<Child> {
         .stderr(Stdio::from(log))
         .spawn()
         .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))
-}
-
-fn ourselves() -> Result<PathBuf> {
-    std::env::current_exe().context("cannot find our own executable")
 }

@@ -15,30 +15,46 @@ use nix::unistd::Pid;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::judge::Verdict;
+use super::clock;
+use super::verdict::Verdict;
 use crate::{paths, shell, wait};
 
 /// Attaching takes well under a second; a loaded machine takes longer.
 const READY: Duration = Duration::from_secs(30);
 /// Longer than any trial: we stop it, but if we are killed it must not stay for ever.
-const LIFE: &str = "3m";
+const LIFE: &str = "5m";
 const STOP: Duration = Duration::from_secs(10);
 
 pub(super) struct Watch {
     child: Child,
-    lines: Receiver<String>,
+    lines: Receiver<Printed>,
     ready: bool,
     pub(super) verdicts: Vec<Verdict>,
     pub(super) warnings: Vec<Warning>,
     pub(super) summary: Option<Summary>,
 }
 
+/// A line of observer's.
+struct Printed {
+    text: String,
+    /// When it reached us, microseconds since the epoch.
+    arrived: u64,
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Warning {
     /// Code of the cause that it leads to.
     pub(super) cause: String,
-    /// The upstream or listener that it is about.
-    pub(super) subject: String,
+    /// Of the proxy, or of the listener, that it is about.
+    pub(super) netns: u64,
+    time: String,
+}
+
+impl Warning {
+    /// Microseconds since the epoch.
+    pub(super) fn time(&self) -> Result<u64> {
+        clock::parse(&self.time)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,12 +133,13 @@ impl Watch {
         }
     }
 
-    fn take(&mut self, line: &str) -> Result<()> {
+    fn take(&mut self, printed: &Printed) -> Result<()> {
+        let line = &printed.text;
         let value: Value = serde_json::from_str(line).with_context(|| format!("observer printed no JSON: {line}"))?;
         let malformed = || format!("not of the documented form: {line}");
         match value["type"].as_str() {
             Some("ready") => self.ready = true,
-            Some("verdict") => self.verdicts.push(Verdict::parse(&value)?),
+            Some("verdict") => self.verdicts.push(Verdict::parse(&value, printed.arrived)?),
             Some("warning") => self.warnings.push(Warning::deserialize(&value).with_context(malformed)?),
             Some("summary") => self.summary = Some(Summary::deserialize(&value).with_context(malformed)?),
             // The format may grow; what we do not compare we let pass.
@@ -139,12 +156,13 @@ impl Drop for Watch {
 }
 
 /// A thread of its own, so that observer never waits for us. It ends with observer's output.
-fn read_lines(stdout: impl BufRead + Send + 'static, mut copy: File) -> Receiver<String> {
+fn read_lines(stdout: impl BufRead + Send + 'static, mut copy: File) -> Receiver<Printed> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        for line in stdout.lines().map_while(Result::ok) {
-            let _ = writeln!(copy, "{line}");
-            if sender.send(line).is_err() {
+        for text in stdout.lines().map_while(Result::ok) {
+            let arrived = clock::now();
+            let _ = writeln!(copy, "{text}");
+            if sender.send(Printed { text, arrived }).is_err() {
                 break;
             }
         }

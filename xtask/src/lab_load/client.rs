@@ -10,19 +10,32 @@ const PATIENCE: Duration = Duration::from_secs(150);
 pub(super) struct Client {
     address: SocketAddr,
     keepalive: bool,
+    /// Sent with each request.
+    body: Option<Vec<u8>>,
+    patience: Duration,
     connection: Option<BufReader<TcpStream>>,
 }
 
 impl Client {
-    pub(super) fn new(address: SocketAddr, keepalive: bool) -> Self {
-        Self { address, keepalive, connection: None }
+    pub(super) fn new(address: SocketAddr, keepalive: bool, body: Option<usize>, patience: Option<Duration>) -> Self {
+        let body = body.map(|bytes| vec![b'x'; bytes]);
+        Self { address, keepalive, body, patience: patience.unwrap_or(PATIENCE), connection: None }
     }
 
-    /// The status, or `client: ` and what went wrong.
-    pub(super) fn get(&mut self, path: &str) -> String {
-        self.exchange(path).unwrap_or_else(|error| {
+    /// The status, or `client: ` and what went wrong. Leaving early has the status that nginx gives it.
+    pub(super) fn ask(&mut self, path: &str) -> String {
+        let reused = self.connection.is_some();
+        let mut answer = self.exchange(path);
+        // The server may close an idle connection at any moment: to be tried again on a new one.
+        if reused && self.body.is_none() && answer.as_ref().is_err_and(is_closed) {
+            answer = self.exchange(path);
+        }
+        answer.unwrap_or_else(|error| {
             self.connection = None;
-            format!("client: {}", error.kind())
+            match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => "499".to_owned(),
+                kind => format!("client: {kind}"),
+            }
         })
     }
 
@@ -31,9 +44,10 @@ impl Client {
             Some(connection) => connection,
             None => self.connect()?,
         };
-        let keep = if self.keepalive { "keep-alive" } else { "close" };
-        let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: {keep}\r\n\r\n");
-        connection.get_mut().write_all(request.as_bytes())?;
+        connection.get_mut().write_all(self.head(path).as_bytes())?;
+        if let Some(body) = &self.body {
+            connection.get_mut().write_all(body)?;
+        }
         let head = read_head(&mut connection)?;
         let reusable = read_body(&mut connection, &head)?;
         if self.keepalive && reusable {
@@ -43,12 +57,25 @@ impl Client {
         Ok(status.to_owned())
     }
 
+    fn head(&self, path: &str) -> String {
+        let keep = if self.keepalive { "keep-alive" } else { "close" };
+        let (method, length) = match &self.body {
+            Some(body) => ("POST", format!("Content-Length: {}\r\n", body.len())),
+            None => ("GET", String::new()),
+        };
+        format!("{method} {path} HTTP/1.1\r\nHost: lab\r\nConnection: {keep}\r\n{length}\r\n")
+    }
+
     fn connect(&self) -> Result<BufReader<TcpStream>> {
-        let stream = TcpStream::connect_timeout(&self.address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let stream = TcpStream::connect_timeout(&self.address, self.patience)?;
+        stream.set_read_timeout(Some(self.patience))?;
         stream.set_nodelay(true)?;
         Ok(BufReader::new(stream))
     }
+}
+
+fn is_closed(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 /// Status line and headers, in lower case.

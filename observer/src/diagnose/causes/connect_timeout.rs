@@ -152,6 +152,7 @@ fn found(case: &Case<'_>, connection: &ConnectionEnded, why: Why, status: u16) -
         },
         status: Some(status),
         because: None,
+        also: Vec::new(),
         summary: format!("{upstream} did not answer {syns} SYNs in {}: {what}", Human(took)),
         evidence,
         advice: advice(upstream.endpoint, why),
@@ -220,6 +221,10 @@ mod tests {
             limit: 128,
             process: None,
             holders: 0,
+            stopped: 0,
+            runnable: 0,
+            accepted_open: 0,
+            arrivals: None,
         };
         event(0, Body::ListenerSample(Box::new(sample)))
     }

@@ -37,6 +37,7 @@ fn judge(case: &Case<'_>) -> Judgement {
         confidence,
         status: Some(if by_kernel { 502 } else { 504 }),
         because: None,
+        also: Vec::new(),
         summary: format!(
             "SYN queue of {} full ({}/{}) and tcp_syncookies 0: {what}{}",
             case.attempt.upstream,

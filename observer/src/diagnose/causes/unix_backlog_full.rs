@@ -1,9 +1,10 @@
 //! A unix socket's queue was full. See `unix_backlog_full.md`.
 
-use super::accept_queue_overflow::{DEFAULT_SOMAXCONN, NEARLY_FULL, SHORT_QUEUE, owner};
+use super::accept_queue_overflow::{NEARLY_FULL, SHORT_QUEUE, owner};
 use crate::{
     diagnose::{
         evidence::Evidence,
+        queue,
         rule::{Case, Judgement, Rule},
         unix::{Failed, found},
         verdict::Warning,
@@ -41,7 +42,7 @@ fn judge(case: &Case<'_>) -> Judgement {
 }
 
 fn is_clamped(limit: Option<u32>, somaxconn: Option<u32>) -> bool {
-    somaxconn.is_some_and(|max| limit == Some(max) && max < DEFAULT_SOMAXCONN)
+    somaxconn.is_some_and(|max| limit == Some(max) && max < queue::DEFAULT_SOMAXCONN)
 }
 
 fn advice(clamped: bool) -> Vec<String> {

@@ -43,6 +43,7 @@ pub(crate) fn finding(case: &Case<'_>, missing: &[(&'static str, &'static str)])
         confidence: Confidence::Possible,
         status,
         because: None,
+        also: Vec::new(),
         summary,
         evidence,
         advice: vec![
@@ -85,6 +86,10 @@ fn seen(case: &Case<'_>) -> (String, Option<u16>) {
         Ending::Reset => (format!("{upstream} reset the connection before it answered"), first_use),
         Ending::ClosedEarly => (format!("{upstream} closed the connection before it answered"), first_use),
         Ending::SentOnClosed => (format!("the proxy wrote on a connection that {upstream} had closed"), None),
+        Ending::Rejected => (format!("{upstream} answered, and the proxy made an error of it"), None),
+        Ending::NoTry => {
+            ("the proxy answered with an error of its own, without a try at any upstream".to_owned(), None)
+        }
         Ending::NoPort | Ending::Refused { .. } | Ending::Completed | Ending::Abandoned => {
             (format!("the try at {upstream} failed"), Some(502))
         }

@@ -66,6 +66,7 @@ fn judge(case: &Case<'_>) -> Judgement {
         confidence: if error == EINVAL { Confidence::Likely } else { Confidence::Certain },
         status: Some(502),
         because: None,
+        also: Vec::new(),
         summary: format!("{} cannot be reached: {what} (errno {error}{after})", case.attempt.upstream),
         evidence,
         advice: advice(by, to.ip),
@@ -155,6 +156,7 @@ mod tests {
             to: Destination::Tcp(Flow { remote, ..client_flow() }),
             error,
             began: false,
+            answers_visible: false,
         };
         let mut model = Model::default();
         let attempt = model.apply(&event(5, Body::ConnectFailed(Box::new(failed)))).unwrap();

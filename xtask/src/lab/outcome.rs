@@ -1,0 +1,225 @@
+//! What a trial came to, held against what the scenario expects.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::access_log::AccessLog;
+use super::judge::{Counts, Judgement, Remark};
+use super::scenario::{Expect, Scenario, Topology};
+use super::timeline::Clients;
+use super::watch::Warning;
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Outcome {
+    pub(super) scenario: String,
+    pub(super) topology: Topology,
+    pub(super) requests: usize,
+    pub(super) status: BTreeMap<String, usize>,
+    #[serde(flatten)]
+    pub(super) counts: Counts,
+    /// Of the right ones, those that name what was expected under the cause. None: nothing was.
+    pub(super) because: Option<usize>,
+    pub(super) misread: usize,
+    pub(super) overflows: Option<Overflows>,
+    pub(super) warnings: BTreeMap<String, usize>,
+    /// Seconds from the expected warning to the first failure.
+    pub(super) ahead: Option<f64>,
+    /// Microseconds from the end of each failed request to the arrival of its verdict, sorted.
+    pub(super) delays: Vec<u64>,
+    pub(super) pass: bool,
+    /// Why it did not pass.
+    pub(super) problems: Vec<String>,
+    #[serde(skip)]
+    pub(super) remarks: BTreeMap<String, Remark>,
+    #[serde(rename = "seconds", with = "seconds")]
+    pub(super) elapsed: Duration,
+}
+
+/// To a tenth.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64((elapsed.as_secs_f64() * 10.0).round() / 10.0)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        f64::deserialize(deserializer).map(Duration::from_secs_f64)
+    }
+}
+
+/// `ListenOverflows` of the upstream's namespace, and observer's count of the same.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(super) struct Overflows {
+    pub(super) kernel: u64,
+    pub(super) observer: u64,
+}
+
+/// The two accounts of a trial and how they compare.
+pub(super) struct Seen {
+    /// By how much the counters rose that the scenario expects to.
+    pub(super) counters: BTreeMap<String, u64>,
+    pub(super) log: AccessLog,
+    pub(super) clients: Clients,
+    pub(super) judgement: Judgement,
+    pub(super) overflows: Overflows,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl Outcome {
+    pub(super) fn new(scenario: &Scenario, topology: Topology, seen: Seen) -> Result<Self> {
+        let Seen { counters, log, clients, judgement, overflows, warnings } = seen;
+        let expect = &scenario.expect;
+        let mut outcome = Self::empty(scenario, topology);
+        outcome.ahead = ahead(expect, &log, &warnings)?;
+        for warning in warnings {
+            *outcome.warnings.entry(warning.cause).or_default() += 1;
+        }
+        let Judgement { counts, because, misread, mut delays, remarks } = judgement;
+        delays.sort_unstable();
+        outcome.requests = log.lines.len();
+        outcome.status = log.by_status();
+        outcome.counts = counts;
+        outcome.because = (!expect.because.is_empty()).then_some(because);
+        outcome.misread = misread;
+        outcome.delays = delays;
+        outcome.overflows = expect.count_overflows.then_some(overflows);
+        outcome.remarks = remarks;
+        outcome.problems = staging(expect, &log, &clients, &counters);
+        outcome.problems.extend(outcome.measure(expect));
+        outcome.pass = outcome.problems.is_empty();
+        Ok(outcome)
+    }
+
+    /// A trial that did not come to a comparison.
+    pub(super) fn broken(scenario: &Scenario, topology: Topology, error: &anyhow::Error) -> Self {
+        Self { problems: vec![format!("{error:#}")], ..Self::empty(scenario, topology) }
+    }
+
+    fn empty(scenario: &Scenario, topology: Topology) -> Self {
+        Self {
+            scenario: scenario.name.clone(),
+            topology,
+            requests: 0,
+            status: BTreeMap::new(),
+            counts: Counts::default(),
+            because: None,
+            misread: 0,
+            overflows: None,
+            warnings: BTreeMap::new(),
+            ahead: None,
+            delays: Vec::new(),
+            pass: false,
+            problems: Vec::new(),
+            remarks: BTreeMap::new(),
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    /// Its name.
+    pub(super) fn trial(&self) -> String {
+        format!("{} {}", self.scenario, self.topology)
+    }
+
+    /// In milliseconds; empty when nothing failed.
+    pub(super) fn median_delay(&self) -> String {
+        percentile(&self.delays, 50).unwrap_or_default()
+    }
+
+    /// The bar: every failure explained, each rightly, and nothing else said.
+    fn measure(&self, expect: &Expect) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, problem: String| {
+            if !holds {
+                problems.push(problem);
+            }
+        };
+        let Counts { failed, right, accepted, surplus, .. } = self.counts;
+        require(right + accepted == failed, format!("{right} of {failed} attributed right"));
+        require(surplus == 0, format!("{surplus} verdicts without a failed request"));
+        require(self.misread == 0, format!("{} verdicts with another status than the log has", self.misread));
+        if let Some(because) = self.because {
+            let codes = expect.because.join(" or ");
+            require(share(because, failed) >= expect.because_share, format!("{because} of {failed} because {codes}"));
+        }
+        if let Some(Overflows { kernel, observer }) = self.overflows {
+            require(kernel > 0, "staging: no accept queue overflowed".to_owned());
+            require(kernel == observer, format!("the kernel counted {kernel} overflows, observer {observer}"));
+        }
+        if let Some(warning) = &expect.warning {
+            require(self.warnings.contains_key(&warning.cause), format!("no warning {}", warning.cause));
+            if let Some(least) = warning.ahead {
+                let ahead = self.ahead.unwrap_or(f64::NEG_INFINITY);
+                require(ahead >= least, format!("the warning came {ahead:.1} s before the first failure, not {least}"));
+            }
+        }
+        for code in &expect.forbid_warnings {
+            require(!self.warnings.contains_key(code), format!("a warning {code}"));
+        }
+        problems
+    }
+}
+
+/// Whether what was meant to happen did.
+fn staging(expect: &Expect, log: &AccessLog, clients: &Clients, counters: &BTreeMap<String, u64>) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut require = |holds: bool, problem: String| {
+        if !holds {
+            problems.push(format!("staging: {problem}"));
+        }
+    };
+    let (failed, status) = (log.failed(), log.by_status());
+    require(clients.status == status, format!("clients saw {:?}, the proxy logged {status:?}", clients.status));
+    match expect.cause {
+        Some(_) => require(
+            failed.len() >= expect.min_failed,
+            format!("{} failed, at least {} were meant to", failed.len(), expect.min_failed),
+        ),
+        None => require(failed.is_empty(), format!("{} failed, none was meant to", failed.len())),
+    }
+    let least = expect.min_status.iter().map(|(status, least)| (status.as_str(), *least));
+    for (code, least) in least.chain([("200", expect.min_served)]) {
+        let count = status.get(code).copied().unwrap_or_default();
+        require(count >= least, format!("{count} ended with {code}, at least {least} were meant to"));
+    }
+    for (name, least) in &expect.min_counters {
+        let count = counters.get(name).copied().unwrap_or_default();
+        require(count >= *least, format!("the kernel's {name} rose by {count}, at least {least} were meant to"));
+    }
+    let other = failed.iter().find(|line| !expect.fails_with.is_empty() && !expect.fails_with.contains(&line.status));
+    if let Some(line) = other {
+        require(false, format!("failures were meant to be {}, not {}", expect.fails_with.join(" or "), line.status));
+    }
+    problems
+}
+
+/// Seconds from the first warning of the expected kind to the first failure.
+fn ahead(expect: &Expect, log: &AccessLog, warnings: &[Warning]) -> Result<Option<f64>> {
+    let Some(expected) = expect.warning.as_ref().filter(|warning| warning.ahead.is_some()) else {
+        return Ok(None);
+    };
+    let times = warnings.iter().filter(|warning| warning.cause == expected.cause).map(Warning::time);
+    let warned = times.collect::<Result<Vec<_>>>()?.into_iter().min();
+    let failed = log.failed().iter().map(|line| line.end).min();
+    let seconds = |(warned, failed): (u64, u64)| {
+        let distance = Duration::from_micros(warned.abs_diff(failed)).as_secs_f64();
+        if warned <= failed { distance } else { -distance }
+    };
+    Ok(warned.zip(failed).map(seconds))
+}
+
+/// In milliseconds.
+pub(super) fn percentile(sorted: &[u64], percent: usize) -> Option<String> {
+    let micros = sorted.get(sorted.len().saturating_sub(1) * percent / 100)?;
+    Some(format!("{:.1}", Duration::from_micros(*micros).as_secs_f64() * 1000.0))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a trial are small")]
+fn share(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 1.0 } else { part as f64 / whole as f64 }
+}

@@ -1,0 +1,77 @@
+//! A verdict as observer prints it, reduced to what the comparison needs.
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::clock;
+
+#[derive(Clone, Debug)]
+pub(super) struct Verdict {
+    pub(super) cause: String,
+    pub(super) because: Option<String>,
+    /// Microseconds since the epoch.
+    pub(super) time: u64,
+    /// When its line reached us, in the same measure.
+    pub(super) arrived: u64,
+    pub(super) pid: u32,
+    /// None: the proxy answered without trying any.
+    pub(super) upstream: Option<String>,
+    /// The status that the proxy was seen to answer, not one that was only to be expected.
+    pub(super) observed_status: Option<u16>,
+    /// As observer printed it.
+    pub(super) text: String,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    cause: String,
+    because: Option<String>,
+    time: String,
+    proxy: Proxy,
+    upstream: Option<String>,
+    status: Option<u16>,
+    status_source: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Proxy {
+    pid: u32,
+}
+
+impl Verdict {
+    pub(super) fn parse(value: &Value, arrived: u64) -> Result<Self> {
+        let raw = Raw::deserialize(value).with_context(|| format!("not a verdict of the documented form: {value}"))?;
+        Ok(Self {
+            cause: raw.cause,
+            because: raw.because,
+            time: clock::parse(&raw.time)?,
+            arrived,
+            pid: raw.proxy.pid,
+            upstream: raw.upstream,
+            observed_status: raw.status.filter(|_| raw.status_source.as_deref() == Some("observed")),
+            text: value.to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reads_the_documented_form() {
+        let mut value = json!({
+            "type": "verdict", "time": "2026-01-02T03:04:05.000006Z", "cause": "unknown",
+            "status": 502, "proxy": {"comm": "nginx", "pid": 7}, "upstream": "127.0.0.1:9000", "because": null
+        });
+        let verdict = Verdict::parse(&value, 9).expect("the documented form");
+        assert_eq!((verdict.time % 1_000_000, verdict.pid, verdict.arrived), (6, 7, 9));
+        assert_eq!(verdict.observed_status, None);
+        value["status_source"] = "observed".into();
+        assert_eq!(Verdict::parse(&value, 9).expect("the documented form").observed_status, Some(502));
+        assert!(Verdict::parse(&json!({"type": "verdict"}), 9).is_err());
+    }
+}
