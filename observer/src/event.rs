@@ -489,6 +489,8 @@ pub struct Counters {
     pub application_errors: u64,
     /// SYNs dropped by full SYN queues.
     pub syn_queue_drops: u64,
+    /// SYNs that full queues drop are seen on this kernel: nothing counted means that there were none.
+    pub sees_syn_drops: bool,
     /// What was lost.
     pub lost: Lost,
 }

@@ -266,6 +266,7 @@ impl Kernel {
             answers_failed: named(Counter::AnswersFailed)?,
             application_errors: named(Counter::ApplicationErrors)?,
             syn_queue_drops: named(Counter::SynQueueDrops)?,
+            sees_syn_drops: matches!(self.hooks.status(Hook::ListenOverflow), Some(HookStatus::Full(_))),
             lost: Lost {
                 records,
                 tries_untracked: named(Counter::TriesUntracked)?,

@@ -150,6 +150,7 @@ fn totals(counters: &Counters) -> Value {
         answers_failed,
         application_errors,
         syn_queue_drops,
+        sees_syn_drops: _,
         lost: _,
     } = counters;
     json!({

@@ -56,6 +56,8 @@ enum Why {
     NeverLeft,
     /// Where the address is at home, no listener dropped anything.
     NotDropped,
+    /// The same by the programs alone: its count has not been read since.
+    NotSeenDropped,
     /// Nothing was ever heard of the address.
     NeverHeard,
     /// Connections that had worked are cut off as well.
@@ -77,7 +79,8 @@ fn here(case: &Case<'_>, netns: NetNs, started: Time) -> Result<Why, &'static st
         return Err("the network namespace of its address was never sampled");
     };
     if namespace.sample.listen_drops.is_none() || namespace.sampled_at < started + ARRIVAL {
-        return Err("what listeners dropped meanwhile was not sampled");
+        let seen = case.model.counters().sees_syn_drops;
+        return seen.then_some(Why::NotSeenDropped).ok_or("what listeners dropped meanwhile was not sampled");
     }
     if namespace.drops_rose.is_some_and(|rose| rose >= started) {
         return Err("listeners of that network namespace dropped something meanwhile");
@@ -134,10 +137,12 @@ fn found(case: &Case<'_>, connection: &ConnectionEnded, why: Why, status: u16) -
         );
     let what = match (why, listener) {
         (Why::NeverLeft, _) => "they do not leave this host".to_owned(),
-        (Why::NotDropped, Some(listener)) => {
+        (Why::NotDropped | Why::NotSeenDropped, Some(listener)) => {
             format!("its listener is here and dropped none: lost on the way{}", owner(listener))
         }
-        (Why::NotDropped, None) => "the address is this host's, and no RST came: dropped by a firewall".to_owned(),
+        (Why::NotDropped | Why::NotSeenDropped, None) => {
+            "the address is this host's, and no RST came: dropped by a firewall".to_owned()
+        }
         (Why::NeverHeard, _) => {
             "nothing was ever heard of that address (a queue that is full all the time looks the same)".to_owned()
         }
@@ -145,8 +150,9 @@ fn found(case: &Case<'_>, connection: &ConnectionEnded, why: Why, status: u16) -
     };
     Judgement::Found(Finding {
         confidence: match why {
-            // An application that hangs, its queue full since before observer came, is as silent.
-            Why::NeverHeard => Confidence::Possible,
+            // An application that hangs, its queue full since before observer came, is as silent; and some drops only
+            // ListenDrops counts.
+            Why::NeverHeard | Why::NotSeenDropped => Confidence::Possible,
             // A rule that translates the address may lead elsewhere.
             Why::NeverLeft | Why::NotDropped | Why::CutOff(_) => Confidence::Likely,
         },
@@ -172,7 +178,7 @@ fn advice(to: Option<Endpoint>, why: Why) -> Vec<String> {
             "see whether the connection tracking table is full: dmesg | grep conntrack".to_owned(),
             fast,
         ],
-        Why::NotDropped => {
+        Why::NotDropped | Why::NotSeenDropped => {
             vec![drop_rules("on this host, in the namespaces of both proxy and upstream"), capture, fast]
         }
         Why::NeverHeard | Why::CutOff(_) => vec![
@@ -255,6 +261,13 @@ mod tests {
             let verdict = judged(before, silent());
             assert_eq!(verdict.cause, "unknown", "{}", verdict.summary);
         }
+    }
+
+    #[test]
+    fn where_drops_are_seen_none_seen_counts_for_less_than_none_counted() {
+        let counters = event(100, Body::Counters(Counters { sees_syn_drops: true, ..Counters::default() }));
+        let verdict = judged([drops(0, 7), listening(), counters], silent());
+        assert_eq!((verdict.cause, verdict.confidence), (RULE.code, Confidence::Possible));
     }
 
     #[test]
