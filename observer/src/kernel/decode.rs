@@ -217,7 +217,7 @@ fn connect_failed(record: &connect::Failed) -> Body {
 }
 
 /// A path up to its NUL, or an abstract name, which begins with one.
-fn unix_path(bytes: &[u8]) -> String {
+pub(super) fn unix_path(bytes: &[u8]) -> String {
     match bytes.split_first() {
         Some((0, name)) => format!("@{}", escape(name)),
         _ => escape(bytes.split(|byte| *byte == 0).next().unwrap_or_default()),

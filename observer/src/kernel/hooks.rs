@@ -31,11 +31,13 @@ pub enum Hook {
     Answers,
     /// Signals that end or stop a process.
     Signals,
+    /// Listening unix sockets, walked.
+    UnixSockets,
 }
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::StateChanges,
         Self::ResetsSent,
         Self::ResetsReceived,
@@ -48,6 +50,7 @@ impl Hook {
         Self::SocketEnds,
         Self::Answers,
         Self::Signals,
+        Self::UnixSockets,
     ];
 
     /// Name in JSON and on screens.
@@ -65,6 +68,7 @@ impl Hook {
             Self::SocketEnds => "socket_ends",
             Self::Answers => "answers",
             Self::Signals => "signals",
+            Self::UnixSockets => "unix_sockets",
         }
     }
 
@@ -85,6 +89,9 @@ impl Hook {
             Self::SocketEnds => "some answers cannot be joined to the try that they are about",
             Self::Answers => "the statuses that clients really got; those told are what is to be expected",
             Self::Signals => "who killed or stopped an upstream's process",
+            Self::UnixSockets => {
+                "queues of listening unix sockets: a full one shows only when a connect() is turned away"
+            }
         }
     }
 }

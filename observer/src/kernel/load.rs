@@ -214,6 +214,13 @@ impl Kernel {
             Err(error) => HookStatus::Missing(explain(&error)),
         };
         statuses.push((Hook::Signals, signals));
+        statuses.push((
+            Hook::UnixSockets,
+            match super::walk_unix::load(&mut ebpf, &btf) {
+                Ok(()) => HookStatus::Full(Carrier::Iterator),
+                Err(error) => HookStatus::Missing(explain(&error)),
+            },
+        ));
 
         let programs = ebpf.programs().filter_map(|(_, program)| Some(program.fd().ok()?.as_fd_raw())).collect();
         Ok(Self { ebpf, counters, hooks: Hooks(statuses), layout, unadopted: 0, programs })
