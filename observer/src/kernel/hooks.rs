@@ -31,13 +31,15 @@ pub enum Hook {
     Answers,
     /// Signals that end or stop a process.
     Signals,
+    /// Errors that sockets report.
+    SocketErrors,
     /// Listening unix sockets, walked.
     UnixSockets,
 }
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::StateChanges,
         Self::ResetsSent,
         Self::ResetsReceived,
@@ -50,6 +52,7 @@ impl Hook {
         Self::SocketEnds,
         Self::Answers,
         Self::Signals,
+        Self::SocketErrors,
         Self::UnixSockets,
     ];
 
@@ -68,6 +71,7 @@ impl Hook {
             Self::SocketEnds => "socket_ends",
             Self::Answers => "answers",
             Self::Signals => "signals",
+            Self::SocketErrors => "socket_errors",
             Self::UnixSockets => "unix_sockets",
         }
     }
@@ -88,6 +92,7 @@ impl Hook {
             Self::Reads => "requests on one kept-alive connection are told apart to the jiffy only",
             Self::SocketEnds => "some answers cannot be joined to the try that they are about",
             Self::Answers => "the statuses that clients really got; those told are what is to be expected",
+            Self::SocketErrors => "an ICMP error that met a socket in use is not told from a proxy that gave up",
             Self::Signals => "who killed or stopped an upstream's process",
             Self::UnixSockets => {
                 "queues of listening unix sockets: a full one shows only when a connect() is turned away"
