@@ -6,6 +6,7 @@ pub mod connect_timeout;
 pub mod keepalive_off;
 pub mod keepalive_race;
 pub mod no_live_upstreams;
+pub mod packet_loss;
 pub mod port_exhaustion;
 pub mod syn_queue_overflow;
 pub mod unix_backlog_full;

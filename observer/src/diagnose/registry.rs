@@ -7,6 +7,7 @@ pub const CAUSES: &[Rule] = &[
     causes::accept_queue_overflow::RULE,
     causes::syn_queue_overflow::RULE,
     causes::connect_timeout::RULE,
+    causes::packet_loss::RULE,
     causes::port_exhaustion::RULE,
     causes::upstream_refused::RULE,
     causes::upstream_unreachable::RULE,

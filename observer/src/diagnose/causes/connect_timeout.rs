@@ -38,6 +38,9 @@ fn judge(case: &Case<'_>) -> Judgement {
         Ok(Why::NeverLeft)
     } else {
         match case.model.home_of(&case.attempt.upstream, case.flow.server_netns) {
+            Home::Here(_) if let_in(case, connection.started) => {
+                Err("others were let in meanwhile: loss, or a rule that drops only some")
+            }
             Home::Here(netns) => here(case, netns, connection.started),
             Home::Several => Err("several network namespaces of this host have the upstream's address"),
             Home::Elsewhere => elsewhere(case, to, connection),
@@ -51,7 +54,7 @@ fn judge(case: &Case<'_>) -> Judgement {
 
 /// What rules out a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
+pub(super) enum Why {
     /// The SYNs are kept from leaving.
     NeverLeft,
     /// Where the address is at home, no listener dropped anything.
@@ -68,9 +71,15 @@ fn never_left(case: &Case<'_>, connection: &ConnectionEnded) -> bool {
     connection.syn_retransmits == 0 && case.attempt.time.since(connection.started) >= SYN_OVERDUE
 }
 
+/// The upstream completed the handshakes of others since, or may have.
+fn let_in(case: &Case<'_>, started: Time) -> bool {
+    let upstream = case.model.upstream(&case.attempt.upstream);
+    upstream.and_then(|upstream| upstream.contact.handshake).is_some_and(|last| last >= started - HANDSHAKE_EVERY)
+}
+
 /// Every way in which a listener drops a SYN counts in ListenDrops (tcp_conn_request, net/ipv4/tcp_input.c), whatever
 /// observer sees of it.
-fn here(case: &Case<'_>, netns: NetNs, started: Time) -> Result<Why, &'static str> {
+pub(super) fn here(case: &Case<'_>, netns: NetNs, started: Time) -> Result<Why, &'static str> {
     let turned_away = case.listener().and_then(|listener| listener.last_overflow.max(listener.syn_queue.last_drop));
     if turned_away.is_some_and(|last| last >= started) {
         return Err("its listener turned others away meanwhile");
@@ -90,10 +99,9 @@ fn here(case: &Case<'_>, netns: NetNs, started: Time) -> Result<Why, &'static st
 
 /// Of a remote queue nothing can be seen but what came from its host.
 fn elsewhere(case: &Case<'_>, to: Endpoint, connection: &ConnectionEnded) -> Result<Why, &'static str> {
-    let upstream = case.model.upstream(&case.attempt.upstream).map(|upstream| upstream.contact).unwrap_or_default();
     let host = case.model.contact_with(to.ip);
     let since = |time: Option<Time>, from: Time| time.is_some_and(|time| time >= from);
-    if since(upstream.handshake, connection.started - HANDSHAKE_EVERY) {
+    if let_in(case, connection.started) {
         return Err("others were let in meanwhile: a queue that is full at times, or loss; only its host can tell");
     }
     if since(host.heard, connection.started - HANDSHAKE_EVERY) {
