@@ -337,7 +337,8 @@ impl Model {
         match here[..] {
             [] => Home::Elsewhere,
             [netns] => Home::Here(netns),
-            _ => Home::Several,
+            // Where nothing listens no queue can be full: only the one with a listener is in question.
+            _ => self.listener_behind(upstream, netns).map_or(Home::Several, |(netns, _, _)| Home::Here(netns)),
         }
     }
 

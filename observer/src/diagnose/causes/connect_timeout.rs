@@ -260,6 +260,21 @@ mod tests {
     }
 
     #[test]
+    fn of_namespaces_with_that_address_the_one_that_listens_counts() {
+        let twin = |ms| {
+            let mut event = drops(ms, 3);
+            if let Body::NamespaceSample(sample) = &mut event.body {
+                sample.netns = NetNs(99);
+            }
+            event
+        };
+        let verdict = judged([drops(0, 7), twin(0), listening(), drops(1_000, 7), twin(1_000)], silent());
+        assert_eq!((verdict.cause, verdict.confidence), (RULE.code, Confidence::Likely));
+        let verdict = judged([drops(0, 7), twin(0), drops(1_000, 7), twin(1_000)], silent());
+        assert_eq!(verdict.cause, "unknown", "neither listens, as far as is known");
+    }
+
+    #[test]
     fn whatever_a_listener_dropped_meanwhile_leaves_it_open() {
         for before in [
             vec![drops(0, 7), listening(), drops(1_000, 8)],
