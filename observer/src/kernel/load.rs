@@ -224,6 +224,13 @@ impl Kernel {
             };
             statuses.push((hook, status));
         }
+        statuses.push((
+            Hook::UnixSockets,
+            match super::walk_unix::load(&mut ebpf, &btf) {
+                Ok(()) => HookStatus::Full(Carrier::Iterator),
+                Err(error) => HookStatus::Missing(explain(&error)),
+            },
+        ));
 
         let programs = ebpf.programs().filter_map(|(_, program)| Some(program.fd().ok()?.as_fd_raw())).collect();
         Ok(Self { ebpf, counters, hooks: Hooks(statuses), layout, unadopted: 0, programs })
@@ -275,6 +282,8 @@ impl Kernel {
             answers: named(Counter::Answers)?,
             answers_failed: named(Counter::AnswersFailed)?,
             application_errors: named(Counter::ApplicationErrors)?,
+            syn_queue_drops: named(Counter::SynQueueDrops)?,
+            sees_syn_drops: matches!(self.hooks.status(Hook::ListenOverflow), Some(HookStatus::Full(_))),
             lost: Lost {
                 records,
                 tries_untracked: named(Counter::TriesUntracked)?,
@@ -383,7 +392,7 @@ fn listen_overflow(ebpf: &mut Ebpf, btf: &Btf, options: &Options, settings: layo
             }
             Carrier::KfreeSkb => match tracepoint(ebpf, "kfree_skb", btf) {
                 Ok(()) => {
-                    let missing = "SYNs dropped at a full accept queue, and handshakes by SYN cookie, are not seen";
+                    let missing = "SYNs dropped at a full queue, and handshakes by SYN cookie, are not seen";
                     return HookStatus::Partial(Carrier::KfreeSkb, missing.into());
                 }
                 Err(error) => refusals.push(format!("kfree_skb: {}", explain(&error))),
