@@ -9,8 +9,8 @@ mod folder;
 mod judge;
 mod link;
 mod netns;
-mod nginx;
 mod outcome;
+mod proxy;
 mod report;
 mod results;
 mod scenario;
@@ -24,7 +24,6 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-pub(crate) use self::access_log::AccessLog;
 pub(crate) use self::netns::sweep;
 pub(crate) use self::report::Tally;
 pub(crate) use self::scenario::{Backend, BackendKind, Load, Nginx, Sysctls, Topology};
@@ -110,8 +109,8 @@ fn stage_all(scenarios: &[Scenario], json: bool) -> Result<Tally> {
     sweep()?;
     let mut reporter = Reporter::new(json);
     for scenario in scenarios {
-        for &topology in &scenario.topologies {
-            reporter.outcome(trial::run(scenario, topology)?)?;
+        for (proxy, topology) in scenario.trials() {
+            reporter.outcome(trial::run(scenario, proxy, topology)?)?;
         }
     }
     let (tally, outcomes) = reporter.close()?;

@@ -114,9 +114,9 @@ fn pair<'a>(failed: &[&Line], verdicts: &'a [Verdict]) -> (Vec<Option<&'a Verdic
     (verdict_of, taken)
 }
 
-/// Of an answer without any try, time and process are all there is.
+/// Of an answer without any try, time and process are all there is; some logs do not name the process either.
 fn fits(line: &Line, verdict: &Verdict) -> bool {
-    line.pid == verdict.pid && (line.upstream.is_none() || line.upstream == verdict.upstream)
+    line.pid.is_none_or(|pid| pid == verdict.pid) && (line.upstream.is_none() || line.upstream == verdict.upstream)
 }
 
 impl Judgement {
@@ -159,7 +159,7 @@ mod tests {
 
     fn line(end: u64, pid: u32) -> Line {
         let upstream = Some("127.0.0.1:9000".to_owned());
-        Line { status: "502".into(), upstream, passed_on: false, end, pid, text: "a line".into() }
+        Line { status: "502".into(), upstream, passed_on: false, end, pid: Some(pid), text: "a line".into() }
     }
 
     fn verdict(cause: &str, time: u64, pid: u32) -> Verdict {

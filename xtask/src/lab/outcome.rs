@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access_log::AccessLog;
 use super::judge::{Counts, Judgement, Remark};
+use super::proxy::Kind;
 use super::scenario::{Expect, Scenario, Topology};
 use super::timeline::Clients;
 use super::watch::Warning;
@@ -15,6 +16,7 @@ use super::watch::Warning;
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Outcome {
     pub(super) scenario: String,
+    pub(super) proxy: Kind,
     pub(super) topology: Topology,
     pub(super) requests: usize,
     pub(super) status: BTreeMap<String, usize>,
@@ -72,10 +74,10 @@ pub(super) struct Seen {
 }
 
 impl Outcome {
-    pub(super) fn new(scenario: &Scenario, topology: Topology, seen: Seen) -> Result<Self> {
+    pub(super) fn new(scenario: &Scenario, proxy: Kind, topology: Topology, seen: Seen) -> Result<Self> {
         let Seen { counters, log, clients, judgement, overflows, warnings } = seen;
         let expect = &scenario.expect;
-        let mut outcome = Self::empty(scenario, topology);
+        let mut outcome = Self::empty(scenario, proxy, topology);
         outcome.ahead = ahead(expect, &log, &warnings)?;
         for warning in warnings {
             *outcome.warnings.entry(warning.cause).or_default() += 1;
@@ -90,20 +92,21 @@ impl Outcome {
         outcome.delays = delays;
         outcome.overflows = expect.count_overflows.then_some(overflows);
         outcome.remarks = remarks;
-        outcome.problems = staging(expect, &log, &clients, &counters);
+        outcome.problems = staging(expect, proxy, &log, &clients, &counters);
         outcome.problems.extend(outcome.measure(expect));
         outcome.pass = outcome.problems.is_empty();
         Ok(outcome)
     }
 
     /// A trial that did not come to a comparison.
-    pub(super) fn broken(scenario: &Scenario, topology: Topology, error: &anyhow::Error) -> Self {
-        Self { problems: vec![format!("{error:#}")], ..Self::empty(scenario, topology) }
+    pub(super) fn broken(scenario: &Scenario, proxy: Kind, topology: Topology, error: &anyhow::Error) -> Self {
+        Self { problems: vec![format!("{error:#}")], ..Self::empty(scenario, proxy, topology) }
     }
 
-    fn empty(scenario: &Scenario, topology: Topology) -> Self {
+    fn empty(scenario: &Scenario, proxy: Kind, topology: Topology) -> Self {
         Self {
             scenario: scenario.name.clone(),
+            proxy,
             topology,
             requests: 0,
             status: BTreeMap::new(),
@@ -123,7 +126,7 @@ impl Outcome {
 
     /// Its name.
     pub(super) fn trial(&self) -> String {
-        format!("{} {}", self.scenario, self.topology)
+        format!("{} {} {}", self.scenario, self.proxy, self.topology)
     }
 
     /// In milliseconds; empty when nothing failed.
@@ -166,7 +169,13 @@ impl Outcome {
 }
 
 /// Whether what was meant to happen did.
-fn staging(expect: &Expect, log: &AccessLog, clients: &Clients, counters: &BTreeMap<String, u64>) -> Vec<String> {
+fn staging(
+    expect: &Expect,
+    proxy: Kind,
+    log: &AccessLog,
+    clients: &Clients,
+    counters: &BTreeMap<String, u64>,
+) -> Vec<String> {
     let mut problems = Vec::new();
     let mut require = |holds: bool, problem: String| {
         if !holds {
@@ -191,7 +200,9 @@ fn staging(expect: &Expect, log: &AccessLog, clients: &Clients, counters: &BTree
         let count = counters.get(name).copied().unwrap_or_default();
         require(count >= *least, format!("the kernel's {name} rose by {count}, at least {least} were meant to"));
     }
-    let other = failed.iter().find(|line| !expect.fails_with.is_empty() && !expect.fails_with.contains(&line.status));
+    let other = failed.iter().find(|line| {
+        proxy == Kind::Nginx && !expect.fails_with.is_empty() && !expect.fails_with.contains(&line.status)
+    });
     if let Some(line) = other {
         require(false, format!("failures were meant to be {}, not {}", expect.fails_with.join(" or "), line.status));
     }

@@ -62,9 +62,10 @@ impl Reporter {
 fn human(outcome: &Outcome) -> String {
     let statuses: Vec<_> = outcome.status.iter().map(|(status, count)| format!("{count}x{status}")).collect();
     let mut text = format!(
-        "{} {:<30} {:<6} {} requests ({}), {}",
+        "{} {:<32} {:<7} {:<6} {} requests ({}), {}",
         if outcome.pass { "pass" } else { "FAIL" },
         outcome.scenario,
+        outcome.proxy,
         outcome.topology,
         outcome.requests,
         statuses.join(" "),
@@ -134,9 +135,9 @@ fn percent(part: usize, whole: usize) -> String {
 
 pub(super) fn list(scenarios: &[Scenario]) {
     for scenario in scenarios {
-        let topologies: Vec<_> = scenario.topologies.iter().map(ToString::to_string).collect();
+        let trials: Vec<_> = scenario.trials().iter().map(|(proxy, topology)| format!("{proxy} {topology}")).collect();
         let cause = scenario.expect.cause.as_deref().unwrap_or("nothing fails");
         let slow = if scenario.slow { ", slow" } else { "" };
-        println!("{} ({}; {cause}{slow})\n    {}", scenario.name, topologies.join(", "), scenario.description);
+        println!("{} ({}; {cause}{slow})\n    {}", scenario.name, trials.join(", "), scenario.description);
     }
 }

@@ -91,7 +91,7 @@ mod tests {
 
     fn run(scenario: &str, right: usize) -> Run {
         let outcome = json!({
-            "scenario": scenario, "topology": "local", "requests": 3, "status": {"502": 3},
+            "scenario": scenario, "proxy": "nginx", "topology": "local", "requests": 3, "status": {"502": 3},
             "failed": 3, "right": right, "accepted": 0, "unknown": 3 - right, "wrong": 0, "missing": 0, "surplus": 0,
             "because": null, "misread": 0, "overflows": null, "warnings": {}, "ahead": null,
             "delays": [1000, 2000, 3000], "pass": right == 3, "problems": [], "seconds": 1.5
@@ -107,9 +107,9 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "a local: pass true -> false",
-                "a local: right 3 -> 2",
-                "a local: unknown 0 -> 1",
+                "a nginx local: pass true -> false",
+                "a nginx local: right 3 -> 2",
+                "a nginx local: unknown 0 -> 1",
                 "passed: 1 of 1 -> 0 of 1"
             ]
         );
@@ -118,6 +118,6 @@ mod tests {
     #[test]
     fn trials_come_and_go() {
         let text = compare(&run("a", 3), &run("b", 3));
-        assert!(text.contains("b local: new\na local: not in the second run\n"), "{text}");
+        assert!(text.contains("b nginx local: new\na nginx local: not in the second run\n"), "{text}");
     }
 }

@@ -1,13 +1,13 @@
-//! One scenario in one topology: stage, observe, load, compare.
+//! One scenario with one proxy in one topology: stage, observe, load, compare.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::access_log::AccessLog;
 use super::judge;
 use super::outcome::{Outcome, Overflows, Seen};
+use super::proxy::Kind;
 use super::scenario::{Scenario, Topology};
 use super::stage::Stage;
 use super::timeline;
@@ -18,20 +18,20 @@ use crate::{interrupt, paths, wait};
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Only an interrupt is an error: what goes wrong in one trial says nothing of the next.
-pub(super) fn run(scenario: &Scenario, topology: Topology) -> Result<Outcome> {
+pub(super) fn run(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outcome> {
     let started = Instant::now();
-    let observed = observe(scenario, topology);
+    let observed = observe(scenario, proxy, topology);
     interrupt::check()?;
-    let mut outcome = observed.unwrap_or_else(|error| Outcome::broken(scenario, topology, &error));
+    let mut outcome = observed.unwrap_or_else(|error| Outcome::broken(scenario, proxy, topology, &error));
     outcome.elapsed = started.elapsed();
     Ok(outcome)
 }
 
-fn observe(scenario: &Scenario, topology: Topology) -> Result<Outcome> {
-    let folder = paths::lab_runs().join(format!("{}.{topology}", scenario.name));
+fn observe(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outcome> {
+    let folder = paths::lab_runs().join(format!("{}.{proxy}.{topology}", scenario.name));
     let mut stage = Stage::new(folder, topology, &scenario.sysctl)?;
     stage.start_backend(&scenario.backend)?;
-    stage.start_nginx(&scenario.nginx)?;
+    stage.start_proxy(proxy, &scenario.nginx, &scenario.timeouts)?;
     stage.restrict(&scenario.firewall, &scenario.routes)?;
     let before = stage.upstream().counters()?;
     let netns = [stage.proxy().inode()?, stage.upstream().inode()?];
@@ -39,14 +39,14 @@ fn observe(scenario: &Scenario, topology: Topology) -> Result<Outcome> {
     let mut watch = Watch::start(stage.folder())?;
     let clients = timeline::play(&mut stage, scenario, || watch.pump())?;
     stage.note_proxy_pids()?;
-    let failed = AccessLog::read(&stage.access_log())?.failed().len();
+    let failed = stage.access_log()?.failed().len();
     wait::at_most(SETTLE, || {
         watch.pump()?;
         Ok(watch.verdicts.iter().filter(|verdict| stage.proxy_pids.contains(&verdict.pid)).count() >= failed)
     })?;
     let counters = rise(&before, stage.upstream().counters()?);
     watch.stop()?;
-    let log = AccessLog::read(&stage.access_log())?;
+    let log = stage.access_log()?;
     watch.verdicts.retain(|verdict| stage.proxy_pids.contains(&verdict.pid));
     watch.warnings.retain(|warning| netns.contains(&warning.netns));
     let port = stage.address().port().unwrap_or_default();
@@ -58,6 +58,7 @@ fn observe(scenario: &Scenario, topology: Topology) -> Result<Outcome> {
     let overflows = Overflows { kernel, observer: summary.overflows(port) };
     Outcome::new(
         scenario,
+        proxy,
         topology,
         Seen { counters, log, clients, judgement, overflows, warnings: std::mem::take(&mut watch.warnings) },
     )

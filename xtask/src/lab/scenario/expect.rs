@@ -62,7 +62,7 @@ pub(in crate::lab) struct Expect {
     pub(in crate::lab) min_served: usize,
     /// Further statuses, at least so many of each.
     pub(in crate::lab) min_status: BTreeMap<String, usize>,
-    /// The only statuses that failures may have.
+    /// The only statuses that failures may have with nginx; others have their own.
     pub(in crate::lab) fails_with: Vec<String>,
     /// Counters of the upstream's namespace (`TcpExt`), and by how much each must rise at least.
     pub(in crate::lab) min_counters: BTreeMap<String, u64>,
