@@ -6,6 +6,10 @@ use crate::{Flow, Header, Task};
 
 /// [`Ended::flags`]: a RST was received on this connection (`tcp_receive_reset`).
 pub const RESET_RECEIVED: u8 = 1;
+/// [`Ended::flags`]: what the proxy wrote since it last read is known, so that requests on one connection are told apart.
+pub const BASELINE: u8 = 2;
+/// [`Ended::flags`]: the process has answered a client in plain HTTP, so that its answers can be expected to be seen.
+pub const ANSWERS_VISIBLE: u8 = 4;
 
 /// Connections open before observer that can be taken over, per namespace.
 pub const MAX_ADOPTED: u32 = 65_536;
@@ -57,9 +61,23 @@ pub struct Ended {
     /// Whether the last payload sent is younger than the last received, by jiffies: 1 yes, 0 no.
     pub outstanding: u8,
     /// Padding, 0.
-    pub pad: [u8; 5],
+    pub pad: u8,
+    /// HTTP status of the last answer whose head the proxy read here; 0 if none was seen.
+    pub answer_status: u16,
+    /// Padding, 0.
+    pub pad2: u16,
+    /// When the proxy last read payload, nanoseconds; 0 if it never did, or before observer.
+    pub last_read: u64,
+    /// Bytes that the proxy wrote since it last read; all that it wrote if it never read. With [`BASELINE`] only.
+    pub written_since_read: u32,
+    /// Payload bytes received and not read, a FIN not counted.
+    pub unread: u32,
+    /// Times that the proxy read after it had written: answers begun. From observer's start only, if that was later.
+    pub exchanges: u32,
+    /// Padding, 0.
+    pub pad3: u32,
 }
-const _: () = assert!(size_of::<Ended>() == 152);
+const _: () = assert!(size_of::<Ended>() == 176);
 
 /// A connection in a listener's accept queue ended before any process accepted it.
 #[repr(C)]
@@ -75,3 +93,27 @@ pub struct Unaccepted {
     pub pad: [u8; 7],
 }
 const _: () = assert!(size_of::<Unaccepted>() == 64);
+
+/// An accepted connection was closed by its application while a request was unanswered, as far as the kernel can tell:
+/// nothing had been sent, or something had come since. Also whenever the process was dying.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Hurt {
+    /// When and what.
+    pub header: Header,
+    /// The application's end is local, the client (the proxy) remote.
+    pub flow: Flow,
+    /// Who closed it.
+    pub task: Task,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// `task_struct.exit_code` if the process is dying: the signal in the low 7 bits, the exit status above bit 8.
+    pub exit_code: u32,
+    /// 1 if the process is dying (`PF_EXITING`).
+    pub exiting: u8,
+    /// Padding, 0.
+    pub pad: [u8; 3],
+}
+const _: () = assert!(size_of::<Hurt>() == 104);

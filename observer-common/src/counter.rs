@@ -34,6 +34,12 @@ pub enum Counter {
     Unaccepted,
     /// Listeners opened and closed.
     ListenerChanges,
+    /// HTTP answers that proxies wrote in plain text.
+    Answers,
+    /// Those with status 502 or 504.
+    AnswersFailed,
+    /// Answers of 500 and above that an upstream itself had given, passed on.
+    ApplicationErrors,
     /// Connections not followed because the TRIES map was full.
     TriesUntracked,
     /// connect() calls not followed because the CONNECTING map was full.

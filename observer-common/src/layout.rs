@@ -108,6 +108,12 @@ offsets! {
     group_leader = "task_struct.group_leader", required;
     /// A task's name.
     comm = "task_struct.comm", required;
+    /// A task's flags (`PF_EXITING`).
+    task_flags = "task_struct.flags", required;
+    /// What a dying task leaves to its parent.
+    exit_code = "task_struct.exit_code", required;
+    /// A task's process.
+    tgid = "task_struct.tgid", required;
     /// A task's open files.
     task_files = "task_struct.files", required;
     /// Their table.
@@ -118,6 +124,10 @@ offsets! {
     file_private = "file.private_data", required;
     /// The `struct sock` of a `struct socket`.
     socket_sk = "socket.sk", required;
+    /// Second argument of a system call, as the caller put it (x86-64).
+    regs_si = "pt_regs.si", optional;
+    /// Number of the system call (x86-64).
+    regs_orig_ax = "pt_regs.orig_ax", optional;
     /// Byte that holds the `acked` bit of a request.
     req_acked = "inet_request_sock.acked", required;
 }
@@ -144,7 +154,15 @@ pub struct Settings {
     pub connect_traced: u8,
     /// 1 if only the ports in the PORTS map matter.
     pub filter_ports: u8,
+    /// 1 if reads are traced (`tcp_rcv_space_adjust`).
+    pub reads_traced: u8,
+    /// 1 if the end of sockets is traced (`tcp_destroy_sock`).
+    pub destroys_traced: u8,
+    /// 1 if a program can look at the registers of the current system call (`bpf_task_pt_regs`, x86-64).
+    pub registers_readable: u8,
     /// Padding, 0.
-    pub pad: [u8; 2],
+    pub pad: [u8; 3],
+    /// The only network namespace that matters, by inode number; 0 for all.
+    pub only_netns: u32,
 }
-const _: () = assert!(size_of::<Settings>() == 20);
+const _: () = assert!(size_of::<Settings>() == 28);

@@ -5,13 +5,16 @@
 //! 16 bytes, an IPv4 address mapped (`::ffff:a.b.c.d`); ports and counts are in host byte order.
 #![no_std]
 
+pub mod answer;
 pub mod connect;
 pub mod connection;
 pub mod counter;
+pub mod handshake;
 pub mod layout;
 pub mod listener;
 pub mod reset;
 pub mod retransmit;
+pub mod signal;
 pub mod time_wait;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -39,11 +42,19 @@ pub enum Kind {
     Retransmit = 7,
     /// [`retransmit::SynAck`]
     SynAckRetransmit = 8,
+    /// [`answer::Outcome`]
+    Outcome = 9,
+    /// [`connection::Hurt`]
+    Hurt = 10,
+    /// [`signal::Sent`]
+    Signal = 11,
+    /// [`handshake::Done`]
+    Handshake = 12,
 }
 
 impl Kind {
     /// All kinds, in wire order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::ConnectionEnded,
         Self::Unaccepted,
         Self::ConnectFailed,
@@ -52,6 +63,10 @@ impl Kind {
         Self::ResetSent,
         Self::Retransmit,
         Self::SynAckRetransmit,
+        Self::Outcome,
+        Self::Hurt,
+        Self::Signal,
+        Self::Handshake,
     ];
 
     /// The kind with this wire value, if there is one.

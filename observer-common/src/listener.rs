@@ -72,3 +72,16 @@ pub struct Sample {
     pub drops: u32,
 }
 const _: () = assert!(size_of::<Sample>() == 36);
+
+/// Key of the ARRIVALS map: a listener, as far as an accepted connection tells.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Door {
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Port.
+    pub port: u16,
+    /// Padding, 0.
+    pub pad: u16,
+}
+const _: () = assert!(size_of::<Door>() == 8);

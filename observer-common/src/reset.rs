@@ -40,7 +40,13 @@ pub struct Sent {
     /// 1 if this answer shows that an [`Overflow`](crate::listener::Overflow) on the ACK path counted just
     /// before on this CPU was none: the listener did not know the connection.
     pub retracts_overflow: u8,
+    /// 1 if the sending process is dying (`PF_EXITING`); for a RST of its own accord only.
+    pub exiting: u8,
     /// Padding, 0.
-    pub pad: [u8; 2],
+    pub pad: u8,
+    /// Its `task_struct.exit_code` then.
+    pub exit_code: u32,
+    /// Padding, 0.
+    pub pad2: u32,
 }
-const _: () = assert!(size_of::<Sent>() == 104);
+const _: () = assert!(size_of::<Sent>() == 112);

@@ -12,8 +12,8 @@ use observer_common::{
 };
 
 use crate::{
-    emit,
-    filter::{self, port_matters},
+    answer, emit,
+    filter::{self, netns_matters, port_matters},
     maps::{CONNECTING, Connecting},
     settings::setting,
     sock::{Sock, TcpSock, map_v4, of_descriptor},
@@ -145,18 +145,23 @@ fn failed(call: &Connecting, error: u16) {
         // A call that waited (a blocking socket's) returns what its connection came to, and that has been told.
         return;
     }
-    if call.family != AF_UNIX && call.began == 0 {
-        if OLD_NEWS.contains(&error) {
+    if call.began == 0 {
+        if call.family != AF_UNIX && OLD_NEWS.contains(&error) {
             return;
         }
         // Resolvers connect datagram sockets, and the C library does so to see which addresses can be reached.
         match of_descriptor(call.fd) {
-            Some((IPPROTO_TCP, netns)) => flow.netns = netns,
+            Some(described) if call.family == AF_UNIX || described.protocol == IPPROTO_TCP => {
+                flow.netns = described.flow.netns;
+            }
             _ => return,
         }
     }
+    if !netns_matters(flow.netns) {
+        return;
+    }
     emit::count(Counter::ConnectsFailed);
-    emit::record::<Failed>(Kind::ConnectFailed, |record, header| {
+    let told = emit::record::<Failed>(Kind::ConnectFailed, |record, header| {
         record.header = header;
         record.flow = flow;
         record.task = filter::current();
@@ -165,6 +170,8 @@ fn failed(call: &Connecting, error: u16) {
         record.path_len = u32::from(call.path_len);
         record.path = call.path;
         record.began = u8::from(call.began != 0);
-        record.pad = [0; 3];
+        record.answers_visible = u8::from(answer::visible(record.task.pid));
+        record.pad = [0; 2];
     });
+    answer::let_go(told, true);
 }

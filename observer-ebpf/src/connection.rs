@@ -7,18 +7,19 @@ use aya_ebpf::{
 use aya_log_ebpf::warn;
 use observer_common::{
     Kind, Task,
-    connection::{Ended, RESET_RECEIVED, Unaccepted},
+    connection::{ANSWERS_VISIBLE, BASELINE, Ended, Hurt, RESET_RECEIVED, Unaccepted},
     counter::Counter,
+    listener::Door,
     state,
 };
 
 use crate::{
-    connect, emit,
-    filter::{self, port_matters},
-    listener,
-    maps::{TRIES, Try},
+    answer, connect, emit,
+    filter::{self, netns_matters, port_matters},
+    handshake, listener,
+    maps::{ARRIVALS, TRIES, Try},
     settings::setting,
-    sock::{Sock, TcpSock},
+    sock::{self, Sock, TcpSock},
 };
 
 /// `IPPROTO_TCP`; MPTCP's own sockets (262) appear here too and are left out.
@@ -33,6 +34,7 @@ pub(crate) fn state_changed(ctx: &BtfTracePointContext) {
     match (old, new) {
         (state::CLOSE, state::SYN_SENT) => started(ctx, sock),
         (state::SYN_SENT, state::ESTABLISHED) => established(sock),
+        (state::SYN_RECV, state::ESTABLISHED) => arrived(sock),
         (_, state::LISTEN) => listener::changed(sock, true),
         (state::LISTEN, state::CLOSE) => listener::changed(sock, false),
         (state::FIN_WAIT2 | state::CLOSING, state::CLOSE) => time_wait(sock),
@@ -49,22 +51,18 @@ fn started(ctx: &BtfTracePointContext, sock: Sock) {
     }
     let Some(task) = filter::current_proxy() else { return };
     let Some(tcp) = sock.tcp() else { return };
-    if tcp.protocol() != IPPROTO_TCP {
+    if tcp.protocol() != IPPROTO_TCP || !netns_matters(sock.netns()) {
         return;
     }
     emit::count(Counter::ConnectionsStarted);
+    answer::connects_again();
     connect::began(sock);
-    let entry = Try {
-        task,
-        // SAFETY: a helper without arguments.
-        started: unsafe { bpf_ktime_get_ns() },
-        established: 0,
-        syn_retransmits: 0,
-        data_retransmits: 0,
-        flags: 0,
-        closing: 0,
-        pad: [0; 2],
-    };
+    // SAFETY: a helper without arguments.
+    let mut entry = Try::of(task, unsafe { bpf_ktime_get_ns() });
+    if setting!(reads_traced) == 1 {
+        entry.write_seq = tcp.write_seq();
+        entry.flags = BASELINE;
+    }
     if TRIES.insert(sock.key(), entry, 0).is_err() {
         emit::count(Counter::TriesUntracked);
         warn!(ctx, "no room to follow a connection of process {}", task.pid);
@@ -73,9 +71,62 @@ fn started(ctx: &BtfTracePointContext, sock: Sock) {
 
 #[inline(always)]
 fn established(sock: Sock) {
-    if let Some(entry) = TRIES.get_ptr_mut(sock.key()) {
-        // SAFETY: the entry is valid for the program's run; only this socket's events write it, one at a time.
-        unsafe { (*entry).established = bpf_ktime_get_ns() };
+    let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
+    let Some(tcp) = sock.tcp() else { return };
+    // SAFETY: the entry is valid for the program's run; only this socket's events write it, one at a time.
+    unsafe {
+        (*entry).established = bpf_ktime_get_ns();
+        // The sequence number is chosen within connect(), after it began.
+        (*entry).write_seq = tcp.snd_una();
+    }
+    // SAFETY: as above.
+    handshake::succeeded(sock, unsafe { &*entry });
+}
+
+/// The proxy has read from a connection: what it wrote before has begun to be answered.
+/// `tcp_rcv_space_adjust(struct sock *sk)`, called by every read that took payload (`tcp_recvmsg_locked`, net/ipv4/tcp.c).
+#[inline(always)]
+pub(crate) fn read(sock: Sock) {
+    let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
+    let Some(tcp) = sock.tcp() else { return };
+    let written = tcp.write_seq();
+    // SAFETY: as above.
+    unsafe {
+        if (*entry).flags & BASELINE == 0 || written != (*entry).write_seq {
+            (*entry).exchanges = (*entry).exchanges.wrapping_add(1);
+            // What a connection was upgraded to stays: a tunnel is no sequence of requests.
+            if (*entry).answer_status != SWITCHING_PROTOCOLS {
+                (*entry).answer_status = 0;
+            }
+            if setting!(registers_readable) == 1
+                && (*entry).answer_status == 0
+                && let Some(status) = sock::read_buffer().as_ref().and_then(answer::status)
+            {
+                (*entry).answer_status = status;
+                answer::upstream_answered(status);
+            }
+        }
+        (*entry).write_seq = written;
+        (*entry).flags |= BASELINE;
+        (*entry).last_read = bpf_ktime_get_ns();
+    }
+}
+
+/// HTTP's answer to an upgrade that is granted.
+const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// A handshake is complete, and the connection goes to its listener's accept queue.
+#[inline(always)]
+fn arrived(sock: Sock) {
+    let door = Door { netns: sock.netns(), port: sock.num(), pad: 0 };
+    if !port_matters(door.port) || !netns_matters(door.netns) {
+        return;
+    }
+    if let Some(count) = ARRIVALS.get_ptr_mut(door) {
+        // SAFETY: valid for the program's run, and this CPU's own.
+        unsafe { *count += 1 };
+    } else {
+        let _ = ARRIVALS.insert(door, 1, 0);
     }
 }
 
@@ -95,13 +146,16 @@ fn time_wait(sock: Sock) {
 fn left(sock: Sock, old: u8, new: u8) {
     let key = sock.key();
     let Some(pointer) = TRIES.get_ptr_mut(key) else {
-        if old == state::ESTABLISHED && (new == state::CLOSE_WAIT || new == state::CLOSE) {
-            unaccepted(sock, new);
-        }
+        left_by_others(sock, old, new);
         return;
     };
     // SAFETY: as in `established`; copied, because the entry may be removed below.
-    let entry = unsafe { *pointer };
+    let mut entry = unsafe { *pointer };
+    if entry.ended == 1 {
+        // The end of that socket was missed, and its memory is another's now.
+        let _ = TRIES.remove(key);
+        return;
+    }
     let Some(tcp) = sock.tcp() else { return };
     let error = tcp.err();
     let closing = entry.closing == 1;
@@ -112,20 +166,69 @@ fn left(sock: Sock, old: u8, new: u8) {
     if !closing {
         emit::count(Counter::ConnectionsEnded);
     }
-    if !in_connect && (!closing || (new == state::CLOSE && broken)) {
-        report(tcp, &entry, old, new);
+    let fin = old == state::CLOSE_WAIT || new == state::CLOSE_WAIT;
+    let out = old == state::SYN_SENT || request_out(tcp, &entry, fin);
+    // After the upstream's FIN: it died with an error, or the proxy had asked for more and now gives it up.
+    let more = (new == state::CLOSE && broken) || (new == state::LAST_ACK && out && entry.failed == 0);
+    if !in_connect && (!closing || more) {
+        entry.failed = u8::from(out);
+        entry.told = report(tcp, &entry, old, new);
+    }
+    // Closed by its own process, which thereby lets go of it; else by what came from the network.
+    let by_proxy = tcp.shutdown() == BOTH_WAYS && !broken;
+    if by_proxy && !in_connect {
+        answer::let_go(entry.told, entry.failed == 1);
     }
     if new == state::CLOSE_WAIT {
-        // SAFETY: as above.
-        unsafe { (*pointer).closing = 1 };
-    } else {
+        entry.closing = 1;
+    } else if by_proxy || in_connect || setting!(destroys_traced) == 0 {
         // Sockets are reused at once, so an entry must not outlive its connection.
         let _ = TRIES.remove(key);
+        return;
+    } else {
+        entry.ended = 1;
+    }
+    // SAFETY: as above.
+    unsafe { *pointer = entry };
+}
+
+/// `sk_shutdown` of a socket that its process has closed (`SHUTDOWN_MASK`, include/net/sock.h).
+const BOTH_WAYS: u8 = 3;
+
+/// Whether the proxy wrote something after it last read, and nothing has come since.
+#[inline(always)]
+fn request_out(tcp: TcpSock, entry: &Try, fin: bool) -> bool {
+    if entry.flags & BASELINE == 0 {
+        return tcp.lsndtime().wrapping_sub(tcp.lrcvtime()) as i32 > 0;
+    }
+    let written = tcp.write_seq().wrapping_sub(entry.write_seq);
+    (written > GOODBYE_BYTES || (written > 0 && entry.exchanges == 0)) && unread(tcp, fin) == 0
+}
+
+/// What fits in a TLS alert that says goodbye; a request is longer.
+const GOODBYE_BYTES: u32 = 40;
+
+/// Payload received and not read. A FIN has a sequence number.
+#[inline(always)]
+fn unread(tcp: TcpSock, fin: bool) -> u32 {
+    tcp.rcv_nxt().wrapping_sub(tcp.copied_seq()).saturating_sub(u32::from(fin))
+}
+
+/// A socket goes away for good (`tcp_destroy_sock`). One that the network had closed before is let go of by its process now.
+#[inline(always)]
+pub(crate) fn destroyed(sock: Sock) {
+    let Some(pointer) = TRIES.get_ptr(sock.key()) else { return };
+    // SAFETY: as above; copied, because the entry is removed.
+    let entry = unsafe { *pointer };
+    let _ = TRIES.remove(sock.key());
+    if entry.ended == 1 {
+        answer::let_go(entry.told, entry.failed == 1);
     }
 }
 
 #[inline(always)]
-fn report(tcp: TcpSock, entry: &Try, old: u8, new: u8) {
+fn report(tcp: TcpSock, entry: &Try, old: u8, new: u8) -> u64 {
+    let visible = answer::visible(entry.task.pid);
     emit::record::<Ended>(Kind::ConnectionEnded, |record, header| {
         record.header = header;
         tcp.sock().flow(tcp.local_port(), &mut record.flow);
@@ -136,8 +239,8 @@ fn report(tcp: TcpSock, entry: &Try, old: u8, new: u8) {
         // The SYN counts as a byte (tcp_snd_una_update over it, net/ipv4/tcp_input.c).
         record.bytes_acked = tcp.bytes_acked().saturating_sub(1);
         // The FIN has a sequence number and is counted as a byte (tcp_fin, net/ipv4/tcp_input.c).
-        let fin = u64::from(new == state::CLOSE_WAIT || old == state::CLOSE_WAIT);
-        record.bytes_received = tcp.bytes_received().saturating_sub(fin);
+        let fin = new == state::CLOSE_WAIT || old == state::CLOSE_WAIT;
+        record.bytes_received = tcp.bytes_received().saturating_sub(u64::from(fin));
         record.unacked = tcp.write_seq().wrapping_sub(tcp.snd_una());
         record.data_segments_out = tcp.data_segs_out();
         // SAFETY: a helper without arguments.
@@ -151,10 +254,18 @@ fn report(tcp: TcpSock, entry: &Try, old: u8, new: u8) {
         record.old_state = old;
         record.new_state = new;
         record.shutdown = tcp.shutdown();
-        record.flags = entry.flags;
+        record.flags = if visible { entry.flags | ANSWERS_VISIBLE } else { entry.flags };
         record.outstanding = u8::from(sent.wrapping_sub(received) as i32 > 0);
-        record.pad = [0; 5];
-    });
+        record.pad = 0;
+        record.answer_status = entry.answer_status;
+        record.pad2 = 0;
+        record.last_read = entry.last_read;
+        record.written_since_read =
+            if old == state::SYN_SENT { 0 } else { tcp.write_seq().wrapping_sub(entry.write_seq) };
+        record.unread = unread(tcp, fin);
+        record.exchanges = entry.exchanges;
+        record.pad3 = 0;
+    })
 }
 
 /// Microseconds since a time stamp in jiffies; `u32::MAX` where there was no payload to stamp.
@@ -167,11 +278,52 @@ fn since(now: u32, stamp: u32, bytes: u64) -> u32 {
     if microseconds >= u64::from(u32::MAX) { u32::MAX - 1 } else { microseconds as u32 }
 }
 
+/// A connection that no proxy began: one that was accepted, or waits to be; or any other process's.
+#[inline(always)]
+fn left_by_others(sock: Sock, old: u8, new: u8) {
+    if old == state::SYN_SENT {
+        return;
+    }
+    let Some(tcp) = sock.tcp() else { return };
+    if new == state::FIN_WAIT1 || new == state::LAST_ACK {
+        // Both only by close() or shutdown() of the socket's own process (`tcp_close_state`, net/ipv4/tcp.c).
+        answer::hangs_up();
+        if new == state::FIN_WAIT1 {
+            hurt(sock, tcp);
+        }
+    } else if old == state::ESTABLISHED {
+        unaccepted(sock, tcp, new);
+    }
+}
+
+/// A process closes a connection first. Told only if it was accepted, and a request was unanswered or the process dies.
+#[inline(always)]
+fn hurt(sock: Sock, tcp: TcpSock) {
+    // What a listener made keeps a copy of the listener's limit; what connect() made has none (sk_clone, net/core/sock.c).
+    if tcp.max_ack_backlog() == 0 || tcp.bytes_received() == 0 {
+        return;
+    }
+    let dies = sock::exit_code();
+    let answered = tcp.bytes_sent() > 0 && tcp.lrcvtime().wrapping_sub(tcp.lsndtime()) as i32 <= 0;
+    if (answered && dies.is_none()) || !port_matters(tcp.local_port()) || !netns_matters(sock.netns()) {
+        return;
+    }
+    emit::record::<Hurt>(Kind::Hurt, |record, header| {
+        record.header = header;
+        sock.flow(tcp.local_port(), &mut record.flow);
+        record.task = filter::current();
+        record.bytes_received = tcp.bytes_received();
+        record.bytes_sent = tcp.bytes_sent();
+        record.exit_code = dies.unwrap_or(0);
+        record.exiting = u8::from(dies.is_some());
+        record.pad = [0; 3];
+    });
+}
+
 /// A socket that no process ever owned went away: it was still in an accept queue.
 #[inline(always)]
-fn unaccepted(sock: Sock, new: u8) {
-    let Some(tcp) = sock.tcp() else { return };
-    if tcp.owned() || !port_matters(tcp.local_port()) {
+fn unaccepted(sock: Sock, tcp: TcpSock, new: u8) {
+    if tcp.owned() || !port_matters(tcp.local_port()) || !netns_matters(sock.netns()) {
         return;
     }
     emit::count(Counter::Unaccepted);

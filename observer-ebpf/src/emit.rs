@@ -22,21 +22,19 @@ fn add(slot: u32) {
 }
 
 /// Reserves a record, has it filled, hands it over. Counts it as lost if the ring is full. Userspace polls, so
-/// nobody is woken.
+/// nobody is woken. Gives back the record's time, by which later ones may refer to it.
 #[inline(always)]
-pub(crate) fn record<T: 'static>(kind: Kind, fill: impl FnOnce(&mut T, Header)) {
+pub(crate) fn record<T: 'static>(kind: Kind, fill: impl FnOnce(&mut T, Header)) -> u64 {
+    // SAFETY: a helper without arguments.
+    let time = unsafe { bpf_ktime_get_ns() };
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         add(Counter::lost(kind));
-        return;
+        return time;
     };
-    let header = Header {
-        // SAFETY: a helper without arguments.
-        time: unsafe { bpf_ktime_get_ns() },
-        kind: kind as u32,
-        size: size_of::<T>() as u32,
-    };
+    let header = Header { time, kind: kind as u32, size: size_of::<T>() as u32 };
     // SAFETY: `fill` writes every field, padding included; the records are plain integers, so that any bytes the
     // ring held before are a valid T meanwhile.
     fill(unsafe { entry.assume_init_mut() }, header);
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    time
 }

@@ -1,10 +1,10 @@
 //! Which processes and ports matter. Decided here, so that what does not matter costs a lookup at most.
 
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
-use observer_common::{COMM_LEN, Task};
+use observer_common::{COMM_LEN, Task, answer::Process};
 
 use crate::{
-    maps::{PORTS, PROXIES},
+    maps::{PORTS, PROCESSES, PROXIES},
     settings::setting,
     sock::process_comm,
 };
@@ -21,11 +21,26 @@ pub(crate) fn current() -> Task {
 #[inline(always)]
 pub(crate) fn current_proxy() -> Option<Task> {
     let mut task = current();
-    if PROXIES.get_ptr(task.comm).is_some() {
-        return Some(task);
+    let mut threading = PROXIES.get_ptr(task.comm);
+    if threading.is_none() {
+        task.comm = process_comm()?;
+        threading = PROXIES.get_ptr(task.comm);
     }
-    task.comm = process_comm()?;
-    PROXIES.get_ptr(task.comm).map(|_| task)
+    let threading = threading?;
+    if PROCESSES.get_ptr(task.pid).is_none() {
+        // SAFETY: valid for the program's run; written before attaching only.
+        let process = Process::new(unsafe { *threading });
+        // Without room its answers are not seen; its tries are.
+        let _ = PROCESSES.insert(task.pid, process, 0);
+    }
+    Some(task)
+}
+
+/// Whether sockets of this network namespace matter.
+#[inline(always)]
+pub(crate) fn netns_matters(netns: u32) -> bool {
+    let only = setting!(only_netns);
+    only == 0 || only == netns
 }
 
 /// Whether an upstream on this port matters.

@@ -10,7 +10,7 @@ use observer_common::{
 
 use crate::{
     emit,
-    filter::{self, port_matters},
+    filter::{self, netns_matters, port_matters},
     packet::{self, ACK, RST, SYN, Segment},
     settings::setting,
     sock::{Sock, TcpSock},
@@ -21,7 +21,7 @@ use crate::{
 pub(crate) fn changed(sock: Sock, opened: bool) {
     let Some(tcp) = sock.tcp() else { return };
     let port = tcp.local_port();
-    if !port_matters(port) {
+    if !port_matters(port) || !netns_matters(sock.netns()) {
         return;
     }
     emit::count(Counter::ListenerChanges);
@@ -85,7 +85,7 @@ pub(crate) fn freed(ctx: &BtfTracePointContext) {
 
 #[inline(always)]
 fn overflowed(tcp: TcpSock, segment: &Segment, path: u8) {
-    if !port_matters(segment.flow.local_port) {
+    if !port_matters(segment.flow.local_port) || !netns_matters(tcp.sock().netns()) {
         return;
     }
     emit::count(if path == PATH_SYN { Counter::ListenOverflowsSyn } else { Counter::ListenOverflowsAck });

@@ -7,16 +7,19 @@
 #![no_main]
 #![expect(missing_docs, unreachable_pub, reason = "aya's attribute macros generate public functions without docs")]
 
+mod answer;
 mod connect;
 mod connection;
 mod emit;
 mod filter;
+mod handshake;
 mod listener;
 mod maps;
 mod packet;
 mod reset;
 mod retransmit;
 mod settings;
+mod signal;
 mod sock;
 mod walk;
 
@@ -75,6 +78,59 @@ pub fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
 pub fn listen_overflow(ctx: SkBuffContext) -> i32 {
     listener::packet(&ctx);
     1
+}
+
+/// `TP_PROTO(struct sock *sk)`: a read took payload.
+#[btf_tracepoint(function = "tcp_rcv_space_adjust")]
+pub fn tcp_rcv_space_adjust(ctx: BtfTracePointContext) -> i32 {
+    if let Some(sock) = sock::Sock::new(ctx.arg(0)) {
+        connection::read(sock);
+    }
+    0
+}
+
+/// `TP_PROTO(struct sock *sk)`
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
+    if let Some(sock) = sock::Sock::new(ctx.arg(0)) {
+        connection::destroyed(sock);
+    }
+    0
+}
+
+/// `TP_PROTO(int sig, struct kernel_siginfo *info, struct task_struct *task, int group, int result)`
+#[btf_tracepoint(function = "signal_generate")]
+pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
+    signal::sent(&ctx);
+    0
+}
+
+/// `syscalls:sys_enter_write`
+#[tracepoint]
+pub fn sys_enter_write(ctx: TracePointContext) -> u32 {
+    answer::wrote(&ctx, answer::Call::Buffer);
+    0
+}
+
+/// `syscalls:sys_enter_sendto`
+#[tracepoint]
+pub fn sys_enter_sendto(ctx: TracePointContext) -> u32 {
+    answer::wrote(&ctx, answer::Call::Buffer);
+    0
+}
+
+/// `syscalls:sys_enter_writev`
+#[tracepoint]
+pub fn sys_enter_writev(ctx: TracePointContext) -> u32 {
+    answer::wrote(&ctx, answer::Call::Vector);
+    0
+}
+
+/// `syscalls:sys_enter_sendmsg`
+#[tracepoint]
+pub fn sys_enter_sendmsg(ctx: TracePointContext) -> u32 {
+    answer::wrote(&ctx, answer::Call::Message);
+    0
 }
 
 /// `syscalls:sys_enter_connect`

@@ -2,9 +2,12 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf},
 };
-use observer_common::{COMM_LEN, Flow, Task, connect, connection, counter::Counter, time_wait::Destination};
+use observer_common::{
+    COMM_LEN, Flow, Task, answer::Process, connect, connection, counter::Counter, handshake::Peer, listener::Door,
+    time_wait::Destination,
+};
 
 /// Records for userspace. Written by `emit` only. Full: the record is lost and counted by kind.
 /// Userspace sets the size.
@@ -25,7 +28,7 @@ pub(crate) static TRIES: HashMap<u64, Try> = HashMap::with_max_entries(131_072, 
 #[map]
 pub(crate) static CONNECTING: HashMap<u64, Connecting> = HashMap::with_max_entries(16_384, 0);
 
-/// The proxies, by `comm`. Written by userspace before attaching, which refuses more names than fit.
+/// The proxies, by `comm`, each with a `observer_common::answer` kind of threading. Written by userspace before attaching, which refuses more names than fit.
 #[map]
 pub(crate) static PROXIES: HashMap<[u8; COMM_LEN], u8> = HashMap::with_max_entries(64, 0);
 
@@ -38,10 +41,35 @@ pub(crate) static PORTS: HashMap<u16, u8> = HashMap::with_max_entries(1024, 0);
 #[map]
 pub(crate) static TIME_WAITS: HashMap<Destination, u32> = HashMap::with_max_entries(4096, 0);
 
+/// Open connections that a process has accepted, by listener; filled and emptied like `TIME_WAITS`. Full: the listener's
+/// number is missing from the sample.
+#[map]
+pub(crate) static ACCEPTED: HashMap<Door, u32> = HashMap::with_max_entries(4096, 0);
+
 /// Proxies' connections that are to be followed although nobody saw them begin. Filled by userspace before one walk of
 /// `iter/tcp`, which moves them to `TRIES`, and emptied after it. Full: userspace leaves the rest out and counts it.
 #[map]
 pub(crate) static ADOPT: HashMap<Flow, Task> = HashMap::with_max_entries(connection::MAX_ADOPTED, 0);
+
+/// Processes that are proxies, by process id. Written by `filter` and `answer`, and by userspace for those that were there
+/// before us. Full: the one unused longest goes; its answers are not seen until it connects again.
+#[map]
+pub(crate) static PROCESSES: LruHashMap<u32, Process> = LruHashMap::with_max_entries(8192, 0);
+
+/// What proxies' threads let go of last, by thread. Written by `answer`. Full: the one unused longest goes; the answer
+/// that it may still write is told without its try.
+#[map]
+pub(crate) static THREADS: LruHashMap<u64, Thread> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Connections that reached an accept queue, by listener and CPU, since attaching. Written by `connection`, read by userspace.
+/// Full: the listener unused longest goes and counts from zero again.
+#[map]
+pub(crate) static ARRIVALS: LruPerCpuHashMap<Door, u64> = LruPerCpuHashMap::with_max_entries(4096, 0);
+
+/// When a handshake with an upstream was last told. Written by `handshake`. Full: the kernel drops what was used longest ago,
+/// whose next handshake is then told early.
+#[map]
+pub(crate) static HANDSHAKES: LruHashMap<Peer, u64> = LruHashMap::with_max_entries(4096, 0);
 
 /// What is remembered of a proxy's connection while it lives.
 #[repr(C)]
@@ -50,12 +78,57 @@ pub(crate) struct Try {
     pub(crate) task: Task,
     pub(crate) started: u64,
     pub(crate) established: u64,
+    pub(crate) last_read: u64,
+    /// Time of the record that told its end; 0 while none has.
+    pub(crate) told: u64,
+    /// `write_seq` when the proxy last read; with the flag `BASELINE`.
+    pub(crate) write_seq: u32,
+    pub(crate) exchanges: u32,
     pub(crate) syn_retransmits: u16,
     pub(crate) data_retransmits: u16,
+    pub(crate) answer_status: u16,
     pub(crate) flags: u8,
     /// The upstream's FIN was reported; more is told only if it dies with an error.
     pub(crate) closing: u8,
-    pub(crate) pad: [u8; 2],
+    /// A request was out when the end was told.
+    pub(crate) failed: u8,
+    /// It is closed; only the proxy has not let go of it yet.
+    pub(crate) ended: u8,
+    pub(crate) pad: [u8; 6],
+}
+
+impl Try {
+    pub(crate) const fn of(task: Task, started: u64) -> Self {
+        Self {
+            task,
+            started,
+            established: 0,
+            last_read: 0,
+            told: 0,
+            write_seq: 0,
+            exchanges: 0,
+            syn_retransmits: 0,
+            data_retransmits: 0,
+            answer_status: 0,
+            flags: 0,
+            closing: 0,
+            failed: 0,
+            ended: 0,
+            pad: [0; 6],
+        }
+    }
+}
+
+/// What a proxy's thread did last that its next answer may be about.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Thread {
+    /// When it let go of a try, nanoseconds; 0 if that has been answered.
+    pub(crate) released: u64,
+    /// Time of the record that told that try's end.
+    pub(crate) told: u64,
+    /// 1 if a request was out on the try.
+    pub(crate) failed: u64,
 }
 
 /// What is remembered of a connect() call until it returns.

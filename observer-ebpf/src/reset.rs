@@ -11,11 +11,11 @@ use observer_common::{
 
 use crate::{
     emit,
-    filter::{self, port_matters},
+    filter::{self, netns_matters, port_matters},
     maps::TRIES,
     packet::{self, ACK, Segment},
     settings::setting,
-    sock::{Sock, TcpSock},
+    sock::{self, Sock, TcpSock},
 };
 
 /// This host sends a RST. `sk` and `skb` may each be NULL; which of them is there says what kind it is.
@@ -35,7 +35,12 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
         (None, Some(tcp)) => tcp.local_port(),
         (None, None) => return,
     };
-    if !port_matters(port) {
+    let netns = match (tcp, &segment) {
+        (Some(tcp), _) => tcp.sock().netns(),
+        (None, Some(segment)) => segment.flow.netns,
+        (None, None) => 0,
+    };
+    if !port_matters(port) || !netns_matters(netns) {
         return;
     }
     // Listening is tested on the common part, which every socket has.
@@ -58,7 +63,10 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
         record.answer = 0;
         record.segment_flags = 0;
         record.retracts_overflow = u8::from(retracts);
-        record.pad = [0; 2];
+        record.exiting = 0;
+        record.pad = 0;
+        record.exit_code = 0;
+        record.pad2 = 0;
         if let Some(tcp) = tcp {
             tcp.sock().flow(tcp.local_port(), &mut record.flow);
             record.state = tcp.sock().state();
@@ -83,6 +91,10 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
             record.segment_flags = segment.flags;
         } else {
             record.task = filter::current();
+            if let Some(code) = sock::exit_code() {
+                record.exiting = 1;
+                record.exit_code = code;
+            }
         }
     });
 }

@@ -10,7 +10,7 @@ use observer_common::{
 
 use crate::{
     emit,
-    filter::port_matters,
+    filter::{netns_matters, port_matters},
     maps::TRIES,
     settings::{offset, setting},
     sock::Sock,
@@ -58,7 +58,7 @@ pub(crate) fn syn_ack(ctx: &BtfTracePointContext) {
     let Some(listener) = Sock::new(ctx.arg(0)) else { return };
     let Some(request) = Sock::new(request) else { return };
     let port = request.num();
-    if !port_matters(port) {
+    if !port_matters(port) || !netns_matters(listener.netns()) {
         return;
     }
     emit::count(Counter::SynAckRetransmits);

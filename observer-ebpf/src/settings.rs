@@ -16,7 +16,11 @@ pub(crate) static SETTINGS: Settings = Settings {
     kfree_has_socket: 0,
     connect_traced: 0,
     filter_ports: 0,
-    pad: [0; 2],
+    reads_traced: 0,
+    destroys_traced: 0,
+    registers_readable: 0,
+    pad: [0; 3],
+    only_netns: 0,
 };
 
 /// Reads a field as userspace set it, not as it was compiled.

@@ -1,8 +1,8 @@
 //! Typed reads of kernel structs at the offsets that userspace resolved. With the maps the only unsafe code here.
 
 use aya_ebpf::helpers::{
-    bpf_probe_read_kernel,
-    generated::{bpf_get_current_task, bpf_skc_to_tcp_sock},
+    bpf_probe_read_kernel, bpf_probe_read_user,
+    generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_skc_to_tcp_sock, bpf_task_pt_regs},
 };
 use observer_common::{COMM_LEN, Flow, connect::AF_INET};
 
@@ -170,10 +170,20 @@ pub(crate) fn process_comm() -> Option<[u8; COMM_LEN]> {
     }
 }
 
-/// What lies behind a descriptor of the current task: protocol and namespace. For rare paths: seven reads that the
-/// verifier need not understand. `fd` must be one that a socket call has just been made on.
+/// What lies behind a descriptor of the current task.
+pub(crate) struct Described {
+    /// Address of its `struct sock`, to be used as a key only.
+    pub(crate) key: u64,
+    /// Protocol number.
+    pub(crate) protocol: u16,
+    /// Both ends, the namespace; ports and addresses of a TCP socket only.
+    pub(crate) flow: Flow,
+}
+
+/// Looks behind a descriptor of the current task. For rare paths: a dozen reads that the verifier need not understand. For
+/// anything but a socket the answer is made of whatever bytes lie there, and must match something known to be used.
 #[inline(always)]
-pub(crate) fn of_descriptor(fd: u32) -> Option<(u16, u32)> {
+pub(crate) fn of_descriptor(fd: u32) -> Option<Described> {
     type Pointer = *const u8;
     // SAFETY: the helper cannot fault.
     let follow = |base: Pointer, offset: usize| -> Option<Pointer> {
@@ -188,11 +198,78 @@ pub(crate) fn of_descriptor(fd: u32) -> Option<(u16, u32)> {
     let socket = follow(file, offset!(file_private))?;
     let sk = follow(socket, offset!(socket_sk))?;
     let net = follow(sk, offset!(net))?;
+    let mut flow = Flow::empty();
     // SAFETY: as above.
     unsafe {
         let protocol = bpf_probe_read_kernel(sk.wrapping_add(offset!(protocol)).cast()).ok()?;
-        let netns = bpf_probe_read_kernel(net.wrapping_add(offset!(inum)).cast()).ok()?;
-        Some((protocol, netns))
+        let family: u16 = bpf_probe_read_kernel(sk.wrapping_add(offset!(family)).cast()).ok()?;
+        flow.netns = bpf_probe_read_kernel(net.wrapping_add(offset!(inum)).cast()).ok()?;
+        flow.local_port = bpf_probe_read_kernel(sk.wrapping_add(offset!(num)).cast()).ok()?;
+        flow.remote_port = u16::from_be(bpf_probe_read_kernel(sk.wrapping_add(offset!(dport)).cast()).ok()?);
+        if family == AF_INET {
+            map_v4(bpf_probe_read_kernel(sk.wrapping_add(offset!(rcv_saddr)).cast()).ok()?, &mut flow.local);
+            map_v4(bpf_probe_read_kernel(sk.wrapping_add(offset!(daddr)).cast()).ok()?, &mut flow.remote);
+        } else {
+            flow.local = bpf_probe_read_kernel(sk.wrapping_add(offset!(v6_rcv_saddr)).cast()).ok()?;
+            flow.remote = bpf_probe_read_kernel(sk.wrapping_add(offset!(v6_daddr)).cast()).ok()?;
+        }
+        Some(Described { key: sk as u64, protocol, flow })
+    }
+}
+
+/// Bit of `task_struct.flags`: the task is dying (`PF_EXITING`, include/linux/sched.h).
+const PF_EXITING: u32 = 4;
+
+/// How the current task dies, if it does: its exit code is set before its files are closed (`do_exit`, kernel/exit.c).
+#[inline(always)]
+pub(crate) fn exit_code() -> Option<u32> {
+    // SAFETY: helpers that cannot fault.
+    unsafe {
+        let task = bpf_get_current_task() as *const u8;
+        let flags: u32 = bpf_probe_read_kernel(task.wrapping_add(offset!(task_flags)).cast()).ok()?;
+        if flags & PF_EXITING == 0 {
+            return None;
+        }
+        bpf_probe_read_kernel(task.wrapping_add(offset!(exit_code)).cast()).ok()
+    }
+}
+
+/// Process id and name of a task that a tracepoint passes.
+#[inline(always)]
+pub(crate) fn of_task(task: *const u8) -> Option<(u32, [u8; COMM_LEN])> {
+    // SAFETY: a helper that cannot fault.
+    unsafe {
+        let pid = bpf_probe_read_kernel(task.wrapping_add(offset!(tgid)).cast()).ok()?;
+        Some((pid, bpf_probe_read_kernel(task.wrapping_add(offset!(comm)).cast()).ok()?))
+    }
+}
+
+/// The buffer that the current system call reads into: its first 12 bytes. For `read`, `recvfrom`, `readv` and `recvmsg`;
+/// x86-64 only, and only where `Settings::registers_readable` says so.
+#[inline(always)]
+pub(crate) fn read_buffer() -> Option<[u8; 12]> {
+    const READ: u64 = 0;
+    const READV: u64 = 19;
+    const RECVFROM: u64 = 45;
+    const RECVMSG: u64 = 47;
+    /// `struct iovec` begins with the address; `struct user_msghdr` has its iovec at 16 (include/linux/socket.h).
+    const MESSAGE_VECTOR: usize = 16;
+    // SAFETY: the helpers give the current task and its saved registers; the fields are loaded at BTF's offsets, and what
+    // they point at is read with a helper that checks it.
+    unsafe {
+        let task = bpf_get_current_task_btf();
+        let registers = bpf_task_pt_regs(task) as *const u8;
+        let call: u64 = load(registers, offset!(regs_orig_ax));
+        let mut buffer: *const u8 = load(registers, offset!(regs_si));
+        if call == RECVMSG {
+            buffer = bpf_probe_read_user(buffer.wrapping_add(MESSAGE_VECTOR).cast()).ok()?;
+        }
+        if call == READV || call == RECVMSG {
+            buffer = bpf_probe_read_user(buffer.cast()).ok()?;
+        } else if call != READ && call != RECVFROM {
+            return None;
+        }
+        bpf_probe_read_user(buffer.cast()).ok()
     }
 }
 

@@ -4,11 +4,17 @@ use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::generated::{bpf_seq_write, bpf_skc_to_tcp_timewait_sock},
 };
-use observer_common::{Flow, counter::Counter, listener::Sample, state, time_wait::Destination};
+use observer_common::{
+    Flow,
+    counter::Counter,
+    listener::{Door, Sample},
+    state,
+    time_wait::Destination,
+};
 
 use crate::{
     emit,
-    maps::{ADOPT, TIME_WAITS, TRIES, Try},
+    maps::{ACCEPTED, ADOPT, TIME_WAITS, TRIES, Try},
     sock::Sock,
 };
 
@@ -40,7 +46,10 @@ extern "C" fn walk(ctx: *const Context) -> i32 {
     match sock.state() {
         state::LISTEN => sample(sock, seq),
         state::TIME_WAIT => count(sock),
-        state::ESTABLISHED | state::CLOSE_WAIT => adopt(sock),
+        state::ESTABLISHED | state::CLOSE_WAIT => {
+            adopt(sock);
+            accepted(sock);
+        }
         _ => {}
     }
     0
@@ -64,22 +73,30 @@ fn sample(sock: Sock, seq: *mut core::ffi::c_void) {
     unsafe { bpf_seq_write(seq.cast(), (&raw const sample).cast(), size_of::<Sample>() as u32) };
 }
 
+/// One that a listener made, and that a process owns, has been accepted.
+#[inline(always)]
+fn accepted(sock: Sock) {
+    let Some(tcp) = sock.tcp() else { return };
+    if tcp.max_ack_backlog() == 0 || !tcp.owned() {
+        return;
+    }
+    let door = Door { netns: sock.netns(), port: sock.num(), pad: 0 };
+    if let Some(value) = ACCEPTED.get_ptr_mut(door) {
+        // SAFETY: valid for the program's run; one walk at a time.
+        unsafe { *value += 1 };
+    } else {
+        let _ = ACCEPTED.insert(door, 1, 0);
+    }
+}
+
 #[inline(always)]
 fn adopt(sock: Sock) {
     let mut flow = Flow::empty();
     sock.flow(sock.num(), &mut flow);
     let Some(task) = ADOPT.get_ptr(flow) else { return };
-    let entry = Try {
-        // SAFETY: valid for the program's run; userspace changes it between walks only.
-        task: unsafe { *task },
-        started: 0,
-        established: 0,
-        syn_retransmits: 0,
-        data_retransmits: 0,
-        flags: 0,
-        closing: u8::from(sock.state() == state::CLOSE_WAIT),
-        pad: [0; 2],
-    };
+    // SAFETY: valid for the program's run; userspace changes it between walks only.
+    let mut entry = Try::of(unsafe { *task }, 0);
+    entry.closing = u8::from(sock.state() == state::CLOSE_WAIT);
     // One that began since the programs were attached is there already, and better known.
     match TRIES.insert(sock.key(), entry, u64::from(BPF_NOEXIST)) {
         Ok(()) => emit::count(Counter::ConnectionsAdopted),

@@ -1,4 +1,4 @@
-//! Endpoints and network namespaces.
+//! Endpoints, paths of unix sockets, and network namespaces.
 
 use std::{
     fmt,
@@ -42,6 +42,47 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// Where a unix socket is bound, harmless to show: control characters escaped, an abstract name with `@` before it. Held in
+/// place, so that it can be part of a key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixPath {
+    /// Zeros behind the text.
+    bytes: [u8; Self::MAX],
+    length: u8,
+}
+
+impl UnixPath {
+    /// Bytes kept: all that a socket's address has room for (`UNIX_PATH_MAX`, include/uapi/linux/un.h). Only a path with much
+    /// in it to be escaped is longer, and is cut.
+    pub const MAX: usize = 108;
+
+    /// From text that was made harmless already.
+    pub fn new(text: &str) -> Self {
+        let text = &text[..text.floor_char_boundary(Self::MAX)];
+        let mut bytes = [0; Self::MAX];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Self { bytes, length: u8::try_from(text.len()).unwrap_or(u8::MAX) }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for UnixPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+/// As nginx writes it: `unix:/run/app.sock`.
+impl fmt::Display for UnixPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unix:{}", self.as_str())
+    }
+}
+
 /// Inode number of a network namespace, as in /proc/PID/ns/net; 0 when unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NetNs(pub u32);
@@ -64,6 +105,15 @@ mod tests {
         assert_eq!(Endpoint::from_wire(wire, 80).to_string(), "10.77.0.2:80");
         let loopback = Ipv6Addr::LOCALHOST.octets();
         assert_eq!(Endpoint::from_wire(loopback, 9).to_string(), "[::1]:9");
+    }
+
+    #[test]
+    fn a_path_is_kept_whole_or_cut_between_characters() {
+        assert_eq!(UnixPath::new("/run/app.sock").to_string(), "unix:/run/app.sock");
+        let long = format!("{}é", "a".repeat(UnixPath::MAX - 1));
+        assert_eq!(UnixPath::new(&long).as_str(), "a".repeat(UnixPath::MAX - 1));
+        assert_eq!(UnixPath::new(&"a".repeat(UnixPath::MAX)).as_str().len(), UnixPath::MAX);
+        assert!(UnixPath::new("/a") < UnixPath::new("/ab"));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The command line: low-level arguments, checked into options. Parsing does nothing else.
 
-use std::time::Duration;
+use std::{os::unix::fs::MetadataExt as _, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    addr::NetNs,
     kernel::{
         Options,
         load::{DEFAULT_RING, MAX_PORTS, MAX_PROXIES},
@@ -67,8 +68,14 @@ pub struct Filters {
     #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub ports: Vec<u16>,
     /// Processes of this name are the proxies, instead of those known; may be given several times.
-    #[arg(long = "comm", value_name = "NAME", value_parser = comm)]
+    #[arg(long = "proxy", value_name = "COMM", value_parser = comm)]
     pub comms: Vec<String>,
+    /// Only the sockets of one network namespace: /run/netns/NAME, /proc/PID/ns/net.
+    #[arg(long, value_name = "PATH", value_parser = netns)]
+    pub netns: Option<NetNs>,
+    /// Do not look at what proxies write to their clients; statuses are then those to be expected.
+    #[arg(long)]
+    pub no_answers: bool,
     /// Size of the ring between kernel and observer (a power of two, with K or M): raise it if records are lost.
     #[arg(long, value_name = "SIZE", value_parser = ring_size, default_value_t = RingSize(DEFAULT_RING))]
     pub ring_size: RingSize,
@@ -76,7 +83,7 @@ pub struct Filters {
 
 impl Default for Filters {
     fn default() -> Self {
-        Self { ports: Vec::new(), comms: Vec::new(), ring_size: RingSize(DEFAULT_RING) }
+        Self { ports: Vec::new(), comms: Vec::new(), netns: None, no_answers: false, ring_size: RingSize(DEFAULT_RING) }
     }
 }
 
@@ -99,7 +106,7 @@ impl Filters {
             self.comms.clone()
         };
         if proxies.len() > MAX_PROXIES {
-            return Err(format!("at most {MAX_PROXIES} names can be given with --comm, not {}", proxies.len()));
+            return Err(format!("at most {MAX_PROXIES} names can be given with --proxy, not {}", proxies.len()));
         }
         if self.ports.len() > MAX_PORTS {
             return Err(format!("at most {MAX_PORTS} ports can be given with --port, not {}", self.ports.len()));
@@ -109,8 +116,18 @@ impl Filters {
             let ports: Vec<_> = self.ports.iter().map(u16::to_string).collect();
             watching = format!("{watching}; upstream port {}", ports.join(", "));
         }
-        let options =
-            Options { proxies, ports: self.ports.clone(), ring: self.ring_size.0, verbose, ..Options::default() };
+        if let Some(netns) = self.netns {
+            watching = format!("{watching}; network namespace {}", netns.0);
+        }
+        let options = Options {
+            proxies,
+            ports: self.ports.clone(),
+            ring: self.ring_size.0,
+            netns: self.netns,
+            answers: !self.no_answers,
+            verbose,
+            ..Options::default()
+        };
         Ok((options, watching))
     }
 }
@@ -126,6 +143,15 @@ fn comm(text: &str) -> Result<String, String> {
         return Err("a process name as in /proc/PID/comm".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// A network namespace by the file that stands for it: its inode number is the namespace's (nsfs, fs/nsfs.c).
+fn netns(text: &str) -> Result<NetNs, String> {
+    let inode =
+        std::fs::metadata(text).map_err(|error| format!("{error}; try /run/netns/NAME or /proc/PID/ns/net"))?.ino();
+    u32::try_from(inode)
+        .map(NetNs)
+        .map_err(|_| "not a network namespace: try /run/netns/NAME or /proc/PID/ns/net".to_owned())
 }
 
 fn ring_size(text: &str) -> Result<RingSize, String> {

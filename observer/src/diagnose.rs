@@ -1,16 +1,22 @@
 //! Why tries fail. Rules turn what the model knows of a failed try into a verdict, and what it knows of the host into
 //! warnings. Sees no kernel, file, screen or clock.
 
+pub mod because;
 pub mod causes;
+pub mod death;
 pub mod engine;
 pub mod evidence;
 pub mod incident;
+pub mod open;
+pub mod queue;
 pub mod registry;
 pub mod rule;
+mod unix;
 pub mod verdict;
 
 pub use engine::Engine;
 pub use evidence::{Evidence, Value};
 pub use incident::{Incident, Incidents};
+pub use open::Harmless;
 pub use rule::{Finding, Judgement, Rule};
 pub use verdict::{Confidence, Said, Verdict, Warning};

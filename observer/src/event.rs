@@ -4,7 +4,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use crate::{
-    addr::{Endpoint, NetNs},
+    addr::{Endpoint, NetNs, UnixPath},
     time::Time,
 };
 
@@ -36,6 +36,14 @@ pub enum Body {
     Retransmit(Retransmit),
     /// A listener sent a SYN-ACK again although the handshake was complete for the client.
     SynAckRetransmit(Flow),
+    /// What became of a try that a proxy let go of.
+    Outcome(Box<Outcome>),
+    /// An application closed a connection with a request unanswered, or by dying.
+    Hurt(Box<Hurt>),
+    /// A process was sent a signal that ends or stops it.
+    Signal(Box<Signal>),
+    /// The host's processors, as they stand.
+    HostSample(HostSample),
     /// A listener as it stands.
     ListenerSample(Box<ListenerSample>),
     /// A network namespace as it stands.
@@ -44,6 +52,10 @@ pub enum Body {
     Counters(Counters),
     /// Nothing but the time.
     Tick,
+    /// A listening unix socket as it stands.
+    UnixListenerSample(Box<UnixListenerSample>),
+    /// An upstream completed a handshake.
+    Handshake(Handshake),
 }
 
 /// The ends of a connection as one socket sees them.
@@ -122,6 +134,18 @@ pub struct ConnectionEnded {
     pub since_received: Option<Duration>,
     /// The last payload went out, by jiffies, rather than came in.
     pub sent_last: bool,
+    /// Bytes that the proxy wrote since it last read, where its reads were seen: a request that was out, if any.
+    pub written_since_read: Option<u32>,
+    /// Bytes received and not read.
+    pub unread: u32,
+    /// HTTP status of the last answer whose head was read here.
+    pub answer_status: Option<u16>,
+    /// When the proxy last read.
+    pub last_read: Option<Time>,
+    /// Answers begun, since observer's start.
+    pub exchanges: u32,
+    /// The process has answered a client in plain HTTP: its answer to this try, too, can be expected to be seen.
+    pub answers_visible: bool,
     /// SYNs sent again.
     pub syn_retransmits: u16,
     /// Other segments sent again.
@@ -148,6 +172,8 @@ pub struct ConnectFailed {
     pub error: u16,
     /// The call had got as far as to begin a handshake.
     pub began: bool,
+    /// See [`ConnectionEnded::answers_visible`].
+    pub answers_visible: bool,
 }
 
 /// Where a connect() wanted to go.
@@ -181,6 +207,100 @@ pub enum OverflowPath {
     Syn,
     /// The final ACK (or data after it) was dropped, or answered with a RST.
     Ack,
+}
+
+/// See [`Body::Outcome`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The proxy.
+    pub proxy: Process,
+    /// Time of the event that told how the try ended; `None` if no try is known to have come before.
+    pub told: Option<Time>,
+    /// What it did.
+    pub did: Did,
+    /// The client that it concerned, where that was looked up.
+    pub client: Option<Endpoint>,
+}
+
+/// What a proxy did after a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Did {
+    /// It answered its client in plain HTTP, with this status.
+    Answered(u16),
+    /// It wrote something to its client that cannot be read (TLS, HTTP/2).
+    Hidden,
+    /// It tried again.
+    Retried,
+    /// It closed its client's connection without a word.
+    ClientGone,
+}
+
+/// See [`Body::Hurt`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hurt {
+    /// The application's end is local.
+    pub flow: Flow,
+    /// The application's process.
+    pub process: Process,
+    /// How it was dying at that moment, if it was.
+    pub death: Option<Death>,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+}
+
+/// How a process died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// By this signal.
+    Signal(u8),
+    /// It exited with this status.
+    Exit(u8),
+}
+
+impl std::fmt::Display for Death {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Signal(number) => write!(f, "killed by {}", signal_name(u32::from(*number))),
+            Self::Exit(status) => write!(f, "exited with status {status}"),
+        }
+    }
+}
+
+/// The usual name of a signal.
+pub fn signal_name(number: u32) -> String {
+    match number {
+        6 => "SIGABRT".to_owned(),
+        7 => "SIGBUS".to_owned(),
+        9 => "SIGKILL".to_owned(),
+        11 => "SIGSEGV".to_owned(),
+        15 => "SIGTERM".to_owned(),
+        19 => "SIGSTOP".to_owned(),
+        other => format!("signal {other}"),
+    }
+}
+
+/// See [`Body::Signal`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signal {
+    /// Who sent it; `None` for the kernel itself.
+    pub from: Option<Process>,
+    /// Who got it.
+    pub to: Process,
+    /// Its number.
+    pub number: u32,
+}
+
+/// See [`Body::HostSample`]. Totals since boot, over all processors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostSample {
+    /// Time of all processors, in clock ticks (`/proc/stat`).
+    pub ticks: u64,
+    /// Of it, what was stolen by the hypervisor.
+    pub stolen: u64,
+    /// Microseconds in which some task waited for a processor (`/proc/pressure/cpu`, `some`); `None` without PSI.
+    pub waited_us: Option<u64>,
 }
 
 /// See [`Body::ListenOverflow`].
@@ -236,6 +356,8 @@ pub struct ResetSent {
     pub limit: u32,
     /// An overflow told before, of the same flow, was none.
     pub retracts_overflow: bool,
+    /// How the sending process was dying, if it was.
+    pub death: Option<Death>,
 }
 
 /// See [`Body::Retransmit`].
@@ -257,6 +379,42 @@ pub struct ListenerSample {
     /// Connections in the accept queue.
     pub depth: u32,
     /// Its limit.
+    pub limit: u32,
+    /// The process that holds it, the eldest if there are several.
+    pub process: Option<Process>,
+    /// How many processes hold it.
+    pub holders: u32,
+    /// How many of them are stopped (state `T`); looked at only while connections wait.
+    pub stopped: u32,
+    /// How many of them run or want to (state `R`); likewise.
+    pub runnable: u32,
+    /// Open connections that they have accepted, on any address of the port.
+    pub accepted_open: u32,
+    /// Connections that have come to its accept queue since observer attached; those to other addresses of the same port
+    /// and namespace are among them. `None` if none has.
+    pub arrivals: Option<u64>,
+}
+
+/// See [`Body::Handshake`]. At most one a second for each upstream, and each that took more than one SYN; at the start also
+/// one for each upstream to which a connection is open already.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Handshake {
+    /// The proxy's end is local.
+    pub flow: Flow,
+    /// SYNs that had to be sent again.
+    pub syn_retransmits: u16,
+}
+
+/// See [`Body::UnixListenerSample`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnixListenerSample {
+    /// Where it is bound.
+    pub path: UnixPath,
+    /// In which network namespace it was made.
+    pub netns: NetNs,
+    /// Connections that wait to be accepted.
+    pub depth: u32,
+    /// How many may; one more than that is full.
     pub limit: u32,
     /// The process that holds it, the eldest if there are several.
     pub process: Option<Process>,
@@ -321,6 +479,12 @@ pub struct Counters {
     pub unaccepted: u64,
     /// Listeners opened and closed.
     pub listener_changes: u64,
+    /// HTTP answers that proxies wrote in plain text.
+    pub answers: u64,
+    /// Those with status 502 or 504, whoever is to blame.
+    pub answers_failed: u64,
+    /// Answers of 500, 502, 503 or 504 that an application had given itself, passed on.
+    pub application_errors: u64,
     /// What was lost.
     pub lost: Lost,
 }
@@ -344,8 +508,21 @@ pub struct Lost {
 
 impl Lost {
     /// Names and numbers of all kinds, in a stable order.
-    pub fn by_kind(&self) -> [(&'static str, u64); 13] {
-        let [ended, unaccepted, connect, overflow, listener, reset, retransmit, synack] = self.records;
+    pub fn by_kind(&self) -> [(&'static str, u64); 17] {
+        let [
+            ended,
+            unaccepted,
+            connect,
+            overflow,
+            listener,
+            reset,
+            retransmit,
+            synack,
+            outcome,
+            hurt,
+            signal,
+            handshake,
+        ] = self.records;
         [
             ("connection_ended", ended),
             ("unaccepted", unaccepted),
@@ -355,12 +532,22 @@ impl Lost {
             ("reset_sent", reset),
             ("retransmit", retransmit),
             ("synack_retransmit", synack),
+            ("outcome", outcome),
+            ("hurt", hurt),
+            ("signal", signal),
+            ("handshake", handshake),
             ("tries_untracked", self.tries_untracked),
             ("connects_untracked", self.connects_untracked),
             ("programs_skipped", self.skipped),
             ("undecoded", self.undecoded),
             ("unadopted", self.unadopted),
         ]
+    }
+
+    /// Records of one kind that were lost.
+    pub fn of(&self, kind: observer_common::Kind) -> u64 {
+        let slot = observer_common::Kind::ALL.iter().position(|each| *each == kind);
+        slot.map_or(0, |slot| self.records[slot])
     }
 
     /// All of it together.

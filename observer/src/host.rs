@@ -1,10 +1,13 @@
 //! Facts about this host that are no events: its clocks.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
-use crate::time::{Time, WallClock};
+use crate::{
+    event::HostSample,
+    time::{Time, WallClock},
+};
 
 /// Length of a jiffy in nanoseconds: the resolution of the coarse clock is one tick (`KTIME_LOW_RES`,
 /// include/linux/hrtimer.h). 4 ms where the kernel would not say.
@@ -23,6 +26,17 @@ pub fn now() -> Time {
 pub fn wall_clock() -> WallClock {
     let wall = clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |time| Duration::from(time).as_nanos());
     WallClock { offset: u64::try_from(wall).unwrap_or(0).saturating_sub(now().0) }
+}
+
+/// The processors' totals since boot, all of them together (`/proc/stat`, proc_stat(5); `/proc/pressure/cpu`).
+pub fn processors() -> Option<HostSample> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    // user, nice, system, idle, iowait, irq, softirq, steal; guest time is in user's already.
+    let ticks: Vec<u64> =
+        stat.lines().next()?.split_whitespace().skip(1).map_while(|word| word.parse().ok()).take(8).collect();
+    let pressure = fs::read_to_string("/proc/pressure/cpu").ok();
+    let waited_us = pressure.and_then(|text| text.lines().next()?.rsplit_once("total=")?.1.trim().parse().ok());
+    Some(HostSample { ticks: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or(0), waited_us })
 }
 
 /// A sysctl that matters, as it stands.
@@ -69,7 +83,7 @@ const SETTINGS: [(&str, Remark); 6] = [
 
 /// The settings of the network namespace that this process is in.
 pub fn settings() -> Vec<Setting> {
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")));
+    let read = |name: &str| fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")));
     SETTINGS
         .iter()
         .map(|(name, remark)| match read(name) {

@@ -2,9 +2,11 @@
 
 pub mod attempt;
 pub mod bounded;
+pub mod contact;
 pub mod flow;
 pub mod listener;
 pub mod namespace;
+pub mod processors;
 pub mod upstream;
 pub mod window;
 
@@ -13,15 +15,19 @@ use std::{
     time::Duration,
 };
 
-pub use attempt::{Attempt, Ending};
+pub use attempt::{Answer, Attempt, Ending};
+pub use contact::Contact;
 pub use flow::{FlowEvidence, FlowKey};
 pub use listener::Listener;
 pub use namespace::Namespace;
+pub use processors::Processors;
 pub use upstream::{Upstream, UpstreamKey};
 
 use crate::{
-    addr::{Endpoint, NetNs},
-    event::{Body, ConnectionEnded, Counters, Event, ListenerChanged, ListenerSample, OverflowPath, State},
+    addr::{Endpoint, NetNs, UnixPath},
+    event::{
+        Body, ConnectionEnded, Counters, Event, Hurt, ListenerChanged, ListenerSample, OverflowPath, Signal, State,
+    },
     time::Time,
 };
 use bounded::{Generations, Recent};
@@ -30,13 +36,43 @@ use bounded::{Generations, Recent};
 pub const MAX_UPSTREAMS: usize = 1024;
 /// Listeners kept; the one idle longest goes first.
 pub const MAX_LISTENERS: usize = 4096;
+/// Listening unix sockets kept; the one idle longest goes first.
+pub const MAX_UNIX_LISTENERS: usize = 4096;
 /// Network namespaces kept.
 pub const MAX_NAMESPACES: usize = 512;
+/// Proxies' processes whose failures are kept.
+pub const MAX_FAILING: usize = 1024;
+/// Processes whose last signal is kept.
+pub const MAX_SIGNALS: usize = 1024;
+/// Closing a listening unix socket has no event: one that the samples, a second apart, no longer show has gone.
+pub const UNIX_SEEN_WITHIN: Duration = Duration::from_secs(3);
 /// Connections whose server-side evidence is kept.
 pub const MAX_FLOWS: usize = 131_072;
 /// How long that evidence is kept at least: longer than the kernel's own connect timeout
 /// (131 s by the defaults of tcp_syn_retries and tcp_syn_linear_timeouts; tcp_write_timeout, net/ipv4/tcp_timer.c).
 pub const FLOW_MEMORY: Duration = Duration::from_secs(140);
+
+/// How a proxy's process has failed of late.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Failures {
+    /// The last try that failed.
+    pub last: Time,
+    /// At what.
+    pub upstream: UpstreamKey,
+    /// How many have failed since one last went well.
+    pub since_success: u32,
+}
+
+/// Where an address is at home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// In this namespace of this host.
+    Here(NetNs),
+    /// In several of them: it cannot be told which is meant.
+    Several,
+    /// On no interface of this host.
+    Elsewhere,
+}
 
 /// The state of the host as the events told it.
 #[derive(Debug)]
@@ -44,11 +80,14 @@ pub struct Model {
     now: Time,
     upstreams: Recent<UpstreamKey, Upstream>,
     listeners: Recent<(NetNs, Endpoint), Listener>,
+    unix_listeners: Recent<(NetNs, UnixPath), Listener>,
     namespaces: Recent<NetNs, Namespace>,
     flows: Generations<FlowKey, FlowEvidence>,
+    signals: Recent<u32, (Time, Signal)>,
+    failures: Recent<u32, Failures>,
+    processors: Processors,
     counters: Counters,
     events: u64,
-    abandoned: u64,
 }
 
 impl Default for Model {
@@ -57,11 +96,14 @@ impl Default for Model {
             now: Time::default(),
             upstreams: Recent::new(MAX_UPSTREAMS),
             listeners: Recent::new(MAX_LISTENERS),
+            unix_listeners: Recent::new(MAX_UNIX_LISTENERS),
             namespaces: Recent::new(MAX_NAMESPACES),
             flows: Generations::new(MAX_FLOWS, FLOW_MEMORY),
+            signals: Recent::new(MAX_SIGNALS),
+            failures: Recent::new(MAX_FAILING),
+            processors: Processors::default(),
             counters: Counters::default(),
             events: 0,
-            abandoned: 0,
         }
     }
 }
@@ -76,24 +118,20 @@ impl Model {
         }
         match &event.body {
             Body::ConnectionEnded(ended) => {
-                let mut attempt = Attempt::from_connection(now, ended);
+                let mut attempt = Attempt::from_connection(now, event.time, ended);
                 if attempt.ending == Ending::Abandoned {
                     attempt.ending = self.ending_of_abandoned(ended, &attempt);
                 }
                 self.upstream_mut(attempt.upstream).connection_ended(now, ended, &attempt);
-                self.abandoned += u64::from(attempt.ending == Ending::Abandoned);
-                if !attempt.ending.failed()
-                    && let Some(key) = &attempt.flow
-                {
-                    self.forget_flow(key);
-                }
+                self.note_failure(&attempt);
                 return Some(attempt);
             }
             // A resolver or a logger that is not there is no upstream.
             Body::ConnectFailed(failed) if !failed.to.is_upstream() => {}
             Body::ConnectFailed(failed) => {
-                let attempt = Attempt::from_connect(now, failed);
+                let attempt = Attempt::from_connect(now, event.time, failed);
                 self.upstream_mut(attempt.upstream).connect_failed(now, &attempt);
+                self.note_failure(&attempt);
                 return Some(attempt);
             }
             Body::Unaccepted(ended) => {
@@ -101,6 +139,7 @@ impl Model {
             }
             Body::ListenOverflow(overflow) => {
                 let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));
+                let first = evidence.overflows_syn + evidence.overflows_ack == 0;
                 match overflow.path {
                     OverflowPath::Syn => evidence.overflows_syn += 1,
                     OverflowPath::Ack => evidence.overflows_ack += 1,
@@ -108,7 +147,7 @@ impl Model {
                 (evidence.depth, evidence.limit) = (overflow.depth, overflow.limit);
                 evidence.server_netns = overflow.flow.netns;
                 let listener = self.listener_at_mut(overflow.flow.netns, overflow.flow.local);
-                listener.overflowed(now, overflow.depth, overflow.limit);
+                listener.overflowed(now, overflow.depth, overflow.limit, first);
             }
             Body::ListenerChanged(changed) => self.listener_changed(changed),
             Body::ResetSent(reset) => {
@@ -137,6 +176,21 @@ impl Model {
                     }
                 }
             }
+            Body::Hurt(hurt) => self.flow_mut(FlowKey::of_server(&hurt.flow)).hurt = Some(Hurt::clone(hurt)),
+            Body::Signal(signal) => {
+                self.signals.put(signal.to.pid, now, (now, Signal::clone(signal)));
+            }
+            Body::HostSample(sample) => self.processors.sampled(now, *sample),
+            // The engine's concern: it knows which try is meant.
+            Body::Outcome(_) => {}
+            Body::UnixListenerSample(sample) => {
+                let key = (sample.netns, sample.path);
+                self.unix_listeners.entry(key, now, Listener::default).sampled_unix(now, sample);
+            }
+            Body::Handshake(handshake) => {
+                let key = UpstreamKey::tcp(handshake.flow.netns, handshake.flow.remote);
+                self.upstream_mut(key).contact.handshake(now, handshake.syn_retransmits);
+            }
             Body::Counters(counters) => self.counters = *counters,
             Body::Tick => {}
         }
@@ -151,6 +205,21 @@ impl Model {
             State::Established if flow.overflows_ack > 0 && ended.unacked > 0 => Ending::NoAnswer,
             _ => Ending::Abandoned,
         }
+    }
+
+    fn note_failure(&mut self, attempt: &Attempt) {
+        let pid = attempt.proxy.pid;
+        if !attempt.ending.failed() {
+            // One that nobody has failed with need not be remembered.
+            if self.failures.get(&pid).is_some() {
+                let unfailed = Failures { last: self.now, upstream: attempt.upstream, since_success: 0 };
+                self.failures.put(pid, self.now, unfailed);
+            }
+            return;
+        }
+        let before = self.failures.get(&pid).map_or(0, |failures| failures.since_success);
+        let failures = Failures { last: self.now, upstream: attempt.upstream, since_success: before.saturating_add(1) };
+        self.failures.put(pid, self.now, failures);
     }
 
     fn listener_changed(&mut self, changed: &ListenerChanged) {
@@ -200,14 +269,24 @@ impl Model {
         self.events
     }
 
-    /// Tries that the proxy gave up within a second without a sign of trouble: no verdict was given on them.
-    pub fn abandoned(&self) -> u64 {
-        self.abandoned
-    }
-
     /// The kernel's counters as last told.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How the tries of a proxy's process have failed of late, if any did.
+    pub fn failures(&self, pid: u32) -> Option<&Failures> {
+        self.failures.get(&pid)
+    }
+
+    /// The last signal that a process was sent, and when.
+    pub fn signal(&self, pid: u32) -> Option<&(Time, Signal)> {
+        self.signals.get(&pid)
+    }
+
+    /// The host's processors of late.
+    pub fn processors(&self) -> &Processors {
+        &self.processors
     }
 
     /// All upstreams.
@@ -223,6 +302,50 @@ impl Model {
     /// All listeners.
     pub fn listeners(&self) -> impl Iterator<Item = (&(NetNs, Endpoint), &Listener)> {
         self.listeners.iter()
+    }
+
+    /// What was heard from an address on any of its ports, from whatever namespace.
+    pub fn contact_with(&self, ip: IpAddr) -> Contact {
+        let there = self.upstreams.iter().filter(|(key, _)| key.endpoint.is_some_and(|at| at.ip == ip));
+        there.fold(Contact::default(), |all, (_, upstream)| all.with(&upstream.contact))
+    }
+
+    /// The namespace of this host in which connections to an address arrive, as far as addresses tell.
+    pub fn home_of(&self, upstream: &UpstreamKey, netns: NetNs) -> Home {
+        let Some(at) = upstream.endpoint else { return Home::Elsewhere };
+        if netns.known() {
+            return Home::Here(netns);
+        }
+        if at.ip.is_loopback() {
+            return Home::Here(upstream.netns);
+        }
+        let having =
+            self.namespaces.iter().filter(|(_, namespace)| namespace.has_address(at.ip)).map(|(netns, _)| *netns);
+        let bound = self.listeners.keys().filter(|(_, bound)| bound.ip == at.ip).map(|(netns, _)| *netns);
+        let mut here: Vec<_> = having.chain(bound).collect();
+        here.sort_unstable();
+        here.dedup();
+        match here[..] {
+            [] => Home::Elsewhere,
+            [netns] => Home::Here(netns),
+            _ => Home::Several,
+        }
+    }
+
+    /// All listening unix sockets.
+    pub fn unix_listeners(&self) -> impl Iterator<Item = (&(NetNs, UnixPath), &Listener)> {
+        self.unix_listeners.iter()
+    }
+
+    /// The unix socket that listens at this path and was seen within the last [`UNIX_SEEN_WITHIN`]; `None` too where there
+    /// are several, in containers perhaps, for then it cannot be told which is meant.
+    pub fn unix_listener(&self, path: &UnixPath) -> Option<(NetNs, &Listener)> {
+        let mut here = self
+            .unix_listeners
+            .iter()
+            .filter(|((_, bound), listener)| bound == path && self.now.since(listener.seen) <= UNIX_SEEN_WITHIN);
+        let ((netns, _), listener) = here.next()?;
+        here.next().is_none().then_some((*netns, listener))
     }
 
     /// A namespace as last sampled.
@@ -242,9 +365,18 @@ impl Model {
         evidence.filter(|evidence| evidence.told >= began).cloned().unwrap_or_default()
     }
 
+    /// Whether something that was heard of an upstream may not be known any more, or never was.
+    pub fn may_have_forgotten(&self) -> bool {
+        self.upstreams.evicted() > 0 || self.counters.lost.total() > 0
+    }
+
     /// Entries dropped from full tables.
     pub fn evicted(&self) -> u64 {
-        self.upstreams.evicted() + self.listeners.evicted() + self.namespaces.evicted() + self.flows.evicted()
+        self.upstreams.evicted()
+            + self.listeners.evicted()
+            + self.unix_listeners.evicted()
+            + self.namespaces.evicted()
+            + self.flows.evicted()
     }
 
     /// Whether an address is this host's, in any namespace.

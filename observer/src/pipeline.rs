@@ -166,7 +166,7 @@ impl Stages {
             verdicts: engine.incidents().totals().clone(),
             events: engine.model().events(),
             counters: *engine.model().counters(),
-            abandoned: engine.model().abandoned(),
+            harmless: engine.harmless(),
             overflowed: Overflowed::all(engine.model()),
             evicted: engine.model().evicted() + engine.hurried(),
             hooks: frame.hooks.clone(),

@@ -1,4 +1,14 @@
 //! Which processes are reverse proxies.
 
-/// `comm` names of the proxies that are recognised unless `--comm` says otherwise.
+use observer_common::answer::{THREAD_PER_REQUEST, THREADS_SHARED};
+
+/// `comm` names of the proxies that are recognised unless `--proxy` says otherwise.
 pub const KNOWN: [&str; 8] = ["nginx", "openresty", "haproxy", "apache2", "httpd", "caddy", "envoy", "traefik"];
+
+/// Those written in Go, whose requests move between threads.
+const GO: [&str; 2] = ["caddy", "traefik"];
+
+/// How a proxy's threads share its requests, as the wire contract numbers it.
+pub fn threading(comm: &str) -> u8 {
+    if GO.contains(&comm) { THREADS_SHARED } else { THREAD_PER_REQUEST }
+}

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     cli::{Cli, Command, Filters},
-    diagnose::registry,
+    diagnose::{because, registry},
     pipeline::{Pipeline, Wanted},
     tui,
 };
@@ -47,13 +47,27 @@ fn live(filters: &Filters) -> Result<ExitCode> {
 
 fn explain(code: Option<&str>) -> Result<ExitCode> {
     let text = match code {
-        None => registry::CAUSES.iter().flat_map(|rule| [rule.code, "\n"]).collect(),
-        Some(code) => match registry::find(code) {
-            Some(rule) => rule.page.to_owned(),
-            None => bail!("no cause is called {code:?}; `observer explain` lists them all"),
-        },
+        None => listed(),
+        Some(code) => {
+            let page = registry::find(code).map(|rule| rule.page);
+            match page.or_else(|| because::find(code).map(|because| because.page)) {
+                Some(page) => page.to_owned(),
+                None => bail!("no cause is called {code:?}; `observer explain` lists them all"),
+            }
+        }
     };
     print(&text)
+}
+
+/// The codes of both kinds, each kind under a line that says what it is; that line begins like a comment.
+fn listed() -> String {
+    let causes = registry::CAUSES.iter().map(|rule| rule.code);
+    let becauses = because::BECAUSES.iter().map(|because| because.code);
+    let kinds: [Vec<&str>; 2] = [
+        [&["# causes: why tries fail"][..], &causes.collect::<Vec<_>>()].concat(),
+        [&["# what may lie under them (because)"][..], &becauses.collect::<Vec<_>>()].concat(),
+    ];
+    kinds.concat().into_iter().flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Writes to standard output; a reader that has gone (`| head`) is no error.

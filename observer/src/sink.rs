@@ -5,7 +5,7 @@ pub mod text;
 
 use crate::{
     addr::{Endpoint, NetNs},
-    diagnose::Said,
+    diagnose::{Harmless, Said},
     event::Counters,
     kernel::Hooks,
     model::{Listener, Model},
@@ -23,8 +23,8 @@ pub struct Summary {
     pub events: u64,
     /// The kernel's counters.
     pub counters: Counters,
-    /// Tries that the proxy gave up within a second without a sign of trouble.
-    pub abandoned: u64,
+    /// Tries that failed and were no client's 502 or 504.
+    pub harmless: Harmless,
     /// Listeners whose accept queue overflowed, the worst first.
     pub overflowed: Vec<Overflowed>,
     /// Entries that full tables dropped, and tries judged early for want of room.

@@ -61,6 +61,12 @@ pub(crate) fn connection() -> ConnectionEnded {
         sent_last: false,
         syn_retransmits: 0,
         data_retransmits: 0,
+        written_since_read: None,
+        unread: 0,
+        answer_status: None,
+        last_read: None,
+        exchanges: 0,
+        answers_visible: false,
     }
 }
 
@@ -93,6 +99,7 @@ pub(crate) fn reset_sent(state: Option<State>, reason: &str) -> ResetSent {
         depth: 0,
         limit: 0,
         retracts_overflow: false,
+        death: None,
     }
 }
 

@@ -15,7 +15,7 @@ use common::{Watcher, carried_by, connect, eventually, in_netns, kernel_counter,
 use observer::{
     diagnose::Confidence,
     event::{Body, Counters, OverflowPath},
-    kernel::{Carrier, Hook, HookStatus},
+    kernel::{Carrier, Hook, HookStatus, Options},
 };
 use socket2::{SockFilter, Socket};
 
@@ -339,6 +339,8 @@ fn connections_open_before_are_followed() {
         // By processes, not threads: /proc names the sockets' owner by its main thread.
         let comm = std::fs::read_to_string("/proc/self/comm").unwrap();
         let mut watcher = Watcher::start(only(comm.trim(), 7170));
+        watcher.poll();
+        assert_eq!(watcher.count(|body| matches!(body, Body::Handshake(_))), 1, "its upstream was there");
         client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
         assert_eq!(served.read(&mut [0; 100]).unwrap(), 18);
         drop(served);
@@ -362,8 +364,141 @@ fn connect_errors_are_told_for_tcp_only() {
         let here = netns();
         watcher.until("a verdict", |watcher| (!watcher.verdicts().is_empty()).then_some(()));
         let (verdict, count) = (watcher.verdicts()[0].clone(), watcher.verdicts().len());
-        assert_eq!((count, verdict.cause, verdict.upstream.netns.0), (1, "unknown", here));
+        assert_eq!((count, verdict.cause, verdict.upstream.netns.0), (1, "upstream-unreachable", here));
         assert!(verdict.summary.contains("errno 101"), "{}", verdict.summary);
         assert_eq!(watcher.finish().0.connects_failed, 1);
+    });
+}
+
+fn ip(arguments: &str) {
+    let status = std::process::Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+#[test]
+fn who_says_that_an_upstream_is_out_of_reach_is_told() {
+    in_netns("obs-reach", || {
+        ip("route add unreachable 192.0.2.1");
+        ip("route add prohibit 192.0.2.2");
+        ip("route add blackhole 192.0.2.3");
+        ip("link add near type veth peer name far");
+        ip("link set far up");
+        ip("address add 198.51.100.1/24 dev near");
+        ip("link set near up");
+        let mut watcher = Watcher::start(only("obs-reach", 7181));
+        // Nobody at the other end has that address.
+        let _asked = connect("198.51.100.2:7181");
+        for (to, errno) in [("192.0.2.1:7181", 113), ("192.0.2.2:7181", 13), ("192.0.2.3:7181", 22)] {
+            assert_eq!(TcpStream::connect(to).unwrap_err().raw_os_error(), Some(errno));
+        }
+        watcher.until("a verdict for each", |watcher| (watcher.verdicts().len() >= 4).then_some(()));
+        let told = |verdict: &observer::diagnose::Verdict| {
+            (verdict.upstream.to_string(), verdict.evidence.get("refused_by").map(ToString::to_string))
+        };
+        let expected = [
+            ("192.0.2.1:7181", "route"),
+            ("192.0.2.2:7181", "policy"),
+            ("192.0.2.3:7181", "route"),
+            ("198.51.100.2:7181", "neighbour"),
+        ];
+        for (verdict, (to, by)) in watcher.verdicts().into_iter().zip(expected) {
+            assert_eq!(verdict.cause, "upstream-unreachable", "{verdict:?}");
+            assert_eq!(told(verdict), (to.to_owned(), Some(by.to_owned())), "{verdict:?}");
+        }
+    });
+}
+
+/// A connect() to a unix socket that does not wait, and its errno.
+fn connect_unix(path: &std::path::Path) -> (Socket, Option<i32>) {
+    let socket = Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let outcome = socket.connect(&socket2::SockAddr::unix(path).unwrap());
+    (socket, outcome.err().and_then(|error| error.raw_os_error()))
+}
+
+#[test]
+fn unix_sockets_that_turn_away_are_told_by_path() {
+    in_netns("obs-unix", || {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let listener = Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&socket2::SockAddr::unix(path("full")).unwrap()).unwrap();
+        listener.listen(1).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(path("left")).unwrap());
+
+        let mut watcher = Watcher::start(Options { proxies: vec!["obs-unix".into()], ..Options::default() });
+        // They stay queued though they have left.
+        for _ in 0..2 {
+            assert_eq!(connect_unix(&path("full")).1, None);
+        }
+        assert_eq!(connect_unix(&path("full")).1, Some(11));
+        assert_eq!(connect_unix(&path("left")).1, Some(111));
+        assert_eq!(connect_unix(&path("none")).1, Some(2));
+        // The permission to pass over permissions goes with root's place in the file system, of this thread alone.
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+        assert_eq!(connect_unix(&path("full")).1, Some(13));
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(0));
+
+        watcher.until("a verdict for each", |watcher| (watcher.verdicts().len() >= 4).then_some(()));
+        let expected = [
+            ("full", "unix-backlog-full"),
+            ("left", "unix-refused"),
+            ("none", "unix-missing"),
+            ("full", "unix-permission"),
+        ];
+        let told: Vec<_> = watcher.verdicts().into_iter().map(|it| (it.upstream.to_string(), it.cause)).collect();
+        let expected = expected.map(|(name, cause)| (format!("unix:{}", path(name).display()), cause));
+        assert_eq!(told, expected);
+    });
+}
+
+fn nft(rules: &str) {
+    let status = std::process::Command::new("nft").arg(rules).status().unwrap();
+    assert!(status.success(), "nft {rules}");
+}
+
+#[test]
+fn syns_that_a_firewall_drops_are_told_from_a_full_queue() {
+    for (number, (hook, word)) in [("input", "dropped none"), ("output", "do not leave")].into_iter().enumerate() {
+        let comm = format!("obs-drop-{number}");
+        in_netns(&comm, || {
+            let port = 7190 + u16::try_from(number).unwrap();
+            nft(&format!(
+                "add table ip t; add chain ip t c {{ type filter hook {hook} priority 0; }}; \
+                 add rule ip t c tcp dport {port} drop"
+            ));
+            let at = format!("127.0.0.1:{port}");
+            let _listener = listen(&at, 8);
+            let mut watcher = Watcher::start(only(&comm, port));
+            let client = connect(&at);
+            // As long as a proxy with a short timer waits: the SYN is sent again after one second.
+            let sent = std::time::Instant::now();
+            watcher
+                .until("a proxy's patience to end", |_| (sent.elapsed() > Duration::from_millis(1_700)).then_some(()));
+            drop(client);
+            watcher.until("a verdict", |watcher| (!watcher.verdicts().is_empty()).then_some(()));
+            let verdict = watcher.verdicts()[0];
+            assert_eq!((verdict.cause, verdict.confidence), ("connect-timeout", Confidence::Likely), "{verdict:?}");
+            assert_eq!(verdict.status, Some(504));
+            assert!(verdict.summary.contains(word), "{}", verdict.summary);
+        });
+    }
+}
+
+#[test]
+fn handshakes_are_told_about_once_a_second() {
+    in_netns("obs-shakes", || {
+        let listener = TcpListener::bind("127.0.0.1:7195").unwrap();
+        let mut watcher = Watcher::start(only("obs-shakes", 7195));
+        let clients: Vec<_> = (0..50).map(|_| TcpStream::connect("127.0.0.1:7195").unwrap()).collect();
+        let started = watcher.until("all of them", |watcher| {
+            let started = watcher.engine.model().counters().connections_started;
+            (started >= 50).then_some(started)
+        });
+        assert_eq!(started, 50);
+        let told = watcher.count(|body| matches!(body, Body::Handshake(it) if it.syn_retransmits == 0));
+        assert!((1..=3).contains(&told), "{told} of 50 in about a second");
+        drop((clients, listener));
     });
 }

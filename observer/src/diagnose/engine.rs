@@ -1,26 +1,25 @@
 //! From events to verdicts: folds each event into the model, holds a failed try until the other side's evidence is
 //! in, and has the rules judge it. Time is the events' own.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use super::{
     incident::Incidents,
+    open::{Harmless, Open, Settled},
     registry::CAUSES,
     rule::{Case, Finding, Judgement},
     verdict::{Said, Verdict, Warning},
 };
+use observer_common::{Kind, answer::THREADS_SHARED};
+
 use crate::{
     diagnose::causes::unknown,
-    event::Event,
+    event::{Body, Event},
     model::{Attempt, Model},
+    proxy,
     time::Time,
 };
 
-/// How long a failed try waits for what the server's side of it tells: on one host the two sides are microseconds
-/// apart, in either order (tcp_send_active_reset, net/ipv4/tcp_output.c, traces a RST when it has been delivered).
-pub const GRACE: Duration = Duration::from_millis(50);
-/// Failed tries that may wait at once. Beyond that the oldest is judged early, and counted.
-pub const MAX_WAITING: usize = 65_536;
 /// A warning that goes on is said again after this long.
 pub const REMIND_AFTER: Duration = Duration::from_secs(30);
 /// Seconds without any event that are looked at one by one; of a longer gap only the last of them.
@@ -32,11 +31,11 @@ const MAX_WARNINGS: usize = 256;
 #[derive(Debug, Default)]
 pub struct Engine {
     model: Model,
-    waiting: VecDeque<(Time, Attempt)>,
+    open: Open,
+    unanswered: u64,
     incidents: Incidents,
     warnings: Vec<Active>,
     watched: u64,
-    hurried: u64,
 }
 
 /// A warning that holds.
@@ -55,24 +54,23 @@ impl Engine {
         // What is due is judged before the event is known, so that a tick in between changes nothing.
         self.judge_due(event.time, say);
         self.watch(event.time, say);
-        let Some(attempt) = self.model.apply(event) else { return };
-        if !attempt.ending.failed() {
-            return;
+        let attempt = self.model.apply(event);
+        let now = self.model.now();
+        if let Some(attempt) = attempt {
+            let hurried = self.open.ended(now, attempt);
+            self.settle(hurried, say);
         }
-        if self.waiting.len() >= MAX_WAITING
-            && let Some((_, oldest)) = self.waiting.pop_front()
-        {
-            self.hurried += 1;
-            self.judge(&oldest, say);
+        if let Body::Outcome(outcome) = &event.body {
+            let shared = proxy::threading(&outcome.proxy.comm) == THREADS_SHARED;
+            let settled = self.open.outcome(now, outcome, shared);
+            self.settle(settled, say);
         }
-        // The model's time never goes back, so the queue is in order.
-        self.waiting.push_back((self.model.now() + GRACE, attempt));
     }
 
     /// Judges whatever still waits: the stream has ended.
     pub fn finish(&mut self, say: &mut impl FnMut(Said)) {
-        while let Some((_, attempt)) = self.waiting.pop_front() {
-            self.judge(&attempt, say);
+        while let Some(settled) = self.open.last() {
+            self.settle(Some(settled), say);
         }
     }
 
@@ -93,15 +91,26 @@ impl Engine {
 
     /// Tries judged before their evidence can have been complete.
     pub fn hurried(&self) -> u64 {
-        self.hurried
+        self.open.hurried()
+    }
+
+    /// Failed tries of which no client got a 502 or 504.
+    pub fn harmless(&self) -> Harmless {
+        Harmless { unanswered: self.unanswered, ..self.open.harmless() }
     }
 
     fn judge_due(&mut self, now: Time, say: &mut impl FnMut(Said)) {
-        while let Some((due, _)) = self.waiting.front()
-            && *due <= now
-            && let Some((_, attempt)) = self.waiting.pop_front()
-        {
-            self.judge(&attempt, say);
+        let answers_lost = self.model.counters().lost.of(Kind::Outcome) > 0;
+        while let Some(settled) = self.open.due(now, answers_lost) {
+            self.settle(Some(settled), say);
+        }
+    }
+
+    fn settle(&mut self, settled: Option<Settled>, say: &mut impl FnMut(Said)) {
+        match settled {
+            Some(Settled::Judge(attempt)) => self.judge(&attempt, say),
+            Some(Settled::Unanswered) => self.unanswered += 1,
+            None => {}
         }
     }
 
@@ -168,15 +177,18 @@ pub fn judge(attempt: &Attempt, model: &Model) -> Verdict {
         }
     }
     let (code, found) = best.unwrap_or_else(|| (unknown::RULE.code, unknown::finding(&case, &missing)));
-    let Finding { confidence, status, because, summary, evidence, advice } = found;
+    let Finding { confidence, status, because, also, summary, evidence, advice } = found;
     Verdict {
         time: attempt.time,
         cause: code,
         confidence,
-        status,
+        status: attempt.status().or(status),
+        observed: attempt.status().is_some(),
+        client: attempt.answer.and_then(|answer| answer.client),
         proxy: attempt.proxy.clone(),
         upstream: attempt.upstream,
         because,
+        also,
         summary,
         evidence,
         advice,
@@ -187,7 +199,7 @@ pub fn judge(attempt: &Attempt, model: &Model) -> Verdict {
 mod tests {
     use super::*;
     use crate::{
-        event::{Body, ConnectionEnded, ListenOverflow, OverflowPath, State},
+        event::{ConnectionEnded, ListenOverflow, OverflowPath, State},
         testing::{connection, event, refused_connection, reset_sent, server_flow},
     };
 

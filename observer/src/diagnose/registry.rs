@@ -5,10 +5,20 @@ use super::{causes, rule::Rule};
 /// The causes that are rules. [`causes::unknown`] is what is left.
 pub const CAUSES: &[Rule] = &[
     causes::accept_queue_overflow::RULE,
+    causes::connect_timeout::RULE,
     causes::port_exhaustion::RULE,
     causes::upstream_refused::RULE,
+    causes::upstream_unreachable::RULE,
+    causes::keepalive_race::RULE,
     causes::upstream_reset::RULE,
     causes::upstream_closed_early::RULE,
+    causes::unix_backlog_full::RULE,
+    causes::unix_refused::RULE,
+    causes::unix_missing::RULE,
+    causes::unix_permission::RULE,
+    causes::upstream_timeout::RULE,
+    causes::bad_response::RULE,
+    causes::no_live_upstreams::RULE,
     causes::keepalive_off::RULE,
     causes::unknown::RULE,
 ];
@@ -17,6 +27,10 @@ pub const CAUSES: &[Rule] = &[
 pub fn find(code: &str) -> Option<&'static Rule> {
     CAUSES.iter().find(|rule| rule.code == code)
 }
+
+/// What every page has.
+#[cfg(test)]
+pub(super) const HEADINGS: [&str; 4] = ["## What it is", "## Evidence", "## What to do", "## Confused with"];
 
 #[cfg(test)]
 mod tests {
@@ -30,7 +44,7 @@ mod tests {
         assert_eq!(codes.len(), CAUSES.len());
         for rule in CAUSES {
             assert!(rule.page.starts_with(&format!("# {}\n", rule.code)), "{}", rule.code);
-            for heading in ["## What it is", "## Evidence", "## What to do", "## Confused with"] {
+            for heading in HEADINGS {
                 assert!(rule.page.contains(heading), "{}: {heading}", rule.code);
             }
         }

@@ -34,6 +34,14 @@ impl<'a> Case<'a> {
         self.model.namespace(netns?).map(|namespace| &namespace.sample)
     }
 
+    /// The connection may have been a tunnel's (an upgraded one, or TLS that cannot be looked into), whose ends owe each
+    /// other no answers: it had been used, no head of an HTTP answer was seen on it, and none of an error to a client.
+    pub fn is_tunnel_perhaps(&self) -> bool {
+        let Some(connection) = &self.attempt.connection else { return false };
+        let http = connection.answer_status.is_some_and(|status| status != 101);
+        connection.reused() && !http && self.attempt.answer.is_none()
+    }
+
     fn behind(&self) -> Option<(NetNs, Endpoint, &'a Listener)> {
         self.model.listener_behind(&self.attempt.upstream, self.flow.server_netns)
     }
@@ -59,6 +67,8 @@ pub struct Finding {
     pub status: Option<u16>,
     /// What lies under it.
     pub because: Option<&'static str>,
+    /// What else does.
+    pub also: Vec<&'static str>,
     /// One sentence with numbers.
     pub summary: String,
     /// What it rests on.

@@ -1,6 +1,12 @@
 //! What observer says: verdicts on tries that failed, and warnings before any does.
 
-use crate::{addr::NetNs, diagnose::evidence::Evidence, event::Process, model::UpstreamKey, time::Time};
+use crate::{
+    addr::{Endpoint, NetNs},
+    diagnose::evidence::Evidence,
+    event::Process,
+    model::UpstreamKey,
+    time::Time,
+};
 
 /// How sure a verdict is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,14 +39,20 @@ pub struct Verdict {
     pub cause: &'static str,
     /// How sure.
     pub confidence: Confidence,
-    /// The status that the client most likely got; `None` where that cannot be told.
+    /// The status that the client got if `observed`, else the one that it most likely got; `None` where that cannot be told.
     pub status: Option<u16>,
+    /// The proxy's own answer was seen.
+    pub observed: bool,
+    /// Who got it, where that was seen.
+    pub client: Option<Endpoint>,
     /// Whose try.
     pub proxy: Process,
     /// At what.
     pub upstream: UpstreamKey,
     /// What lies under the cause, by code, where it was measured.
     pub because: Option<&'static str>,
+    /// What else lies under it.
+    pub also: Vec<&'static str>,
     /// One sentence with the numbers of this case.
     pub summary: String,
     /// What it rests on.

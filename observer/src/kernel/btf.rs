@@ -52,6 +52,7 @@ pub fn resolve(jiffy: u32) -> Result<Layout, BtfError> {
     let value = |names: &HashMap<u32, String>, wanted: &str| {
         names.iter().find(|(_, name)| *name == wanted).map_or(0, |(value, _)| *value)
     };
+    let helpers = types.enum_values("bpf_func_id", "BPF_FUNC_");
     let settings = Settings {
         jiffy,
         reset_flags: value(&reset_reasons, "TCP_FLAGS"),
@@ -62,7 +63,15 @@ pub fn resolve(jiffy: u32) -> Result<Layout, BtfError> {
         kfree_has_socket: types.tracepoint_has("kfree_skb", 4),
         connect_traced: 0,
         filter_ports: 0,
-        pad: [0; 2],
+        reads_traced: 0,
+        destroys_traced: 0,
+        registers_readable: u8::from(
+            helpers.values().any(|name| name == "task_pt_regs")
+                && offsets.regs_si != ABSENT
+                && offsets.regs_orig_ax != ABSENT,
+        ),
+        pad: [0; 3],
+        only_netns: 0,
     };
     Ok(Layout { offsets, settings, reset_reasons })
 }

@@ -3,14 +3,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use observer_common::{Header, Kind, connect, connection, listener, reset, retransmit, state};
+use observer_common::{
+    Header, Kind, answer, connect, connection, handshake, listener, reset, retransmit, signal, state,
+};
 use zerocopy::FromBytes;
 
 use crate::{
     addr::{Endpoint, NetNs},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Destination, Event, Flow, ListenOverflow, ListenerChanged, OverflowPath,
-        Process, ResetSent, Retransmit, State, Unaccepted,
+        Body, ConnectFailed, ConnectionEnded, Death, Destination, Did, Event, Flow, Handshake, Hurt, ListenOverflow,
+        ListenerChanged, Outcome, OverflowPath, Process, ResetSent, Retransmit, Signal, State, Unaccepted,
     },
     text::escape,
     time::Time,
@@ -58,6 +60,13 @@ impl Decoder {
                 let record: retransmit::SynAck = read(bytes)?;
                 Body::SynAckRetransmit(flow(&record.flow))
             }
+            Kind::Outcome => outcome(&read(bytes)?)?,
+            Kind::Hurt => hurt(&read(bytes)?),
+            Kind::Signal => signalled(&read(bytes)?),
+            Kind::Handshake => {
+                let record: handshake::Done = read(bytes)?;
+                Body::Handshake(Handshake { flow: flow(&record.flow), syn_retransmits: record.syn_retransmits })
+            }
         };
         Ok(Event { time: Time(header.time), body })
     }
@@ -80,6 +89,7 @@ impl Decoder {
             depth: record.depth,
             limit: record.limit,
             retracts_overflow: record.retracts_overflow == 1,
+            death: death(record.exiting, record.exit_code),
         })
     }
 }
@@ -93,8 +103,19 @@ fn flow(wire: &observer_common::Flow) -> Flow {
 }
 
 fn process(task: &observer_common::Task) -> Process {
-    let end = task.comm.iter().position(|byte| *byte == 0).unwrap_or(task.comm.len());
-    Process { pid: task.pid, comm: escape(&task.comm[..end]) }
+    named(task.pid, &task.comm)
+}
+
+fn named(pid: u32, comm: &[u8]) -> Process {
+    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    Process { pid, comm: escape(&comm[..end]) }
+}
+
+/// `task_struct.exit_code`: the signal in the low 7 bits, else the status in the second byte (do_exit, kernel/exit.c).
+fn death(exiting: u8, code: u32) -> Option<Death> {
+    let byte = |value: u32| u8::try_from(value & 0xff).unwrap_or(u8::MAX);
+    let signal = byte(code) & 0x7f;
+    (exiting == 1).then(|| if signal == 0 { Death::Exit(byte(code >> 8)) } else { Death::Signal(signal) })
 }
 
 fn tcp_state(wire: u8) -> State {
@@ -131,6 +152,47 @@ fn ended(record: &connection::Ended) -> Body {
         sent_last: record.outstanding == 1,
         syn_retransmits: record.syn_retransmits,
         data_retransmits: record.data_retransmits,
+        written_since_read: (record.flags & connection::BASELINE != 0).then_some(record.written_since_read),
+        unread: record.unread,
+        answer_status: (record.answer_status != 0).then_some(record.answer_status),
+        last_read: (record.last_read != 0).then_some(Time(record.last_read)),
+        exchanges: record.exchanges,
+        answers_visible: record.flags & connection::ANSWERS_VISIBLE != 0,
+    }))
+}
+
+fn outcome(record: &answer::Outcome) -> Result<Body, DecodeError> {
+    let did = match record.what {
+        answer::ANSWERED => Did::Answered(record.status),
+        answer::HIDDEN => Did::Hidden,
+        answer::RETRIED => Did::Retried,
+        answer::CLIENT_GONE => Did::ClientGone,
+        _ => return Err(DecodeError::Impossible),
+    };
+    let client = flow(&record.flow).remote;
+    Ok(Body::Outcome(Box::new(Outcome {
+        proxy: process(&record.task),
+        told: (record.told != 0).then_some(Time(record.told)),
+        did,
+        client: (client.port != 0).then_some(client),
+    })))
+}
+
+fn hurt(record: &connection::Hurt) -> Body {
+    Body::Hurt(Box::new(Hurt {
+        flow: flow(&record.flow),
+        process: process(&record.task),
+        death: death(record.exiting, record.exit_code),
+        bytes_received: record.bytes_received,
+        bytes_sent: record.bytes_sent,
+    }))
+}
+
+fn signalled(record: &signal::Sent) -> Body {
+    Body::Signal(Box::new(Signal {
+        from: (record.by_kernel == 0).then(|| process(&record.task)),
+        to: named(record.target, &record.comm),
+        number: record.signal,
     }))
 }
 
@@ -150,6 +212,7 @@ fn connect_failed(record: &connect::Failed) -> Body {
         to,
         error: record.error,
         began: record.began == 1,
+        answers_visible: record.answers_visible == 1,
     }))
 }
 

@@ -23,11 +23,19 @@ pub enum Hook {
     ListenOverflow,
     /// Listeners and TIME_WAIT sockets, walked.
     Sockets,
+    /// What proxies read.
+    Reads,
+    /// Sockets that go away for good.
+    SocketEnds,
+    /// What proxies answer.
+    Answers,
+    /// Signals that end or stop a process.
+    Signals,
 }
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::StateChanges,
         Self::ResetsSent,
         Self::ResetsReceived,
@@ -36,6 +44,10 @@ impl Hook {
         Self::Connects,
         Self::ListenOverflow,
         Self::Sockets,
+        Self::Reads,
+        Self::SocketEnds,
+        Self::Answers,
+        Self::Signals,
     ];
 
     /// Name in JSON and on screens.
@@ -49,6 +61,10 @@ impl Hook {
             Self::Connects => "connects",
             Self::ListenOverflow => "listen_overflow",
             Self::Sockets => "sockets",
+            Self::Reads => "reads",
+            Self::SocketEnds => "socket_ends",
+            Self::Answers => "answers",
+            Self::Signals => "signals",
         }
     }
 
@@ -65,6 +81,10 @@ impl Hook {
             Self::Sockets => {
                 "listeners that were there before observer, queue depths between overflows, TIME_WAIT by upstream"
             }
+            Self::Reads => "requests on one kept-alive connection are told apart to the jiffy only",
+            Self::SocketEnds => "some answers cannot be joined to the try that they are about",
+            Self::Answers => "the statuses that clients really got; those told are what is to be expected",
+            Self::Signals => "who killed or stopped an upstream's process",
         }
     }
 }

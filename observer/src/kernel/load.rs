@@ -23,7 +23,10 @@ use super::{
     btf::{self, BtfError, Layout},
     hooks::{Carrier, Hook, HookStatus, Hooks},
 };
-use crate::event::{Counters, Lost};
+use crate::{
+    addr::NetNs,
+    event::{Counters, Lost},
+};
 
 /// The compiled programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/observer"));
@@ -55,6 +58,10 @@ pub struct Options {
     pub ring: u32,
     /// Carriers to be tried for [`Hook::ListenOverflow`], in order.
     pub overflow_carriers: Vec<Carrier>,
+    /// The only network namespace that matters.
+    pub netns: Option<NetNs>,
+    /// Whether what proxies write to their clients may be looked at.
+    pub answers: bool,
     /// Whether the programs' own messages are wanted (see [`Kernel::take_logger`]).
     pub verbose: bool,
 }
@@ -66,6 +73,8 @@ impl Default for Options {
             ports: Vec::new(),
             ring: DEFAULT_RING,
             overflow_carriers: vec![Carrier::CgroupSkb, Carrier::KfreeSkb],
+            netns: None,
+            answers: true,
             verbose: false,
         }
     }
@@ -117,12 +126,27 @@ impl Kernel {
     /// Loads and attaches. The calling thread may get a mount namespace of its own (tracefs, where the host has not
     /// mounted it), so it should be a thread for this alone.
     pub fn attach(options: &Options) -> Result<Self, LoadError> {
+        let attached = Self::attach_having(options, true)?;
+        // The programs were told what they can rely on before it was tried.
+        let relied_on = [Hook::Reads, Hook::SocketEnds];
+        let missing = |hook| matches!(attached.hooks.status(hook), Some(HookStatus::Missing(_)));
+        if relied_on.into_iter().any(missing) {
+            drop(attached);
+            return Self::attach_having(options, false);
+        }
+        Ok(attached)
+    }
+
+    fn attach_having(options: &Options, reads_and_ends: bool) -> Result<Self, LoadError> {
         let layout = btf::resolve(crate::host::jiffy())?;
         let btf = Btf::from_sys_fs().map_err(|error| BtfError::Unreadable(error.to_string()))?;
         let tracefs = find_tracefs();
         let settings = layout::Settings {
             connect_traced: u8::from(tracefs.is_ok()),
             filter_ports: u8::from(!options.ports.is_empty()),
+            reads_traced: u8::from(reads_and_ends),
+            destroys_traced: u8::from(reads_and_ends),
+            only_netns: options.netns.map_or(0, |netns| netns.0),
             ..layout.settings
         };
         let (offsets, settings) = (Rodata(layout.offsets), Rodata(settings));
@@ -149,7 +173,7 @@ impl Kernel {
             }
             statuses.push((hook, status));
         }
-        let connects = tracefs.and_then(|()| connects(&mut ebpf).map_err(|error| explain(&error)));
+        let connects = tracefs.clone().and_then(|()| connects(&mut ebpf).map_err(|error| explain(&error)));
         statuses.push((
             Hook::Connects,
             match connects {
@@ -165,6 +189,31 @@ impl Kernel {
                 Err(error) => HookStatus::Missing(explain(&error)),
             },
         ));
+        for (hook, name) in [(Hook::Reads, "tcp_rcv_space_adjust"), (Hook::SocketEnds, "tcp_destroy_sock")] {
+            let status = match tracepoint(&mut ebpf, name, &btf) {
+                _ if !reads_and_ends => HookStatus::Missing("this kernel does not let both of these attach".to_owned()),
+                Ok(()) => HookStatus::Full(Carrier::TpBtf),
+                Err(error) => HookStatus::Missing(explain(&error)),
+            };
+            statuses.push((hook, status));
+        }
+        let answers = if options.answers {
+            tracefs.and_then(|()| answers(&mut ebpf).map_err(|error| explain(&error)))
+        } else {
+            Err("left out (--no-answers)".to_owned())
+        };
+        statuses.push((
+            Hook::Answers,
+            match answers {
+                Ok(()) => HookStatus::Full(Carrier::Tracepoint),
+                Err(why) => HookStatus::Missing(why),
+            },
+        ));
+        let signals = match tracepoint(&mut ebpf, "signal_generate", &btf) {
+            Ok(()) => HookStatus::Full(Carrier::TpBtf),
+            Err(error) => HookStatus::Missing(explain(&error)),
+        };
+        statuses.push((Hook::Signals, signals));
 
         let programs = ebpf.programs().filter_map(|(_, program)| Some(program.fd().ok()?.as_fd_raw())).collect();
         Ok(Self { ebpf, counters, hooks: Hooks(statuses), layout, unadopted: 0, programs })
@@ -213,6 +262,9 @@ impl Kernel {
             time_waits_entered: named(Counter::TimeWaitsEntered)?,
             unaccepted: named(Counter::Unaccepted)?,
             listener_changes: named(Counter::ListenerChanges)?,
+            answers: named(Counter::Answers)?,
+            answers_failed: named(Counter::AnswersFailed)?,
+            application_errors: named(Counter::ApplicationErrors)?,
             lost: Lost {
                 records,
                 tries_untracked: named(Counter::TriesUntracked)?,
@@ -262,7 +314,7 @@ fn fill(ebpf: &mut Ebpf, options: &Options) -> Result<(), LoadError> {
         for (to, from) in comm.iter_mut().take(COMM_LEN - 1).zip(name.bytes()) {
             *to = from;
         }
-        proxies.insert(comm, 1, 0)?;
+        proxies.insert(comm, crate::proxy::threading(name), 0)?;
     }
     let mut ports: HashMap<_, u16, u8> = HashMap::try_from(map(ebpf, "PORTS")?)?;
     for port in &options.ports {
@@ -291,6 +343,15 @@ fn tracepoint(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), ProgramError
 fn connects(ebpf: &mut Ebpf) -> Result<(), ProgramError> {
     // The way out first: a call that was entered unseen is ignored, one left unseen would stay in the table.
     for name in ["sys_exit_connect", "sys_enter_connect"] {
+        let program: &mut TracePoint = program(ebpf, name)?;
+        program.load()?;
+        program.attach("syscalls", name)?;
+    }
+    Ok(())
+}
+
+fn answers(ebpf: &mut Ebpf) -> Result<(), ProgramError> {
+    for name in ["sys_enter_write", "sys_enter_sendto", "sys_enter_writev", "sys_enter_sendmsg"] {
         let program: &mut TracePoint = program(ebpf, name)?;
         program.load()?;
         program.attach("syscalls", name)?;

@@ -4,14 +4,19 @@ use std::io::Read as _;
 
 use aya::{
     Btf, Ebpf,
-    maps::{HashMap, MapError},
+    maps::{HashMap, MapError, PerCpuHashMap},
     programs::{Iter, ProgramError, links::LinkError},
 };
-use observer_common::{connection::MAX_ADOPTED, listener::Sample, time_wait::Destination};
-use zerocopy::{FromBytes as _, IntoBytes as _};
+use observer_common::{
+    answer::Process,
+    connection::MAX_ADOPTED,
+    listener::{Door, Sample},
+    time_wait::Destination,
+};
+use zerocopy::FromBytes as _;
 
 use super::load::{Kernel, map, program};
-use crate::addr::Endpoint;
+use crate::addr::{Endpoint, NetNs};
 
 /// Name of the program in the object.
 const WALK: &str = "walk";
@@ -43,14 +48,9 @@ pub struct Walked {
     pub listeners: Vec<Sample>,
     /// TIME_WAIT sockets by destination, unordered.
     pub time_waits: Vec<(Endpoint, u32)>,
+    /// Open connections that a process has accepted, by port.
+    pub accepted: std::collections::HashMap<u16, u32>,
 }
-
-/// `Destination` as a map's key.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Key([u8; size_of::<Destination>()]);
-// SAFETY: bytes.
-unsafe impl aya::Pod for Key {}
 
 pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), ProgramError> {
     let iterator: &mut Iter = program(ebpf, WALK)?;
@@ -64,7 +64,7 @@ pub type Open = (observer_common::Flow, observer_common::Task);
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct Wire<T>(T);
-// SAFETY: only used with `Flow` and `Task`, which are `repr(C)` integers and bytes without implicit padding.
+// SAFETY: only used with `Flow`, `Task`, `Process`, `Door` and `Destination`, which are `repr(C)` integers and bytes without implicit padding.
 unsafe impl<T: Copy + 'static> aya::Pod for Wire<T> {}
 
 impl Kernel {
@@ -87,6 +87,22 @@ impl Kernel {
         walked.map(|_| ())
     }
 
+    /// Tells the programs that these processes are proxies: their answers count from now on.
+    pub fn recognise(&mut self, proxies: &[(u32, u8)]) -> Result<(), MapError> {
+        let mut processes: HashMap<_, u32, Wire<Process>> = HashMap::try_from(map(&mut self.ebpf, "PROCESSES")?)?;
+        for (pid, threading) in proxies {
+            processes.insert(pid, Wire(Process::new(*threading)), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Connections that have come to a listener's accept queue since attaching; `None` if none has.
+    pub fn arrivals(&self, netns: NetNs, port: u16) -> Option<u64> {
+        let arrivals: PerCpuHashMap<_, Wire<Door>, u64> = PerCpuHashMap::try_from(self.ebpf.map("ARRIVALS")?).ok()?;
+        let counts = arrivals.get(&Wire(Door { netns: netns.0, port, pad: 0 }), 0).ok()?;
+        Some(counts.iter().sum())
+    }
+
     fn wanted(&mut self) -> Result<Wanted<'_>, MapError> {
         HashMap::try_from(map(&mut self.ebpf, "ADOPT")?)
     }
@@ -100,15 +116,19 @@ impl Kernel {
         let listeners =
             bytes.chunks_exact(size_of::<Sample>()).filter_map(|chunk| Sample::read_from_bytes(chunk).ok()).collect();
 
-        let mut counts: HashMap<_, Key, u32> = HashMap::try_from(map(&mut self.ebpf, "TIME_WAITS")?)?;
+        let time_waits = self.drain::<Destination>("TIME_WAITS")?;
+        let time_waits = time_waits.into_iter().map(|(to, count)| (Endpoint::from_wire(to.addr, to.port), count));
+        let accepted = self.drain::<Door>("ACCEPTED")?.into_iter().map(|(door, count)| (door.port, count));
+        Ok(Walked { listeners, time_waits: time_waits.collect(), accepted: accepted.collect() })
+    }
+
+    /// Empties a map of counts.
+    fn drain<K: Copy + 'static>(&mut self, name: &str) -> Result<Vec<(K, u32)>, MapError> {
+        let mut counts: HashMap<_, Wire<K>, u32> = HashMap::try_from(map(&mut self.ebpf, name)?)?;
         let entries: Vec<_> = counts.iter().collect::<Result<_, _>>()?;
-        let mut time_waits = Vec::with_capacity(entries.len());
-        for (key, count) in entries {
-            counts.remove(&key)?;
-            if let Ok(to) = Destination::read_from_bytes(key.0.as_bytes()) {
-                time_waits.push((Endpoint::from_wire(to.addr, to.port), count));
-            }
+        for (key, _) in &entries {
+            counts.remove(key)?;
         }
-        Ok(Walked { listeners, time_waits })
+        Ok(entries.into_iter().map(|(key, count)| (key.0, count)).collect())
     }
 }

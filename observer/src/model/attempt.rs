@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    event::{ConnectFailed, ConnectionEnded, Destination, Process, State},
+    addr::{Endpoint, UnixPath},
+    event::{ConnectFailed, ConnectionEnded, Destination, Did, Outcome, Process, State},
     model::{flow::FlowKey, upstream::UpstreamKey},
     time::Time,
 };
@@ -23,6 +24,11 @@ pub const ECONNREFUSED: u16 = 111;
 /// does so because its client left (nginx: 499), or just says goodbye on a kept-alive connection (a TLS alert). A
 /// little under a second, for stamps that are told to the jiffy.
 const GAVE_UP_AFTER: Duration = Duration::from_millis(950);
+
+/// A SYN is sent again after a second (`TCP_TIMEOUT_INIT`, include/net/tcp.h). One that is as old as this and was not is kept
+/// from leaving this host: a repetition that a firewall takes away at once is none (tcp_retransmit_skb,
+/// net/ipv4/tcp_output.c).
+pub const SYN_OVERDUE: Duration = Duration::from_millis(1_500);
 
 /// What fits in a TLS close_notify: a record of five bytes around an alert of two and its protection. A request is longer.
 const GOODBYE_BYTES: u32 = 40;
@@ -44,6 +50,21 @@ pub struct Attempt {
     pub flow: Option<FlowKey>,
     /// The path, if it was at a unix socket.
     pub unix_path: Option<String>,
+    /// Time of the event that told its end: the name by which its outcome refers to it.
+    pub told: Time,
+    /// The proxy's answer can be expected to be seen.
+    pub answers_visible: bool,
+    /// What the proxy made of it, once that is known.
+    pub answer: Option<Answer>,
+}
+
+/// What a client got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status, unless it was hidden (TLS, HTTP/2).
+    pub status: Option<u16>,
+    /// Who got it, where that is known.
+    pub client: Option<Endpoint>,
 }
 
 /// How a try ended, by the proxy's socket alone.
@@ -75,6 +96,10 @@ pub enum Ending {
     ClosedEarly,
     /// The proxy wrote on a connection that the upstream had closed before.
     SentOnClosed,
+    /// The upstream answered, and the proxy would not have it: it closed, and told its client of an error.
+    Rejected,
+    /// The proxy told its client of an error without having tried anything.
+    NoTry,
 }
 
 impl Ending {
@@ -85,8 +110,8 @@ impl Ending {
 }
 
 impl Attempt {
-    /// The try behind a connection.
-    pub fn from_connection(time: Time, ended: &ConnectionEnded) -> Self {
+    /// The try behind a connection, whose end was `told` at a time that may lie a little before the model's.
+    pub fn from_connection(time: Time, told: Time, ended: &ConnectionEnded) -> Self {
         Self {
             time,
             proxy: ended.proxy.clone(),
@@ -95,11 +120,49 @@ impl Attempt {
             flow: Some(FlowKey::of_client(&ended.flow)),
             connection: Some(Box::new(ended.clone())),
             unix_path: None,
+            told,
+            answers_visible: ended.answers_visible,
+            answer: None,
         }
     }
 
+    /// An error that the proxy answered with on its own account.
+    pub fn without_try(time: Time, outcome: &Outcome) -> Self {
+        Self {
+            time,
+            proxy: outcome.proxy.clone(),
+            upstream: UpstreamKey::NONE,
+            ending: Ending::NoTry,
+            flow: None,
+            connection: None,
+            unix_path: None,
+            told: time,
+            answers_visible: true,
+            answer: Answer::of(outcome),
+        }
+    }
+
+    /// Takes in what the proxy answered. An error told to the client shows that the try failed even where its socket alone
+    /// does not.
+    pub fn answered(&mut self, answer: Answer) {
+        self.answer = Some(answer);
+        let Some(ended) = &self.connection else { return };
+        if self.ending.failed() || answer.status.is_none() {
+            return;
+        }
+        self.ending = match (ended.old, ended.new) {
+            (State::SynSent, _) => Ending::ConnectTimedOut { by_kernel: false },
+            (State::CloseWait, _) => Ending::SentOnClosed,
+            (_, State::CloseWait) => Ending::ClosedEarly,
+            (_, State::Close) if ended.reset_received || ended.error != 0 => Ending::Reset,
+            // The proxy closed. It did so for want of an answer, or because of the one that it got.
+            _ if answer.status == Some(504) || !ended.heard_since_asked() => Ending::NoAnswer,
+            _ => Ending::Rejected,
+        };
+    }
+
     /// The try behind a connect() that failed at once.
-    pub fn from_connect(time: Time, failed: &ConnectFailed) -> Self {
+    pub fn from_connect(time: Time, told: Time, failed: &ConnectFailed) -> Self {
         let (upstream, no_port, unix_path) = match &failed.to {
             // The kernel looks for a port once it has an address and has begun (tcp_v4_connect, net/ipv4/tcp_ipv4.c):
             // without an address (IPv6 off, say) the same errno comes earlier. A port of its own that is taken for this
@@ -107,13 +170,72 @@ impl Attempt {
             Destination::Tcp(flow) => {
                 (UpstreamKey::tcp(flow.netns, flow.remote), failed.began && flow.local.port == 0, None)
             }
-            Destination::Unix(path) => (UpstreamKey::UNIX, false, Some(path.clone())),
+            Destination::Unix(path) => (UpstreamKey::unix(UnixPath::new(path)), false, Some(path.clone())),
         };
         let ending = match failed.error {
             EADDRNOTAVAIL if no_port => Ending::NoPort,
             error => Ending::ConnectError(error),
         };
-        Self { time, proxy: failed.proxy.clone(), upstream, ending, connection: None, flow: None, unix_path }
+        Self {
+            time,
+            proxy: failed.proxy.clone(),
+            upstream,
+            ending,
+            connection: None,
+            flow: None,
+            unix_path,
+            told,
+            answers_visible: failed.answers_visible,
+            answer: None,
+        }
+    }
+
+    /// The status that the client got, if it was seen.
+    pub fn status(&self) -> Option<u16> {
+        self.answer.and_then(|answer| answer.status)
+    }
+}
+
+impl Answer {
+    /// The answer in an outcome, if it is one.
+    pub fn of(outcome: &Outcome) -> Option<Self> {
+        let status = match outcome.did {
+            Did::Answered(status) => Some(status),
+            Did::Hidden => None,
+            Did::Retried | Did::ClientGone => return None,
+        };
+        Some(Self { status, client: outcome.client })
+    }
+}
+
+impl ConnectionEnded {
+    /// The connection had carried a request and its answer before the one that was out.
+    pub fn reused(&self) -> bool {
+        if self.written_since_read.is_some() { self.exchanges > 0 } else { self.bytes_received > 0 }
+    }
+
+    /// Something came after the last request.
+    pub fn heard_since_asked(&self) -> bool {
+        match self.written_since_read {
+            Some(0) => self.bytes_received > 0,
+            Some(_) => self.unread > 0,
+            None => self.bytes_received > 0 && !self.sent_last,
+        }
+    }
+
+    /// Since the request went out; without retransmissions to the jiffy, else at most this.
+    pub fn waited(&self, now: Time) -> Option<Duration> {
+        let since = self.last_read.or(self.established);
+        match (self.data_retransmits, since) {
+            (1.., Some(since)) => Some(now.since(since)),
+            _ => self.since_sent,
+        }
+    }
+
+    /// How long a connection that had served lay idle before its last request.
+    pub fn idle_before(&self, now: Time) -> Option<Duration> {
+        let lay = now.since(self.last_read?);
+        Some(lay.saturating_sub(self.since_sent.unwrap_or_default()))
     }
 }
 
@@ -135,7 +257,9 @@ fn ending(time: Time, ended: &ConnectionEnded) -> Ending {
         (State::SynSent, _) => match error {
             ECONNREFUSED => Ending::Refused { by_reset: ended.reset_received },
             ETIMEDOUT => Ending::ConnectTimedOut { by_kernel: true },
-            0 if ended.closed_by_proxy && ended.syn_retransmits == 0 => Ending::Abandoned,
+            0 if ended.closed_by_proxy && ended.syn_retransmits == 0 && time.since(ended.started) < SYN_OVERDUE => {
+                Ending::Abandoned
+            }
             0 if ended.closed_by_proxy => Ending::ConnectTimedOut { by_kernel: false },
             0 if ended.flow.local.port == 0 => Ending::NoPort,
             // Refused within connect() with a port of its own: the very connection exists already.
@@ -152,8 +276,20 @@ fn ending(time: Time, ended: &ConnectionEnded) -> Ending {
             _ if outstanding(time, ended) => Ending::NoAnswer,
             _ => Ending::Completed,
         },
-        (State::CloseWait, State::Close) if error != 0 && ended.unacked > GOODBYE_BYTES => Ending::SentOnClosed,
+        (State::CloseWait, State::Close) if error != 0 && asked_after_fin(ended) => Ending::SentOnClosed,
+        // Told only where the proxy had asked for more.
+        (State::CloseWait, State::Other(observer_common::state::LAST_ACK)) if asked_after_fin(ended) => {
+            Ending::SentOnClosed
+        }
         _ => Ending::Completed,
+    }
+}
+
+/// The proxy wrote more than a goodbye after the upstream had closed.
+fn asked_after_fin(ended: &ConnectionEnded) -> bool {
+    match ended.written_since_read {
+        Some(written) => written > GOODBYE_BYTES && ended.unread == 0,
+        None => ended.unacked > GOODBYE_BYTES,
     }
 }
 
@@ -162,20 +298,25 @@ fn ending(time: Time, ended: &ConnectionEnded) -> Ending {
 fn outstanding(time: Time, ended: &ConnectionEnded) -> bool {
     let asked = ended.bytes_sent > 0 || ended.unacked > 0;
     let young = ended.established.is_some_and(|since| time.since(since) < GAVE_UP_AFTER);
-    if ended.bytes_received == 0 { asked || young } else { ended.sent_last }
+    match ended.written_since_read {
+        Some(written) if ended.exchanges > 0 => written > GOODBYE_BYTES && ended.unread == 0,
+        _ if ended.bytes_received == 0 => asked || young,
+        Some(_) => ended.unread == 0,
+        None => ended.sent_last,
+    }
 }
 
 /// The proxy closed an established connection. One on which it sent nothing was a health check by connect().
 fn closed_by_proxy(time: Time, ended: &ConnectionEnded) -> Ending {
     let asked = ended.bytes_sent > 0 || ended.unacked > 0;
-    let answered = ended.bytes_received > 0;
-    let waits = if answered { ended.sent_last } else { asked };
+    let answered = ended.reused() || ended.bytes_received > 0;
+    let waits = asked && outstanding(time, ended);
     // Retransmissions renew the stamp of the last payload sent, so the first request is timed from the handshake.
-    let since_request = if answered { ended.since_sent } else { ended.established.map(|since| time.since(since)) };
+    let since_request = if answered { ended.waited(time) } else { ended.established.map(|since| time.since(since)) };
     let patient = since_request.is_none_or(|waited| waited >= GAVE_UP_AFTER) || ended.data_retransmits > 0;
     match (waits, patient) {
         (true, true) => Ending::NoAnswer,
-        (true, false) if !answered => Ending::Abandoned,
+        (true, false) if !answered || ended.written_since_read.is_some() => Ending::Abandoned,
         _ => Ending::Completed,
     }
 }
@@ -255,7 +396,8 @@ mod tests {
         );
         let silent = ConnectionEnded { error: 0, reset_received: false, ..base.clone() };
         let gave_up = ConnectionEnded { closed_by_proxy: true, ..silent.clone() };
-        assert_eq!(ending(at(2_000), &gave_up), Ending::Abandoned);
+        assert_eq!(ending(at(900), &gave_up), Ending::Abandoned);
+        assert_eq!(ending(at(2_000), &gave_up), Ending::ConnectTimedOut { by_kernel: false });
         assert_eq!(
             ending(at(2_000), &ConnectionEnded { syn_retransmits: 1, ..gave_up }),
             Ending::ConnectTimedOut { by_kernel: false }

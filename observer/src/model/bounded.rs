@@ -32,6 +32,12 @@ impl<K: Hash + Eq + Copy, V> Recent<K, V> {
         value
     }
 
+    /// Replaces the entry of `key`, touched now.
+    pub fn put(&mut self, key: K, now: Time, value: V) {
+        self.entries.remove(&key);
+        self.entry(key, now, || value);
+    }
+
     /// The entry of `key`.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.entries.get(key).map(|(value, _)| value)

@@ -2,7 +2,7 @@
 
 use crate::{
     addr::{Endpoint, NetNs},
-    event::{Flow, ResetSent},
+    event::{Flow, Hurt, ResetSent},
     time::Time,
 };
 
@@ -49,6 +49,8 @@ pub struct FlowEvidence {
     pub reset: Option<ResetSent>,
     /// It ended in the accept queue, unaccepted.
     pub unaccepted: Option<Time>,
+    /// Its application closed it with a request unanswered, or by dying.
+    pub hurt: Option<Hurt>,
     /// When the last of this was told.
     pub told: Time,
 }

@@ -1,9 +1,53 @@
 //! Listeners and their accept queues.
 
+use std::{collections::VecDeque, time::Duration};
+
 use crate::{
-    event::{ListenerSample, Process},
+    event::{ListenerSample, Process, UnixListenerSample},
     time::Time,
 };
+
+/// Samples kept of each listener.
+pub const MAX_SAMPLES: usize = 12;
+
+/// A listener at one moment. Counts since observer attached.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Sample {
+    time: Time,
+    arrivals: u64,
+    turned_away: u64,
+    depth: u32,
+}
+
+/// What came to a listener over a stretch of time, and what was taken from it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flux {
+    /// How long.
+    pub over: Duration,
+    /// Clients that came, those turned away among them.
+    pub came: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// The queue was never found empty.
+    pub never_empty: bool,
+}
+
+impl Flux {
+    /// Clients that came per second.
+    pub fn comes(&self) -> f64 {
+        per_second(self.came, self.over)
+    }
+
+    /// Connections accepted per second.
+    pub fn can_do(&self) -> f64 {
+        per_second(self.accepted, self.over)
+    }
+}
+
+fn per_second(count: u64, over: Duration) -> f64 {
+    let count = u32::try_from(count).map_or(f64::from(u32::MAX), f64::from);
+    if over.is_zero() { 0.0 } else { count / over.as_secs_f64() }
+}
 
 /// A listener as last seen.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,6 +62,16 @@ pub struct Listener {
     pub process: Option<Process>,
     /// How many processes hold it; 0 when unknown.
     pub holders: u32,
+    /// How many of them were stopped when last looked at.
+    pub stopped: u32,
+    /// How many of them ran or wanted to.
+    pub runnable: u32,
+    /// Open connections that they had accepted.
+    pub accepted_open: u32,
+    /// Clients turned away since observer attached, each counted once however often it knocked.
+    pub turned_away: u64,
+    /// The last samples, oldest first, at most [`MAX_SAMPLES`].
+    samples: VecDeque<Sample>,
     /// Overflows since observer attached, a lower bound when records were lost.
     pub overflows: u64,
     /// When it last overflowed.
@@ -36,9 +90,50 @@ impl Listener {
         self.closed_at.is_none()
     }
 
+    /// Processes that accept from it: where several hold it, the eldest is taken for their parent, which does not.
+    pub fn workers(&self) -> Option<u32> {
+        match self.holders {
+            0 => None,
+            1 => Some(1),
+            several => Some(several - 1),
+        }
+    }
+
+    /// What came and went between the samples of the last `span`; `None` before there are two.
+    pub fn flux(&self, now: Time, span: Duration) -> Option<Flux> {
+        let within: Vec<_> = self.samples.iter().filter(|sample| now.since(sample.time) <= span).collect();
+        let (first, last) = (within.first()?, within.last()?);
+        if first.time == last.time {
+            return None;
+        }
+        let queued = last.arrivals.saturating_sub(first.arrivals);
+        Some(Flux {
+            over: last.time.since(first.time),
+            came: queued + last.turned_away.saturating_sub(first.turned_away),
+            accepted: (u64::from(first.depth) + queued).saturating_sub(last.depth.into()),
+            never_empty: within.iter().all(|sample| sample.depth > 0),
+        })
+    }
+
+    /// How long nothing has been accepted while connections waited, by the samples; zero if something was of late.
+    pub fn stalled_for(&self) -> Duration {
+        let mut begin = None;
+        let newest_first: Vec<_> = self.samples.iter().rev().collect();
+        for pair in newest_first.windows(2) {
+            let (later, earlier) = (pair[0], pair[1]);
+            let accepted = u64::from(earlier.depth) + (later.arrivals - earlier.arrivals.min(later.arrivals));
+            if earlier.depth == 0 || accepted > u64::from(later.depth) {
+                break;
+            }
+            begin = Some(earlier.time);
+        }
+        begin.zip(self.samples.back()).map_or(Duration::ZERO, |(begin, last)| last.time.since(begin))
+    }
+
     pub(super) fn opened(&mut self, now: Time, limit: u32, process: Process) {
         self.depth = 0;
         self.limit = limit;
+        self.samples.clear();
         self.process = Some(process);
         self.holders = 0;
         self.opened_at = Some(now);
@@ -55,14 +150,29 @@ impl Listener {
     pub(super) fn sampled(&mut self, now: Time, sample: &ListenerSample) {
         self.measured(now, sample.depth, sample.limit);
         self.closed_at = None;
+        (self.stopped, self.runnable, self.accepted_open) = (sample.stopped, sample.runnable, sample.accepted_open);
+        if self.samples.len() >= MAX_SAMPLES {
+            self.samples.pop_front();
+        }
+        let (arrivals, turned_away) = (sample.arrivals.unwrap_or(0), self.turned_away);
+        self.samples.push_back(Sample { time: now, arrivals, turned_away, depth: sample.depth });
         if sample.process.is_some() {
             self.process.clone_from(&sample.process);
             self.holders = sample.holders;
         }
     }
 
-    pub(super) fn overflowed(&mut self, now: Time, depth: u32, limit: u32) {
+    pub(super) fn sampled_unix(&mut self, now: Time, sample: &UnixListenerSample) {
+        self.measured(now, sample.depth, sample.limit);
+        if sample.process.is_some() {
+            self.process.clone_from(&sample.process);
+            self.holders = sample.holders;
+        }
+    }
+
+    pub(super) fn overflowed(&mut self, now: Time, depth: u32, limit: u32, first_of_client: bool) {
         self.measured(now, depth, limit);
+        self.turned_away += u64::from(first_of_client);
         self.overflows += 1;
         self.last_overflow = Some(now);
     }

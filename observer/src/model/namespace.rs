@@ -11,10 +11,15 @@ pub struct Namespace {
     pub sampled_at: Time,
     /// What was found.
     pub sample: NamespaceSample,
+    /// When its `ListenDrops` was last found higher than in the sample before: a listener dropped something since that.
+    pub drops_rose: Option<Time>,
 }
 
 impl Namespace {
     pub(super) fn sampled(&mut self, now: Time, sample: &NamespaceSample) {
+        if self.sample.listen_drops.zip(sample.listen_drops).is_some_and(|(before, count)| count > before) {
+            self.drops_rose = Some(now);
+        }
         self.sampled_at = now;
         self.sample.clone_from(sample);
     }

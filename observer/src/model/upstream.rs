@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{
     attempt::{Attempt, Ending},
+    contact::Contact,
     window::Window,
 };
 use crate::{
-    addr::{Endpoint, NetNs},
+    addr::{Endpoint, NetNs, UnixPath},
     event::{ConnectionEnded, Process, State},
     time::Time,
 };
@@ -18,30 +19,41 @@ const ONE_REQUEST_SEGMENTS: u32 = 2;
 /// jiffies (HZ=100), which is as well as the kernel's time stamps can tell.
 const AT_ONCE: Duration = Duration::from_millis(20);
 
+/// A connection closed sooner than this after its last answer was not closed for lying idle.
+const IDLE: Duration = Duration::from_millis(900);
+
 /// An upstream as seen from one namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UpstreamKey {
     /// The proxy's namespace; unknown when connect() failed before the kernel chose a route.
     pub netns: NetNs,
-    /// Where; `None` for unix sockets, which share one entry.
+    /// Where, over TCP.
     pub endpoint: Option<Endpoint>,
+    /// Where, over a unix socket.
+    pub path: Option<UnixPath>,
 }
 
 impl UpstreamKey {
-    /// All unix sockets.
-    pub const UNIX: Self = Self { netns: NetNs(0), endpoint: None };
+    /// None was tried.
+    pub const NONE: Self = Self { netns: NetNs(0), endpoint: None, path: None };
 
     /// A TCP upstream.
     pub fn tcp(netns: NetNs, endpoint: Endpoint) -> Self {
-        Self { netns, endpoint: Some(endpoint) }
+        Self { netns, endpoint: Some(endpoint), path: None }
+    }
+
+    /// A unix socket. Paths belong to mount namespaces, which are not told apart.
+    pub fn unix(path: UnixPath) -> Self {
+        Self { netns: NetNs(0), endpoint: None, path: Some(path) }
     }
 }
 
 impl std::fmt::Display for UpstreamKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.endpoint {
-            Some(endpoint) => endpoint.fmt(f),
-            None => f.write_str("unix socket"),
+        match (self.endpoint, self.path) {
+            (Some(endpoint), _) => endpoint.fmt(f),
+            (None, Some(path)) => path.fmt(f),
+            (None, None) => f.write_str("no upstream"),
         }
     }
 }
@@ -55,6 +67,8 @@ pub struct Upstream {
     pub failed: u64,
     /// The last minute.
     pub window: Window,
+    /// After how long it last closed a connection that lay idle.
+    pub idle_close: Option<Duration>,
     /// Who uses it.
     pub proxy: Process,
     /// TIME_WAIT sockets of the proxy's namespace towards it, when last sampled.
@@ -64,6 +78,8 @@ pub struct Upstream {
     /// Connections that the proxy closed first since then: each left a TIME_WAIT more.
     pub time_wait_since: u32,
     time_wait_at: Option<Time>,
+    /// What was heard from it.
+    pub contact: Contact,
 }
 
 impl Upstream {
@@ -71,9 +87,14 @@ impl Upstream {
         let second = self.window.at(now);
         second.one_shot += u32::from(attempt.ending == Ending::Completed && one_shot(ended));
         second.resets += u32::from(ended.reset_received);
+        if ended.new == State::CloseWait && attempt.ending == Ending::Completed && ended.unread == 0 {
+            let idle = ended.last_read.map(|read| now.since(read)).filter(|idle| *idle >= IDLE);
+            self.idle_close = idle.or(self.idle_close);
+        }
         if ended.new == State::FinWait1 {
             self.time_wait_since += 1;
         }
+        self.contact.connection_ended(now, ended, attempt);
         self.ended(now, attempt);
     }
 

@@ -7,6 +7,7 @@ use crate::{
     diagnose::{Said, Verdict, Warning},
     event::Counters,
     kernel::Hooks,
+    model::UpstreamKey,
     time::{Time, WallClock},
 };
 
@@ -41,7 +42,7 @@ impl Sink for Json {
     }
 
     fn summary(&self, summary: &Summary) -> String {
-        let Summary { time, verdicts, events, counters, abandoned, overflowed, evicted, hooks } = summary;
+        let Summary { time, verdicts, events, counters, harmless, overflowed, evicted, hooks } = summary;
         let mut lost: Map<_, _> =
             counters.lost.by_kind().into_iter().map(|(kind, count)| (kind.to_owned(), Value::from(count))).collect();
         lost.insert("evicted".to_owned(), Value::from(*evicted));
@@ -52,7 +53,13 @@ impl Sink for Json {
             "events": events,
             "lost": lost,
             "counters": totals(counters),
-            "abandoned": abandoned,
+            "harmless": {
+                "retried": harmless.retried,
+                "clients_gone": harmless.clients_gone,
+                "answered_otherwise": harmless.answered_otherwise,
+                "abandoned": harmless.abandoned,
+                "unanswered": harmless.unanswered,
+            },
             "overflowed": overflowed.iter().map(listener).collect::<Vec<_>>(),
             "hooks": hooks.to_json(),
         })
@@ -62,19 +69,34 @@ impl Sink for Json {
 
 impl Json {
     fn verdict(self, verdict: &Verdict) -> Value {
-        let Verdict { time, cause, confidence, status, proxy, upstream, because, summary, evidence, advice } = verdict;
+        let Verdict {
+            time,
+            cause,
+            confidence,
+            status,
+            observed,
+            client,
+            proxy,
+            upstream,
+            because,
+            also,
+            summary,
+            evidence,
+            advice,
+        } = verdict;
         json!({
             "type": "verdict",
             "time": self.wall.rfc3339(*time),
             "cause": cause,
             "confidence": confidence.name(),
             "status": status,
+            "status_source": status.map(|_| if *observed { "observed" } else { "expected" }),
             "proxy": { "comm": proxy.comm, "pid": proxy.pid },
-            "upstream": upstream.to_string(),
-            "netns": upstream.netns.0,
-            // Whose request it was is not known from the upstream's side of the proxy.
-            "client": null,
+            "upstream": (*upstream != UpstreamKey::NONE).then(|| upstream.to_string()),
+            "netns": (*upstream != UpstreamKey::NONE).then_some(upstream.netns.0),
+            "client": client.map(|client| client.to_string()),
             "because": because,
+            "also": also,
             "summary": summary,
             "evidence": evidence,
             "advice": advice,
@@ -124,6 +146,9 @@ fn totals(counters: &Counters) -> Value {
         time_waits_entered,
         unaccepted,
         listener_changes,
+        answers,
+        answers_failed,
+        application_errors,
         lost: _,
     } = counters;
     json!({
@@ -141,6 +166,9 @@ fn totals(counters: &Counters) -> Value {
         "time_waits_entered": time_waits_entered,
         "unaccepted": unaccepted,
         "listener_changes": listener_changes,
+        "answers": answers,
+        "answers_failed": answers_failed,
+        "application_errors": application_errors,
     })
 }
 
@@ -164,11 +192,13 @@ mod tests {
             "cause",
             "confidence",
             "status",
+            "status_source",
             "proxy",
             "upstream",
             "netns",
             "client",
             "because",
+            "also",
             "summary",
             "evidence",
             "advice",

@@ -2,7 +2,7 @@
 
 use super::{Sink, Summary};
 use crate::{
-    diagnose::{Confidence, Said, Verdict, Warning},
+    diagnose::{Confidence, Harmless, Said, Verdict, Warning},
     kernel::Hooks,
     time::{Time, WallClock},
 };
@@ -41,10 +41,23 @@ impl Sink for Text {
             counters.retransmits,
             counters.resets_received,
         ));
-        if summary.abandoned > 0 {
-            let count = summary.abandoned;
-            lines.push(format!("  {count} more given up within a second: by their clients, or by a timer that short"));
+        if counters.answers > 0 {
+            lines.push(format!(
+                "  of {} answers seen, {} were a 502 or 504; {} errors more came from the application itself",
+                counters.answers, counters.answers_failed, counters.application_errors
+            ));
         }
+        let Harmless { retried, clients_gone, answered_otherwise, abandoned, unanswered } = summary.harmless;
+        let harmless = [
+            (retried, "more failed and were tried again"),
+            (clients_gone, "more ended because their client had left"),
+            (answered_otherwise, "more failed and were answered with another status"),
+            (abandoned, "more were given up within a second: by their clients, most likely"),
+            (unanswered, "more failed without an answer being seen: tried again later, or the client had left"),
+        ];
+        lines.extend(
+            harmless.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("  {count:>8}  {what}")),
+        );
         lines.extend(summary.overflowed.iter().map(|each| {
             let owner = each.listener.process.as_ref();
             let owner = owner.map(|process| format!(" ({}[{}])", process.comm, process.pid)).unwrap_or_default();

@@ -73,7 +73,7 @@ pub(super) struct Owners {
 #[derive(Debug)]
 struct Owner {
     process: Option<Process>,
-    holders: u32,
+    holders: Vec<u32>,
     looked_up: u32,
 }
 
@@ -94,7 +94,17 @@ impl Owners {
             let owner = self.look_up(at);
             self.known.insert((netns, at), owner);
         }
-        self.known.get(&(netns, at)).map_or((None, 0), |owner| (owner.process.clone(), owner.holders))
+        self.known
+            .get(&(netns, at))
+            .map_or((None, 0), |owner| (owner.process.clone(), u32::try_from(owner.holders.len()).unwrap_or(u32::MAX)))
+    }
+
+    /// How many of the processes that hold a listener are stopped, and how many run, as far as they are known.
+    pub(super) fn states(&self, netns: NetNs, at: Endpoint) -> (u32, u32) {
+        let holders = self.known.get(&(netns, at)).map_or(&[][..], |owner| &owner.holders);
+        let states: Vec<_> = holders.iter().filter_map(|pid| stat(*pid).into_iter().next()).collect();
+        let count = |wanted: &str| u32::try_from(states.iter().filter(|state| *state == wanted).count()).unwrap_or(0);
+        (count("T"), count("R"))
     }
 
     fn look_up(&mut self, at: Endpoint) -> Owner {
@@ -105,7 +115,7 @@ impl Owners {
         let eldest = holders.iter().copied().min_by_key(|pid| (started(*pid), *pid));
         Owner {
             process: eldest.map(|pid| Process { pid, comm: comm(pid) }),
-            holders: u32::try_from(holders.len()).unwrap_or(u32::MAX),
+            holders: holders.into_iter().collect(),
             looked_up: self.round,
         }
     }
@@ -176,20 +186,19 @@ fn parse_line(line: &str) -> Option<Line> {
     })
 }
 
-/// Sockets that processes of these names hold, with the process.
-pub(super) fn sockets_of(comms: &[String]) -> HashMap<u64, Process> {
+/// Processes of these names.
+pub(super) fn processes_of(comms: &[String]) -> Vec<Process> {
     // The kernel cuts names; so must those be that are looked for.
     let cut = |name: &String| name.chars().take(observer_common::COMM_LEN - 1).collect::<String>();
     let wanted: HashSet<String> = comms.iter().map(cut).collect();
-    let mut sockets = HashMap::new();
-    for pid in pids() {
-        let comm = comm(pid);
-        if wanted.contains(&comm) {
-            let process = Process { pid, comm };
-            sockets.extend(socket_inodes(pid).map(|inode| (inode, process.clone())));
-        }
-    }
-    sockets
+    let all = pids().map(|pid| Process { pid, comm: comm(pid) });
+    all.filter(|process| wanted.contains(&process.comm)).collect()
+}
+
+/// Sockets that these processes hold, each with its process.
+pub(super) fn sockets_of(processes: &[Process]) -> HashMap<u64, Process> {
+    let of = |process: &Process| socket_inodes(process.pid).map(|inode| (inode, process.clone())).collect::<Vec<_>>();
+    processes.iter().flat_map(of).collect()
 }
 
 /// Connections of the namespace that this thread is in which one of these sockets began: both ends, and whose it is. A
@@ -230,12 +239,16 @@ fn comm(pid: u32) -> String {
     escape(bytes.strip_suffix(b"\n").unwrap_or(&bytes))
 }
 
-/// When a process started, in clock ticks since boot: field 22 of its stat line, counted after the name's bracket.
+/// When a process started, in clock ticks since boot: field 22 of its stat line.
 fn started(pid: u32) -> u64 {
+    stat(pid).get(19).and_then(|field| field.parse().ok()).unwrap_or(u64::MAX)
+}
+
+/// The fields of a process's stat line after its name's bracket; the first is its state. Empty if it is gone.
+fn stat(pid: u32) -> Vec<String> {
     let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = stat.iter().rposition(|byte| *byte == b')').map_or(&[][..], |end| &stat[end + 1..]);
-    let text = String::from_utf8_lossy(after_name);
-    text.split_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(u64::MAX)
+    String::from_utf8_lossy(after_name).split_whitespace().map(str::to_owned).collect()
 }
 
 #[cfg(test)]

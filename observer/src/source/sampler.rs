@@ -17,7 +17,7 @@ use observer_common::{COMM_LEN, Flow, Task, listener::Sample};
 use super::procs::{self, Owners};
 use crate::{
     addr::{Endpoint, NetNs},
-    event::{Body, Event, ListenerSample, MAX_DESTINATIONS, NamespaceSample, Process},
+    event::{Body, Event, Handshake, ListenerSample, MAX_DESTINATIONS, NamespaceSample, Process},
     host,
     kernel::{
         Hooks, Kernel, LoadError, Options,
@@ -65,9 +65,11 @@ pub(super) fn run(
         }
     };
     let mut logger = if options.verbose { kernel.take_logger() } else { None };
-    adopt(&mut kernel, options);
-    let mut rounds = Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0, first: true };
-    let first = Round { events: rounds.round(), last: false };
+    let mut open = adopt(&mut kernel, options);
+    let mut rounds =
+        Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0, first: true, only: options.netns };
+    open.append(&mut rounds.round());
+    let first = Round { events: open, last: false };
     if samples.send(first).is_err() || attached.send(Ok(ready)).is_err() {
         return;
     }
@@ -88,21 +90,42 @@ pub(super) fn run(
     }
 }
 
-/// Has the kernel follow the connections that proxies have open already. The programs are attached, so one that ends
-/// meanwhile is seen to end.
-fn adopt(kernel: &mut Kernel, options: &Options) {
-    let sockets = procs::sockets_of(&options.proxies);
+/// Has the kernel follow the connections that proxies have open already, and tells to which upstreams there are any. The
+/// programs are attached, so one that ends meanwhile is seen to end.
+fn adopt(kernel: &mut Kernel, options: &Options) -> Vec<Event> {
+    let mut events = Vec::new();
+    let proxies = procs::processes_of(&options.proxies);
+    let known: Vec<_> = proxies.iter().map(|process| (process.pid, crate::proxy::threading(&process.comm))).collect();
+    // Those that do not fit are recognised when they next connect.
+    let _ = kernel.recognise(&known);
+    let sockets = procs::sockets_of(&proxies);
     if sockets.is_empty() {
-        return;
+        return events;
     }
-    visit_namespaces(&procs::namespaces(), |netns| {
+    let time = host::now();
+    let namespaces: Vec<_> =
+        procs::namespaces().into_iter().filter(|(netns, _)| matters(options.netns, *netns)).collect();
+    visit_namespaces(&namespaces, |netns| {
         let begun = procs::connections_begun(&sockets).into_iter();
         let matter = begun.filter(|(_, to, _)| options.ports.is_empty() || options.ports.contains(&to.port));
-        let open: Vec<_> = matter.map(|(local, remote, proxy)| wire(netns, local, remote, &proxy)).collect();
+        let begun: Vec<_> = matter.collect();
+        let mut upstreams: Vec<_> = begun.iter().map(|(local, remote, _)| (*remote, *local)).collect();
+        upstreams.sort_unstable();
+        upstreams.dedup_by_key(|(remote, _)| *remote);
+        events.extend(upstreams.into_iter().map(|(remote, local)| {
+            let flow = crate::event::Flow { local, remote, netns };
+            Event { time, body: Body::Handshake(Handshake { flow, syn_retransmits: 0 }) }
+        }));
+        let open: Vec<_> = begun.iter().map(|(local, remote, proxy)| wire(netns, *local, *remote, proxy)).collect();
         // A namespace that cannot be walked says so in the status of the hook; what it holds stays unfollowed.
         let _ = kernel.adopt(&open);
         true
     });
+    events
+}
+
+fn matters(only: Option<NetNs>, netns: NetNs) -> bool {
+    only.is_none_or(|only| only == netns)
 }
 
 fn wire(netns: NetNs, local: Endpoint, remote: Endpoint, proxy: &Process) -> Open {
@@ -141,6 +164,8 @@ struct Sampler<'a> {
     turn: usize,
     /// No round has been made yet.
     first: bool,
+    /// The only namespace that matters.
+    only: Option<NetNs>,
 }
 
 impl Sampler<'_> {
@@ -148,6 +173,7 @@ impl Sampler<'_> {
     fn round(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         let mut namespaces = procs::namespaces();
+        namespaces.retain(|(netns, _)| matters(self.only, *netns));
         let count = namespaces.len().max(1);
         namespaces.rotate_left(self.turn % count);
         self.owners.begin_round();
@@ -161,6 +187,9 @@ impl Sampler<'_> {
         self.first = false;
         // Those that have gone meanwhile are not counted; being a few places off does no harm.
         self.turn = (self.turn + visited) % count;
+        if let Some(sample) = host::processors() {
+            events.push(Event { time: host::now(), body: Body::HostSample(sample) });
+        }
         if let Ok(counters) = self.kernel.counters() {
             events.push(Event { time: host::now(), body: Body::Counters(counters) });
         }
@@ -169,7 +198,7 @@ impl Sampler<'_> {
 
     /// Samples the namespace that this thread is in.
     fn sample(&mut self, netns: NetNs, events: &mut Vec<Event>) {
-        let Walked { listeners, mut time_waits } = self.kernel.walk().unwrap_or_default();
+        let Walked { listeners, mut time_waits, accepted } = self.kernel.walk().unwrap_or_default();
         let time = host::now();
         time_waits.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         time_waits.truncate(MAX_DESTINATIONS);
@@ -190,7 +219,19 @@ impl Sampler<'_> {
         for listener in merge(&listeners) {
             let at = Endpoint::from_wire(listener.addr, listener.port);
             let (process, holders) = self.owners.of(netns, at);
-            let sample = ListenerSample { at, netns, depth: listener.depth, limit: listener.limit, process, holders };
+            let (stopped, runnable) = if listener.depth > 0 { self.owners.states(netns, at) } else { (0, 0) };
+            let sample = ListenerSample {
+                at,
+                netns,
+                depth: listener.depth,
+                limit: listener.limit,
+                stopped,
+                runnable,
+                accepted_open: accepted.get(&at.port).copied().unwrap_or(0),
+                arrivals: self.kernel.arrivals(netns, at.port),
+                process,
+                holders,
+            };
             events.push(Event { time, body: Body::ListenerSample(Box::new(sample)) });
         }
     }

@@ -71,6 +71,10 @@ impl Stage {
                     limit: 128,
                     process: Some(Process { pid: 4711, comm: "gunicorn".into() }),
                     holders: 9,
+                    stopped: 0,
+                    runnable: 0,
+                    accepted_open: 8,
+                    arrivals: Some(ms / 50),
                 })),
             );
         }
@@ -125,8 +129,13 @@ impl Stage {
         for ms in (BROKEN_FROM * 1000..SECONDS * 1000).step_by(step(every_ms)) {
             let client = flow(REMOTE, 0);
             let to = Destination::Tcp(Flow { local: Endpoint { port: 0, ..client.local }, ..client });
-            let failed =
-                ConnectFailed { proxy: Process { pid: 43, comm: "haproxy".into() }, to, error: 99, began: true };
+            let failed = ConnectFailed {
+                proxy: Process { pid: 43, comm: "haproxy".into() },
+                to,
+                error: 99,
+                began: true,
+                answers_visible: false,
+            };
             self.push(ms, Body::ConnectFailed(Box::new(failed)));
         }
     }

@@ -3,6 +3,7 @@
 use crate::{
     diagnose::{
         evidence::Evidence,
+        queue,
         rule::{Case, Finding, Judgement, Rule},
         verdict::{Confidence, Warning},
     },
@@ -16,13 +17,9 @@ pub const RULE: Rule =
     Rule { code: "accept-queue-overflow", page: include_str!("accept_queue_overflow.md"), judge, watch: Some(watch) };
 
 /// Share of the limit at which a queue is worth a warning.
-const NEARLY_FULL: f64 = 0.8;
+pub(super) const NEARLY_FULL: f64 = 0.8;
 /// A queue this short is full at every small burst and drains as fast; its depth alone is no warning.
-const SHORT_QUEUE: u32 = 8;
-/// `net.core.somaxconn` unless somebody lowered it (include/linux/socket.h, since 5.4). A limit equal to a lower one
-/// was cut down to it; one equal to the default may be just what the application asked for.
-const DEFAULT_SOMAXCONN: u32 = 4096;
-
+pub(super) const SHORT_QUEUE: u32 = 8;
 fn judge(case: &Case<'_>) -> Judgement {
     let flow = case.flow;
     let overflowed = flow.overflows_syn + flow.overflows_ack;
@@ -58,9 +55,29 @@ fn judge(case: &Case<'_>) -> Judgement {
             Some(_) => Judgement::No,
             None => found(case, Confidence::Likely, Some(502), "the handshake was turned away and then reset"),
         },
+        // From the proxy's side alone: an upstream that knows a handshake answers its data; one that turned it away keeps
+        // silent until it has forgotten it, and then resets.
+        Ending::Reset if forgotten(case) => found(
+            case,
+            Confidence::Likely,
+            Some(502),
+            "the handshake was answered, its data never, and a RST came when the upstream had forgotten it (its own host \
+             would settle it)",
+        ),
         _ => Judgement::No,
     }
 }
+
+/// Data sent again and again on a new connection, nothing of it ever acknowledged, then a RST, whose sender is elsewhere.
+fn forgotten(case: &Case<'_>) -> bool {
+    let Some(connection) = &case.attempt.connection else { return false };
+    let unheard = connection.bytes_acked == 0 && connection.bytes_received == 0 && connection.unacked > 0;
+    unheard && connection.data_retransmits >= REPEATED && case.flow.reset.is_none() && case.listener().is_none()
+}
+
+/// Repetitions of data that take longer than a SYN-ACK's timer, after which a lost ACK would have been mended (by the
+/// timers of net/ipv4: 0.2, 0.4, 0.8, 1.6 s).
+const REPEATED: u16 = 4;
 
 /// A RST from a listener whose queue was full at that moment, to a segment of a handshake it knew.
 fn refused_for_want_of_room(reset: &ResetSent) -> bool {
@@ -92,15 +109,18 @@ fn found(case: &Case<'_>, confidence: Confidence, status: Option<u16>, what: &st
         if seen { (flow.depth, flow.limit) } else { listener.map_or((0, 0), |it| (it.depth, it.limit)) };
     let settings = case.server_namespace();
     let somaxconn = settings.and_then(|settings| settings.somaxconn);
-    let clamped = somaxconn.is_some_and(|max| limit == max && max < DEFAULT_SOMAXCONN);
+    let clamped = queue::clamped(limit, settings);
     let aborts = settings.and_then(|settings| settings.abort_on_overflow).is_some_and(|value| value != 0);
-    let because = if clamped {
-        Some("backlog-clamped")
-    } else if aborts && case.attempt.ending == Ending::Reset {
-        Some("abort-on-overflow")
-    } else {
-        None
-    };
+    let why =
+        listener.map(|listener| queue::why(listener, settings, case.model, case.attempt.time)).unwrap_or_default();
+    let mut codes = why.codes;
+    if clamped && !codes.contains(&"backlog-clamped") {
+        codes.push("backlog-clamped");
+    }
+    if aborts && case.attempt.ending == Ending::Reset {
+        codes.push("abort-on-overflow");
+    }
+    let mut codes = codes.into_iter();
     let owner = listener.map(owner).unwrap_or_default();
     let evidence = Evidence::default()
         .with("queue_depth", depth)
@@ -113,20 +133,29 @@ fn found(case: &Case<'_>, confidence: Confidence, status: Option<u16>, what: &st
         .maybe("listener_pid", listener.and_then(|it| it.process.as_ref()).map(|process| process.pid))
         .maybe("listener_processes", listener.map(|it| it.holders).filter(|holders| *holders > 0))
         .maybe("listener_overflows", listener.map(|it| it.overflows))
-        .with("abort_on_overflow", aborts);
+        .with("abort_on_overflow", aborts)
+        .and(why.evidence);
     let limit_note = if clamped { format!(", cut to net.core.somaxconn {limit}") } else { String::new() };
+    let words = why.words.map(|words| format!("; {words}")).unwrap_or_default();
+    let full = if limit > 0 { format!(" full ({depth}/{limit}{limit_note})") } else { " full".to_owned() };
+    let mut advice = why.advice;
+    if advice.is_empty() {
+        advice = general_advice();
+    }
+    advice.push("fail over fast meanwhile: proxy_connect_timeout 3s; with a second upstream server".to_owned());
     Judgement::Found(Finding {
         confidence,
         status,
-        because,
-        summary: format!("accept queue of {} full ({depth}/{limit}{limit_note}): {what}{owner}", case.attempt.upstream),
-        advice: advice(clamped, somaxconn),
+        because: codes.next(),
+        also: codes.collect(),
+        summary: format!("accept queue of {}{full}: {what}{owner}{words}", case.attempt.upstream),
+        advice,
         evidence,
     })
 }
 
 /// ` (gunicorn[12], 9 processes)`
-fn owner(listener: &Listener) -> String {
+pub(super) fn owner(listener: &Listener) -> String {
     match (&listener.process, listener.holders) {
         (None, _) => String::new(),
         (Some(process), 0 | 1) => format!(" ({}[{}])", process.comm, process.pid),
@@ -134,27 +163,15 @@ fn owner(listener: &Listener) -> String {
     }
 }
 
-fn advice(clamped: bool, somaxconn: Option<u32>) -> Vec<String> {
-    let mut advice = vec![
+fn general_advice() -> Vec<String> {
+    vec![
         "add workers (gunicorn --workers N, or an asynchronous worker class) or make requests faster: the application \
          accepts too slowly, and a longer queue helps against bursts only"
             .to_owned(),
-    ];
-    if clamped {
-        advice.push(format!(
-            "raise net.core.somaxconn where the upstream runs (sysctl -w net.core.somaxconn=4096), then restart the \
-             upstream: its queue is cut to {}, and a listener takes its limit at listen()",
-            somaxconn.unwrap_or_default()
-        ));
-    } else {
-        advice.push(
-            "raise the application's backlog against bursts (gunicorn --backlog, listen … backlog=), up to \
-             net.core.somaxconn"
-                .to_owned(),
-        );
-    }
-    advice.push("fail over fast meanwhile: proxy_connect_timeout 3s; with a second upstream server".to_owned());
-    advice
+        "raise the application's backlog against bursts (gunicorn --backlog, listen … backlog=), up to \
+         net.core.somaxconn"
+            .to_owned(),
+    ]
 }
 
 /// Queues that overflow, or nearly do, whether or not a proxy's try has failed yet.
@@ -169,16 +186,17 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
         }
         let (depth, limit) = (listener.depth, listener.limit);
         let owner = owner(listener);
+        let settings = model.namespace(*netns).map(|namespace| &namespace.sample);
+        let why = queue::why(listener, settings, model, now);
+        let words = why.words.map(|words| format!("; {words}")).unwrap_or_default();
         let summary = match overflowing {
             Some(last) => format!(
-                "accept queue of {at} overflows ({depth}/{limit}): {} turned away so far, the last {} ago{owner}",
+                "accept queue of {at} overflows ({depth}/{limit}): {} turned away so far, the last {} ago{owner}{words}",
                 listener.overflows,
                 Human(now.since(last))
             ),
-            None => format!("accept queue of {at} is nearly full ({depth}/{limit}){owner}"),
+            None => format!("accept queue of {at} is nearly full ({depth}/{limit}){owner}{words}"),
         };
-        let somaxconn = model.namespace(*netns).and_then(|namespace| namespace.sample.somaxconn);
-        let clamped = somaxconn.is_some_and(|max| limit == max && max < DEFAULT_SOMAXCONN);
         warnings.push(Warning {
             time: now,
             cause: RULE.code,
@@ -189,8 +207,11 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
                 .with("queue_depth", depth)
                 .with("queue_limit", limit)
                 .with("overflows", listener.overflows)
-                .maybe("somaxconn", somaxconn),
-            advice: advice(clamped, somaxconn),
+                .with("clients_turned_away", listener.turned_away)
+                .maybe("somaxconn", settings.and_then(|settings| settings.somaxconn))
+                .maybe("because", why.codes.first().copied())
+                .and(why.evidence),
+            advice: if why.advice.is_empty() { general_advice() } else { why.advice },
         });
     }
     warnings
@@ -201,7 +222,7 @@ mod tests {
     use super::*;
     use crate::{
         diagnose::engine::judge as judge_attempt,
-        event::{Body, ConnectionEnded, ListenOverflow, OverflowPath},
+        event::{Body, ConnectionEnded, Handshake, ListenOverflow, OverflowPath},
         testing::{connection, ended_with, event, refused_connection, reset_sent, server_flow},
     };
 
@@ -232,13 +253,15 @@ mod tests {
         let at_once = ConnectionEnded { syn_retransmits: 0, ..timed_out_connecting() };
         let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Syn))], at_once.clone());
         assert_eq!(judge_attempt(&attempt, &model).cause, RULE.code);
+        let at_once = ConnectionEnded { started: crate::testing::at(1_000), ..at_once };
         let (_, attempt) = ended_with([], at_once);
         assert!(!attempt.ending.failed(), "without any sign it changed its mind");
     }
 
     #[test]
     fn dropped_syns_without_it_are_unknown_and_say_what_is_missing() {
-        let (model, attempt) = ended_with([], timed_out_connecting());
+        let handshake = Handshake { flow: crate::testing::client_flow(), syn_retransmits: 1 };
+        let (model, attempt) = ended_with([event(1_500, Body::Handshake(handshake))], timed_out_connecting());
         let verdict = judge_attempt(&attempt, &model);
         assert_eq!(verdict.cause, "unknown");
         assert!(verdict.summary.contains("not on this host"), "{}", verdict.summary);
@@ -248,7 +271,7 @@ mod tests {
     fn an_acknowledged_request_was_not_turned_away() {
         let acked = ConnectionEnded { unacked: 0, ..connection() };
         let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Syn))], acked);
-        assert_eq!(judge_attempt(&attempt, &model).cause, "unknown");
+        assert_eq!(judge_attempt(&attempt, &model).cause, "upstream-timeout");
         let unacked = ConnectionEnded { bytes_acked: 0, unacked: 80, data_retransmits: 4, ..connection() };
         let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Ack))], unacked);
         assert_eq!(judge_attempt(&attempt, &model).cause, RULE.code);

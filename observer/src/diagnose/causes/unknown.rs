@@ -43,6 +43,7 @@ pub(crate) fn finding(case: &Case<'_>, missing: &[(&'static str, &'static str)])
         confidence: Confidence::Possible,
         status,
         because: None,
+        also: Vec::new(),
         summary,
         evidence,
         advice: vec![
@@ -54,10 +55,7 @@ pub(crate) fn finding(case: &Case<'_>, missing: &[(&'static str, &'static str)])
 
 /// The ending in words, and the status that nginx would have answered with.
 fn seen(case: &Case<'_>) -> (String, Option<u16>) {
-    let upstream = match &case.attempt.unix_path {
-        Some(path) => format!("unix:{path}"),
-        None => case.attempt.upstream.to_string(),
-    };
+    let upstream = case.attempt.upstream;
     let connection = case.attempt.connection.as_ref();
     let first_use =
         connection.is_some_and(|it| it.bytes_received == 0 && it.bytes_sent + u64::from(it.unacked) > 0).then_some(502);
@@ -88,6 +86,10 @@ fn seen(case: &Case<'_>) -> (String, Option<u16>) {
         Ending::Reset => (format!("{upstream} reset the connection before it answered"), first_use),
         Ending::ClosedEarly => (format!("{upstream} closed the connection before it answered"), first_use),
         Ending::SentOnClosed => (format!("the proxy wrote on a connection that {upstream} had closed"), None),
+        Ending::Rejected => (format!("{upstream} answered, and the proxy made an error of it"), None),
+        Ending::NoTry => {
+            ("the proxy answered with an error of its own, without a try at any upstream".to_owned(), None)
+        }
         Ending::NoPort | Ending::Refused { .. } | Ending::Completed | Ending::Abandoned => {
             (format!("the try at {upstream} failed"), Some(502))
         }

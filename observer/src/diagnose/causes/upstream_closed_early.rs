@@ -2,12 +2,12 @@
 
 use crate::{
     diagnose::{
+        death,
         evidence::Evidence,
         rule::{Case, Finding, Judgement, Rule},
         verdict::Confidence,
     },
     model::Ending,
-    time::Human,
 };
 
 /// The registry's line.
@@ -15,41 +15,70 @@ pub const RULE: Rule =
     Rule { code: "upstream-closed-early", page: include_str!("upstream_closed_early.md"), judge, watch: None };
 
 fn judge(case: &Case<'_>) -> Judgement {
-    if case.attempt.ending != Ending::ClosedEarly {
-        return Judgement::No;
-    }
     let Some(connection) = &case.attempt.connection else { return Judgement::No };
-    if connection.bytes_received > 0 {
+    match case.attempt.ending {
+        Ending::ClosedEarly => {}
+        // On a connection that had served it is a race; on a new one the upstream hung up as soon as it had accepted.
+        Ending::SentOnClosed if !connection.reused() => {}
+        _ => return Judgement::No,
+    }
+    let answered = case.attempt.answer.is_some();
+    if connection.bytes_received > 0 && connection.written_since_read.is_none() && !answered {
         return Judgement::NotEnough(
-            "the connection had been answered before: a request on a kept-alive connection, or the end of a tunnel \
-             whose last bytes were the proxy's",
+            "the connection had been answered before observer came: what was last on it cannot be told",
         );
     }
-    if connection.bytes_sent == 0 && connection.unacked == 0 {
+    if case.is_tunnel_perhaps() {
+        return Judgement::NotEnough("no HTTP answer was seen on the connection: it may have been a tunnel's");
+    }
+    if connection.bytes_sent == 0 && connection.unacked == 0 && !answered {
         return Judgement::NotEnough(
             "it closed before the proxy had sent anything: a check by connect() looks the same",
         );
     }
-    let waited = connection.since_sent;
-    let evidence = Evidence::default()
+    let upstream = case.attempt.upstream;
+    let waited = connection.waited(case.attempt.time);
+    let partly = connection.heard_since_asked();
+    let base = Evidence::default()
         .with("bytes_sent", connection.bytes_sent)
         .with("bytes_received", connection.bytes_received)
         .with("unacknowledged_bytes", connection.unacked)
+        .with("requests_before", connection.exchanges)
         .maybe("waited_ms", waited.map(|waited| waited.as_secs_f64() * 1e3));
-    let after = waited.map(|waited| format!(" {} after the request", Human(waited))).unwrap_or_default();
+    let what = if partly {
+        format!("{upstream} closed the connection in the middle of its answer")
+    } else {
+        format!("{upstream} closed the connection{} without an answer", death::after(waited))
+    };
+    if let Some(death) = death::of(case, base.clone()) {
+        return found(Some(death.code), format!("{what}: {}", death.words), death.evidence, death.advice);
+    }
+    let by = case.flow.hurt.as_ref().map(|hurt| &hurt.process);
+    let summary = match by {
+        Some(process) => format!("{what}: {}[{}] closed it and lives on", process.comm, process.pid),
+        None => what,
+    };
+    let evidence = base.maybe("closed_by", by.map(|process| format!("{}[{}]", process.comm, process.pid)));
+    let look = if by.is_some() {
+        "the application closes connections without answering: look into its log at this time (an exception, a limit, a \
+         timeout of its own)"
+    } else {
+        "a worker died, was killed or timed out: look for it in the application's log (gunicorn: WORKER TIMEOUT), its exit \
+         code, and the kernel's log (OOM killer, segfault)"
+    };
+    let protocol = "if it always fails on the first request, check the protocol: TLS or HTTP/2 expected on that port?";
+    found(None, summary, evidence, vec![look.to_owned(), protocol.to_owned()])
+}
+
+fn found(because: Option<&'static str>, summary: String, evidence: Evidence, advice: Vec<String>) -> Judgement {
     Judgement::Found(Finding {
         confidence: Confidence::Certain,
         status: Some(502),
-        because: None,
-        summary: format!("{} closed the connection{after} without an answer", case.attempt.upstream),
+        because,
+        also: Vec::new(),
+        summary,
         evidence,
-        advice: vec![
-            "a worker died, was killed or timed out: look for it in the application's log (gunicorn: WORKER TIMEOUT), \
-             its exit code, and the kernel's log (OOM killer, segfault)"
-                .to_owned(),
-            "if it always fails on the first request, check the protocol: TLS or HTTP/2 expected on that port?"
-                .to_owned(),
-        ],
+        advice,
     })
 }
 

@@ -74,6 +74,7 @@ fn judge(case: &Case<'_>) -> Judgement {
         confidence: if contradicted { Confidence::Likely } else { Confidence::Certain },
         status: Some(502),
         because: gone_for.map(|_| "listener-restarted"),
+        also: Vec::new(),
         summary,
         evidence,
         advice,

@@ -2,6 +2,7 @@
 
 use crate::{
     diagnose::{
+        death,
         evidence::Evidence,
         rule::{Case, Finding, Judgement, Rule},
         verdict::Confidence,
@@ -18,27 +19,32 @@ fn judge(case: &Case<'_>) -> Judgement {
         return Judgement::No;
     }
     let Some(connection) = &case.attempt.connection else { return Judgement::No };
-    if connection.bytes_received > 0 {
+    if connection.bytes_received > 0 && connection.written_since_read.is_none() && case.attempt.answer.is_none() {
         return Judgement::NotEnough(
-            "the connection had been answered before: a request on a kept-alive connection, or the end of a tunnel \
-             whose last bytes were the proxy's",
+            "the connection had been answered before observer came: what was last on it cannot be told",
         );
+    }
+    if case.is_tunnel_perhaps() {
+        return Judgement::NotEnough("no HTTP answer was seen on the connection: it may have been a tunnel's");
     }
     let base = Evidence::default()
         .with("bytes_sent", connection.bytes_sent)
         .with("bytes_received", connection.bytes_received)
         .with("unacknowledged_bytes", connection.unacked)
-        .maybe("waited_ms", connection.since_sent.map(|waited| waited.as_secs_f64() * 1e3));
+        .with("requests_before", connection.exchanges)
+        .maybe("waited_ms", connection.waited(case.attempt.time).map(|waited| waited.as_secs_f64() * 1e3));
     let upstream = case.attempt.upstream;
+    let early = if connection.heard_since_asked() { ", having begun to answer" } else { "" };
     let Some(reset) = &case.flow.reset else {
-        if connection.unacked == 0 && connection.bytes_sent > 0 {
+        // Something of the request was acknowledged, so the connection was made, queued or accepted.
+        if connection.bytes_acked > 0 && (connection.unacked == 0 || !early.is_empty() || !connection.reused()) {
             let advice = vec![
                 "run observer on the upstream's host: the sending kernel knows why (unread data, SO_LINGER 0, a \
                  listener closed, a firewall)"
                     .to_owned(),
                 "look into the application's log at this time".to_owned(),
             ];
-            let summary = format!("{upstream} reset the connection after it had taken the request");
+            let summary = format!("{upstream} reset the connection after it had taken the request{early}");
             return found(Confidence::Likely, None, summary, base, advice);
         }
         return Judgement::NotEnough(
@@ -53,7 +59,19 @@ fn judge(case: &Case<'_>) -> Judgement {
         .maybe("sender_comm", reset.process.as_ref().map(|process| process.comm.clone()))
         .maybe("sender_pid", reset.process.as_ref().map(|process| process.pid));
     let (because, what, advice) = kind(reset);
-    found(Confidence::Certain, because, format!("{upstream} reset the connection: {what}"), evidence, advice)
+    let summary = format!("{upstream} reset the connection{early}: {what}");
+    if reset.owned
+        && let Some(death) = death::of(case, evidence.clone())
+    {
+        return found(
+            Confidence::Certain,
+            Some(death.code),
+            format!("{summary}; {}", death.words),
+            death.evidence,
+            death.advice,
+        );
+    }
+    found(Confidence::Certain, because, summary, evidence, advice)
 }
 
 fn found(
@@ -63,7 +81,7 @@ fn found(
     evidence: Evidence,
     advice: Vec<String>,
 ) -> Judgement {
-    Judgement::Found(Finding { confidence, status: Some(502), because, summary, evidence, advice })
+    Judgement::Found(Finding { confidence, status: Some(502), because, also: Vec::new(), summary, evidence, advice })
 }
 
 /// What kind of reset it was, by the sending socket (`enum sk_rst_reason`, include/net/rstreason.h; __tcp_close and
@@ -148,7 +166,7 @@ mod tests {
     fn without_the_sender_it_depends_on_what_was_acknowledged() {
         let (model, attempt) = ended_with([], reset());
         assert_eq!(judge_attempt(&attempt, &model).confidence, Confidence::Likely);
-        let (model, attempt) = ended_with([], ConnectionEnded { unacked: 80, ..reset() });
+        let (model, attempt) = ended_with([], ConnectionEnded { bytes_acked: 0, unacked: 80, ..reset() });
         assert_eq!(judge_attempt(&attempt, &model).cause, "unknown");
     }
 }

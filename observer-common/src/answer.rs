@@ -1,0 +1,65 @@
+//! What became of a try that a proxy let go: the answer that it wrote to its client, or the next try.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{Flow, Header, Task};
+
+/// [`Outcome::what`]: a plain HTTP answer with [`Outcome::status`].
+pub const ANSWERED: u8 = 1;
+/// [`Outcome::what`]: something was written to a client that is no plain HTTP answer (TLS, HTTP/2).
+pub const HIDDEN: u8 = 2;
+/// [`Outcome::what`]: the proxy tried again.
+pub const RETRIED: u8 = 3;
+/// [`Outcome::what`]: the proxy closed its client's connection without a word.
+pub const CLIENT_GONE: u8 = 4;
+
+/// A proxy's thread let go of a try and then did this; or it wrote a 502 or 504 without a try behind it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Outcome {
+    /// When and what.
+    pub header: Header,
+    /// The client's connection, the proxy's end local; empty where it was not looked up.
+    pub flow: Flow,
+    /// The proxy's thread.
+    pub task: Task,
+    /// [`Header::time`] of the record that told how the try ended; 0 if the thread had let go of none.
+    pub told: u64,
+    /// HTTP status of the answer; 0 if that could not be seen.
+    pub status: u16,
+    /// [`ANSWERED`] or another.
+    pub what: u8,
+    /// Padding, 0.
+    pub pad: [u8; 5],
+}
+const _: () = assert!(size_of::<Outcome>() == 96);
+
+/// Value of the PROXIES map: the thread that lets go of a try is the one that answers for it.
+pub const THREAD_PER_REQUEST: u8 = 1;
+/// Value of the PROXIES map: requests move between threads (Go's runtime does that), so only the process is a hint.
+pub const THREADS_SHARED: u8 = 2;
+
+/// Statuses of 500 and above that a proxy both gives itself and passes on.
+pub const SERVER_ERRORS: [u16; 4] = [500, 502, 503, 504];
+
+/// What is known of a proxy's process; value of the PROCESSES map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Process {
+    /// When it last read an upstream's own answer of [`SERVER_ERRORS`], nanoseconds; 0 for never.
+    pub passed_on_at: u64,
+    /// How many of each of [`SERVER_ERRORS`] it has read and not yet passed on.
+    pub passed_on: [i32; 4],
+    /// 1 once it has answered a client in plain HTTP.
+    pub plain: u32,
+    /// [`THREAD_PER_REQUEST`] or [`THREADS_SHARED`].
+    pub threading: u32,
+}
+const _: () = assert!(size_of::<Process>() == 32);
+
+impl Process {
+    /// One of which nothing has been seen.
+    pub const fn new(threading: u8) -> Self {
+        Self { passed_on_at: 0, passed_on: [0; 4], plain: 0, threading: threading as u32 }
+    }
+}

@@ -1,0 +1,278 @@
+//! What proxies answer. A thread that lets go of a try and then writes to its client answers for that try: in every
+//! event loop the one follows from the other within microseconds.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user},
+    programs::TracePointContext,
+};
+use observer_common::{
+    Flow, Kind,
+    answer::{ANSWERED, CLIENT_GONE, HIDDEN, Outcome, Process, RETRIED, SERVER_ERRORS, THREAD_PER_REQUEST},
+    counter::Counter,
+};
+
+use crate::{
+    emit, filter,
+    maps::{PROCESSES, THREADS, TRIES, Thread},
+    sock::{Described, of_descriptor},
+};
+
+/// Offsets in the records of `syscalls:sys_enter_{write,writev,sendto,sendmsg}`: descriptor, buffer, length.
+const DESCRIPTOR: usize = 16;
+const BUFFER: usize = 24;
+const LENGTH: usize = 32;
+
+/// A 5xx that answers for a try follows its end this soon; longer, and the thread has had other things to do.
+const ANSWER_WITHIN: u64 = 1_000_000_000;
+/// What else a thread may do about it (try again, write something that cannot be read, hang up) follows at once.
+const AT_ONCE: u64 = 20_000_000;
+/// An upstream's own 5xx is passed on within this time.
+const PASSED_ON_WITHIN: u64 = 1_000_000_000;
+/// What fits in a TLS alert that says goodbye; an answer is longer.
+const GOODBYE_BYTES: u64 = 40;
+const IPPROTO_TCP: u16 = 6;
+
+/// The beginning of what is written: enough for `HTTP/1.1 502`.
+type Head = [u8; 12];
+
+/// How a system call passes what is to be written.
+#[derive(Clone, Copy)]
+pub(crate) enum Call {
+    /// A buffer and its length.
+    Buffer,
+    /// An array of `struct iovec`.
+    Vector,
+    /// A `struct user_msghdr` (include/linux/socket.h), whose array of `struct iovec` is at 16.
+    Message,
+}
+
+/// Some process writes to some descriptor.
+#[inline(always)]
+pub(crate) fn wrote(ctx: &TracePointContext, call: Call) {
+    let Some(process) = PROCESSES.get_ptr_mut(ctx.tgid()) else { return };
+    // SAFETY: constant offsets within the record.
+    let (Ok(fd), Ok(buffer), Ok(length)) =
+        (unsafe { (ctx.read_at::<u64>(DESCRIPTOR), ctx.read_at::<*const u8>(BUFFER), ctx.read_at::<u64>(LENGTH)) })
+    else {
+        return;
+    };
+    let Some((head, length)) = head(call, buffer, length) else { return };
+    if let Some(status) = status(&head) {
+        emit::count(Counter::Answers);
+        // SAFETY: valid for the program's run; threads that race write the same.
+        unsafe { (*process).plain = 1 };
+        answered(process, fd as u32, status);
+    } else {
+        wrote_something(fd as u32, length);
+    }
+}
+
+/// The first bytes and the length of the first buffer.
+#[inline(always)]
+fn head(call: Call, buffer: *const u8, length: u64) -> Option<(Head, u64)> {
+    const MESSAGE_VECTOR: usize = 16;
+    // SAFETY: the helper checks the user's addresses.
+    unsafe {
+        let (buffer, length) = match call {
+            Call::Buffer => (buffer, length),
+            Call::Vector => bpf_probe_read_user::<(*const u8, u64)>(buffer.cast()).ok()?,
+            Call::Message => {
+                let vector: *const u8 = bpf_probe_read_user(buffer.wrapping_add(MESSAGE_VECTOR).cast()).ok()?;
+                bpf_probe_read_user::<(*const u8, u64)>(vector.cast()).ok()?
+            }
+        };
+        if length < size_of::<Head>() as u64 {
+            return None;
+        }
+        Some((bpf_probe_read_user(buffer.cast()).ok()?, length))
+    }
+}
+
+/// The status in `HTTP/1.x NNN`.
+#[inline(always)]
+pub(crate) fn status(head: &Head) -> Option<u16> {
+    if head[0] != b'H' || head[1] != b'T' || head[2] != b'T' || head[3] != b'P' || head[4] != b'/' || head[5] != b'1' {
+        return None;
+    }
+    let digit = |at: usize| u16::from(head[at].wrapping_sub(b'0'));
+    let (hundreds, tens, ones) = (digit(9), digit(10), digit(11));
+    (hundreds < 10 && tens < 10 && ones < 10).then_some(hundreds * 100 + tens * 10 + ones)
+}
+
+#[inline(always)]
+fn index(status: u16) -> Option<usize> {
+    match status {
+        500 => Some(0),
+        502 => Some(1),
+        503 => Some(2),
+        504 => Some(3),
+        _ => None,
+    }
+}
+const _: () = assert!(SERVER_ERRORS[0] == 500 && SERVER_ERRORS[1] == 502 && SERVER_ERRORS[2] == 503);
+
+/// A proxy has read the head of an upstream's answer of 500 or above: it will be passed on, most likely.
+#[inline(always)]
+pub(crate) fn upstream_answered(status: u16) {
+    let Some(index) = index(status) else { return };
+    let Some(process) = PROCESSES.get_ptr_mut((bpf_get_current_pid_tgid() >> 32) as u32) else { return };
+    // SAFETY: valid for the program's run; threads that race may lose one of two counts.
+    unsafe {
+        (*process).passed_on[index & 3] += 1;
+        (*process).passed_on_at = bpf_ktime_get_ns();
+    }
+}
+
+/// Whether a process has answered in plain HTTP.
+#[inline(always)]
+pub(crate) fn visible(pid: u32) -> bool {
+    // SAFETY: valid for the program's run.
+    PROCESSES.get_ptr(pid).is_some_and(|process| unsafe { (*process).plain == 1 })
+}
+
+/// Takes one off what is to be passed on with this status.
+#[inline(always)]
+fn passes_on(process: *mut Process, index: usize, now: u64) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        if now - (*process).passed_on_at > PASSED_ON_WITHIN {
+            (*process).passed_on = [0; 4];
+            return false;
+        }
+        let waiting = &mut (*process).passed_on[index & 3];
+        let passes = *waiting > 0;
+        if passes {
+            *waiting -= 1;
+        }
+        passes
+    }
+}
+
+/// The current thread has let go of a try, whose end was told at `told`; `failed` if a request was out on it.
+#[inline(always)]
+pub(crate) fn let_go(told: u64, failed: bool) {
+    let id = bpf_get_current_pid_tgid();
+    let Some(process) = PROCESSES.get_ptr((id >> 32) as u32) else { return };
+    // SAFETY: a helper without arguments; the process is valid for the program's run.
+    let (now, threading) = unsafe { (bpf_ktime_get_ns(), (*process).threading) };
+    if threading != u32::from(THREAD_PER_REQUEST) {
+        return;
+    }
+    if !failed && let Some(before) = THREADS.get_ptr(id) {
+        // SAFETY: valid for the program's run.
+        let before = unsafe { &*before };
+        // What failed waits for its answer; what went well has had it.
+        if before.failed == 1 && before.released != 0 && now - before.released < AT_ONCE {
+            return;
+        }
+    }
+    let thread = Thread { released: now, told, failed: u64::from(failed) };
+    // Without room its answer is told without the try.
+    let _ = THREADS.insert(id, thread, 0);
+}
+
+/// The try that the current thread let go of no longer ago than `within`, and now has done something about.
+#[inline(always)]
+fn take(within: u64, only_failed: bool) -> Option<(u64, bool)> {
+    let thread = THREADS.get_ptr_mut(bpf_get_current_pid_tgid())?;
+    // SAFETY: valid for the program's run; the thread's own.
+    unsafe {
+        let Thread { released, told, failed } = *thread;
+        if released == 0 || (only_failed && failed == 0) || bpf_ktime_get_ns() - released > within {
+            return None;
+        }
+        (*thread).released = 0;
+        Some((told, failed == 1))
+    }
+}
+
+/// A plain HTTP answer.
+#[inline(always)]
+fn answered(process: *mut Process, fd: u32, status: u16) {
+    let Some(index) = index(status) else {
+        // A page that says sorry with another status, most likely; or the thread has turned to another client.
+        if let Some((told, _)) = take(AT_ONCE, true) {
+            tell(fd, told, status, ANSWERED);
+        }
+        return;
+    };
+    if status == 502 || status == 504 {
+        emit::count(Counter::AnswersFailed);
+    }
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let taken = take(ANSWER_WITHIN, false);
+    if let Some((told, true)) = taken {
+        return tell(fd, told, status, ANSWERED);
+    }
+    if passes_on(process, index, now) {
+        return emit::count(Counter::ApplicationErrors);
+    }
+    // Without a try behind them, 500 and 503 are limits and configuration of the proxy's own.
+    let told = taken.map_or(0, |(told, _)| told);
+    if told != 0 || status == 502 || status == 504 {
+        tell(fd, told, status, ANSWERED);
+    }
+}
+
+/// Something that is no plain HTTP answer: the next try, or an answer that cannot be read.
+#[inline(always)]
+fn wrote_something(fd: u32, length: u64) {
+    // Looked at first, for it is rare that a thread has something to answer for.
+    let Some(thread) = THREADS.get_ptr(bpf_get_current_pid_tgid()) else { return };
+    // SAFETY: valid for the program's run.
+    if unsafe { (*thread).released == 0 || (*thread).failed == 0 } {
+        return;
+    }
+    let Some(Described { key, protocol, .. }) = of_descriptor(fd) else { return };
+    if protocol != IPPROTO_TCP {
+        return;
+    }
+    let again = TRIES.get_ptr(key).is_some();
+    if (again || length > GOODBYE_BYTES)
+        && let Some((told, _)) = take(AT_ONCE, true)
+    {
+        tell(fd, told, 0, if again { RETRIED } else { HIDDEN });
+    }
+}
+
+/// The current thread begins a connection.
+#[inline(always)]
+pub(crate) fn connects_again() {
+    if let Some((told, _)) = take(AT_ONCE, true) {
+        tell_without_client(told, RETRIED);
+    }
+}
+
+/// The current thread closes a connection that it had accepted.
+#[inline(always)]
+pub(crate) fn hangs_up() {
+    if let Some((told, _)) = take(AT_ONCE, true) {
+        tell_without_client(told, CLIENT_GONE);
+    }
+}
+
+#[inline(always)]
+fn tell(fd: u32, told: u64, status: u16, what: u8) {
+    let flow = of_descriptor(fd).filter(|described| described.protocol == IPPROTO_TCP).map(|described| described.flow);
+    outcome(flow.unwrap_or(Flow::empty()), told, status, what);
+}
+
+#[inline(always)]
+fn tell_without_client(told: u64, what: u8) {
+    outcome(Flow::empty(), told, 0, what);
+}
+
+#[inline(always)]
+fn outcome(flow: Flow, told: u64, status: u16, what: u8) {
+    emit::record::<Outcome>(Kind::Outcome, |record, header| {
+        record.header = header;
+        record.flow = flow;
+        record.task = filter::current();
+        record.told = told;
+        record.status = status;
+        record.what = what;
+        record.pad = [0; 5];
+    });
+}

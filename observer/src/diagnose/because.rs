@@ -1,0 +1,55 @@
+//! What may lie under a cause (`because` in verdicts), each with its page. `keepalive-off` is a cause as well, and has its
+//! page there.
+
+/// Something that lies under causes.
+#[derive(Clone, Copy, Debug)]
+pub struct Because {
+    /// Its public name.
+    pub code: &'static str,
+    /// The page printed by `observer explain`.
+    pub page: &'static str,
+}
+
+/// All of them, by code.
+pub const BECAUSES: &[Because] = &[
+    Because { code: "abort-on-overflow", page: include_str!("because/abort_on_overflow.md") },
+    Because { code: "accept-stall", page: include_str!("because/accept_stall.md") },
+    Because { code: "backlog-clamped", page: include_str!("because/backlog_clamped.md") },
+    Because { code: "backlog-small", page: include_str!("because/backlog_small.md") },
+    Because { code: "cpu-saturated", page: include_str!("because/cpu_saturated.md") },
+    Because { code: "cpu-steal", page: include_str!("because/cpu_steal.md") },
+    Because { code: "idle-timeout-mismatch", page: include_str!("because/idle_timeout_mismatch.md") },
+    Because { code: "listener-restarted", page: include_str!("because/listener_restarted.md") },
+    Because { code: "worker-killed", page: include_str!("because/worker_killed.md") },
+    Because { code: "worker-pool-undersized", page: include_str!("because/worker_pool_undersized.md") },
+    Because { code: "worker-timeout", page: include_str!("because/worker_timeout.md") },
+];
+
+/// The one with this code.
+pub fn find(code: &str) -> Option<&'static Because> {
+    BECAUSES.iter().find(|because| because.code == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::registry;
+
+    #[test]
+    fn codes_are_sorted_and_no_causes() {
+        assert!(BECAUSES.is_sorted_by(|one, next| one.code < next.code));
+        for because in BECAUSES {
+            assert!(registry::find(because.code).is_none(), "{}", because.code);
+        }
+    }
+
+    #[test]
+    fn every_one_has_a_page_that_says_what_to_do() {
+        for because in BECAUSES {
+            assert!(because.page.starts_with(&format!("# {}\n", because.code)), "{}", because.code);
+            for heading in registry::HEADINGS {
+                assert!(because.page.contains(heading), "{}: {heading}", because.code);
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The upstream answered, and the proxy would not have it. See `bad_response.md`.
+
+use crate::{
+    diagnose::{
+        evidence::Evidence,
+        rule::{Case, Finding, Judgement, Rule},
+        verdict::Confidence,
+    },
+    model::Ending,
+};
+
+/// The registry's line.
+pub const RULE: Rule = Rule { code: "bad-response", page: include_str!("bad_response.md"), judge, watch: None };
+
+/// A header of this many bytes fills nginx's `proxy_buffer_size` where that is a page, its default.
+const BUFFER: u64 = 4096;
+
+fn judge(case: &Case<'_>) -> Judgement {
+    let Some(connection) = &case.attempt.connection else { return Judgement::No };
+    if case.attempt.ending != Ending::Rejected {
+        return Judgement::No;
+    }
+    let upstream = case.attempt.upstream;
+    let received = connection.bytes_received;
+    let (what, advice) = match connection.answer_status {
+        Some(status) if received >= BUFFER => (
+            format!(
+                "an HTTP {status} of at least {received} bytes, and the proxy gave it up: a header too big for its buffer, most likely"
+            ),
+            "raise `proxy_buffer_size` (and `proxy_buffers`), or find what makes the header so big: cookies, tokens",
+        ),
+        Some(status) => (
+            format!("an HTTP {status} that the proxy gave up at once: an invalid header, most likely"),
+            "see the proxy's error log for the header (\"upstream sent invalid header\"), and mend the application",
+        ),
+        None => (
+            format!("{received} bytes that were no HTTP answer the proxy could read"),
+            "check that both speak the same protocol on that port: TLS against plain text, HTTP/2, FastCGI; the proxy's error \
+             log says which it expected",
+        ),
+    };
+    Judgement::Found(Finding {
+        // What the proxy disliked, only its log tells.
+        confidence: Confidence::Likely,
+        status: Some(502),
+        because: None,
+        also: Vec::new(),
+        summary: format!("{upstream} sent {what}"),
+        evidence: Evidence::default()
+            .with("bytes_received", received)
+            .with("unread_bytes", connection.unread)
+            .maybe("upstream_status", connection.answer_status.map(u32::from)),
+        advice: vec![advice.to_owned()],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        diagnose::engine::judge as judge_attempt,
+        event::ConnectionEnded,
+        model::Answer,
+        testing::{connection, ended_with},
+    };
+
+    fn answered(status: u16, ended: ConnectionEnded) -> crate::diagnose::Verdict {
+        let (model, mut attempt) = ended_with([], ended);
+        attempt.answered(Answer { status: Some(status), client: None });
+        judge_attempt(&attempt, &model)
+    }
+
+    fn heard() -> ConnectionEnded {
+        ConnectionEnded {
+            bytes_received: 90,
+            written_since_read: Some(0),
+            exchanges: 1,
+            answer_status: Some(200),
+            ..connection()
+        }
+    }
+
+    #[test]
+    fn an_answer_that_became_a_502_was_rejected() {
+        let verdict = answered(502, heard());
+        assert_eq!((verdict.cause, verdict.confidence), (RULE.code, Confidence::Likely));
+        assert!(verdict.summary.contains("invalid header"), "{}", verdict.summary);
+        let big = answered(502, ConnectionEnded { bytes_received: 9_000, ..heard() });
+        assert!(big.summary.contains("too big"), "{}", big.summary);
+        let tls = answered(502, ConnectionEnded { answer_status: None, ..heard() });
+        assert!(tls.summary.contains("no HTTP"), "{}", tls.summary);
+    }
+
+    #[test]
+    fn one_that_stopped_half_way_timed_out() {
+        assert_ne!(answered(504, heard()).cause, RULE.code);
+    }
+
+    #[test]
+    fn without_the_proxys_answer_nothing_failed() {
+        let (_, attempt) = ended_with([], heard());
+        assert!(!attempt.ending.failed());
+    }
+}

@@ -1,0 +1,97 @@
+//! The proxy had given up all its upstreams. See `no_live_upstreams.md`.
+
+use std::time::Duration;
+
+use crate::{
+    diagnose::{
+        evidence::Evidence,
+        rule::{Case, Finding, Judgement, Rule},
+        verdict::Confidence,
+    },
+    model::Ending,
+    time::Human,
+};
+
+/// The registry's line.
+pub const RULE: Rule =
+    Rule { code: "no-live-upstreams", page: include_str!("no_live_upstreams.md"), judge, watch: None };
+
+/// How long nginx leaves a server alone that has failed (`fail_timeout`, by default).
+const FAIL_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn judge(case: &Case<'_>) -> Judgement {
+    if case.attempt.ending != Ending::NoTry {
+        return Judgement::No;
+    }
+    let proxy = &case.attempt.proxy;
+    let Some(failed) = case.model.failures(proxy.pid) else {
+        return Judgement::NotEnough(
+            "no try of this process was seen to fail before: a resolver, a limit or the configuration may be why, and only \
+             the proxy's error log tells",
+        );
+    };
+    let ago = case.attempt.time.since(failed.last);
+    if ago > FAIL_TIMEOUT || failed.since_success == 0 {
+        return Judgement::NotEnough(
+            "tries of this process failed too long ago, or others have gone well since: only the proxy's error log tells",
+        );
+    }
+    Judgement::Found(Finding {
+        confidence: Confidence::Likely,
+        status: Some(502),
+        because: None,
+        also: Vec::new(),
+        summary: format!(
+            "{}[{}] answered without trying any upstream: it had marked all of them as failed, the last {} before at {}",
+            proxy.comm,
+            proxy.pid,
+            Human(ago),
+            failed.upstream
+        ),
+        evidence: Evidence::default()
+            .with("last_failure_ms", ago.as_secs_f64() * 1e3)
+            .with("failures_since_success", failed.since_success)
+            .with("failed_upstream", failed.upstream.to_string()),
+        advice: vec![
+            "mend what made the upstreams fail: the verdicts before this one say what".to_owned(),
+            "with few servers, do not let one hiccup take them out: `max_fails=0` or a shorter `fail_timeout` in the \
+             upstream block"
+                .to_owned(),
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        diagnose::engine::judge as judge_attempt,
+        event::{Body, ConnectionEnded, Did, Outcome, Process},
+        model::{Attempt, Model},
+        testing::{at, connection, event, refused_connection},
+    };
+
+    fn after(events: impl IntoIterator<Item = (u64, ConnectionEnded)>, ms: u64) -> crate::diagnose::Verdict {
+        let mut model = Model::default();
+        for (ms, ended) in events {
+            model.apply(&event(ms, Body::ConnectionEnded(Box::new(ended))));
+        }
+        let proxy = Process { pid: 42, comm: "nginx".into() };
+        let outcome = Outcome { proxy, told: None, did: Did::Answered(502), client: None };
+        judge_attempt(&Attempt::without_try(at(ms), &outcome), &model)
+    }
+
+    #[test]
+    fn failures_just_before_make_it_likely() {
+        let verdict = after([(100, refused_connection())], 3_000);
+        assert_eq!((verdict.cause, verdict.confidence), (RULE.code, Confidence::Likely));
+    }
+
+    #[test]
+    fn without_them_or_with_success_since_it_is_unknown() {
+        assert_eq!(after([], 3_000).cause, "unknown");
+        assert_eq!(after([(100, refused_connection())], 30_000).cause, "unknown");
+        let well = ConnectionEnded { bytes_received: 150, ..connection() };
+        assert_eq!(after([(100, refused_connection()), (200, well)], 3_000).cause, "unknown");
+    }
+}

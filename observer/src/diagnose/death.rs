@@ -1,0 +1,95 @@
+//! How the process died that held the other end of a connection.
+
+use std::time::Duration;
+
+use super::{evidence::Evidence, rule::Case};
+use crate::{
+    event::{Death, Process, signal_name},
+    model::Model,
+    time::Human,
+};
+
+/// A signal that was sent this shortly before a process died is why.
+const SIGNALLED_WITHIN: Duration = Duration::from_secs(60);
+const SIGABRT: u32 = 6;
+const SIGKILL: u32 = 9;
+const SIGTERM: u32 = 15;
+
+/// A death, told.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// `worker-killed` or `worker-timeout`.
+    pub(super) code: &'static str,
+    /// `worker gunicorn[12] killed by SIGKILL from kill[99]`
+    pub(super) words: String,
+    /// What it rests on.
+    pub(super) evidence: Evidence,
+    /// What to do.
+    pub(super) advice: Vec<String>,
+}
+
+/// How the process that closed this try's connection was dying, if it was.
+pub(super) fn of(case: &Case<'_>, base: Evidence) -> Option<Told> {
+    let (process, death) = dying(case)?;
+    Some(tell(&process, death, case.model, base))
+}
+
+fn dying(case: &Case<'_>) -> Option<(Process, Death)> {
+    let hurt = case.flow.hurt.as_ref().and_then(|hurt| Some((hurt.process.clone(), hurt.death?)));
+    let reset = || case.flow.reset.as_ref().and_then(|reset| Some((reset.process.clone()?, reset.death?)));
+    hurt.or_else(reset)
+}
+
+fn tell(process: &Process, death: Death, model: &Model, base: Evidence) -> Told {
+    let signal = model.signal(process.pid).filter(|(when, _)| model.now().since(*when) <= SIGNALLED_WITHIN);
+    let sent = signal.map(|(_, signal)| signal);
+    let number = sent.map(|signal| signal.number);
+    let sender = sent.and_then(|signal| signal.from.as_ref());
+    let by_kernel = sent.is_some_and(|signal| signal.from.is_none());
+    let who = format!("{}[{}]", process.comm, process.pid);
+    // A master that loses patience with a worker aborts it (gunicorn --timeout), or kills it (uWSGI harakiri): it goes by
+    // the worker's own name.
+    let by_master = sender.is_some_and(|from| from.comm == process.comm && from.pid != process.pid);
+    let timed_out = by_master && matches!(number, Some(SIGABRT | SIGKILL));
+    let signalled = match (number, sender) {
+        (Some(number), Some(from)) => format!(" after {} from {}[{}]", signal_name(number), from.comm, from.pid),
+        (Some(SIGKILL), None) => " by the kernel's own hand (out of memory, most likely)".to_owned(),
+        _ => String::new(),
+    };
+    let evidence = base
+        .with("worker_comm", process.comm.clone())
+        .with("worker_pid", process.pid)
+        .with("worker_died", death.to_string())
+        .maybe("signal", number.map(signal_name))
+        .maybe("signalled_by", sender.map(|from| format!("{}[{}]", from.comm, from.pid)));
+    let advice = if timed_out {
+        vec![format!(
+            "{} gave up on the worker: a request took longer than the worker timeout (gunicorn --timeout, uWSGI harakiri); \
+             find the slow request in its log, or raise the timeout above the slowest good one",
+            sender.map_or_else(|| "its master".to_owned(), |from| format!("{}[{}]", from.comm, from.pid)),
+        )]
+    } else if by_kernel && number == Some(SIGKILL) {
+        vec![
+            "the kernel killed it: look for \"Out of memory\" or \"oom-kill\" in dmesg; give it memory, or less to do"
+                .to_owned(),
+        ]
+    } else if number == Some(SIGTERM) {
+        vec![
+            "it was told to end: a restart or a deployment; let it finish its requests first (graceful timeout)"
+                .to_owned(),
+        ]
+    } else {
+        vec![format!("see why {who} died: its log and exit code, dmesg for a fault or the OOM killer, coredumpctl")]
+    };
+    Told {
+        code: if timed_out { "worker-timeout" } else { "worker-killed" },
+        words: format!("its process {who} {death}{signalled}"),
+        evidence,
+        advice,
+    }
+}
+
+/// How long ago, for a sentence.
+pub(super) fn after(waited: Option<Duration>) -> String {
+    waited.map(|waited| format!(" {} after the request", Human(waited))).unwrap_or_default()
+}

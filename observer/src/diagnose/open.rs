@@ -1,0 +1,234 @@
+//! Tries that have ended and are not settled: those that wait for evidence, those whose answer is still to come, and those
+//! that look well until an answer says otherwise. Bounded; time is an argument.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use crate::{
+    event::{Did, Outcome},
+    model::{Answer, Attempt, Ending},
+    time::Time,
+};
+
+/// How long a failed try waits for what the server's side of it tells: on one host the two sides are microseconds
+/// apart, in either order (tcp_send_active_reset, net/ipv4/tcp_output.c, traces a RST when it has been delivered).
+pub const GRACE: Duration = Duration::from_millis(50);
+/// How long a failed try is kept whose answer is to be expected. A proxy that is itself stopped or busy answers late.
+pub const HOLD: Duration = Duration::from_mins(1);
+/// How long a try that looks well is kept: its answer follows at once, or as soon as its proxy gets to it.
+pub const REMEMBER: Duration = Duration::from_secs(2);
+/// Where a proxy's threads share requests, an error is taken for the answer to a try that failed this shortly before.
+const SHARED_WITHIN: Duration = Duration::from_millis(500);
+/// Tries that may be kept at once. Beyond that the oldest is settled early, and counted.
+pub const MAX_OPEN: usize = 131_072;
+
+/// A try by the name that its outcome uses: the process, and when its end was told.
+type Key = (u32, Time);
+
+#[derive(Debug)]
+enum State {
+    /// It failed, and its evidence may still come.
+    Waiting,
+    /// It failed, its evidence is in, and its answer is to come.
+    Held,
+    /// It looks well.
+    Well,
+}
+
+/// What to do with a try.
+#[derive(Debug, PartialEq)]
+pub(super) enum Settled {
+    /// To be judged.
+    Judge(Box<Attempt>),
+    /// It failed, and no answer to a client was seen.
+    Unanswered,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    tries: HashMap<Key, (State, Box<Attempt>)>,
+    /// When something is to be done about a try, in order.
+    due: VecDeque<(Time, Key)>,
+    /// The same for those that are kept for long.
+    later: VecDeque<(Time, Key)>,
+    hurried: u64,
+    retried: u64,
+    clients_gone: u64,
+    answered_otherwise: u64,
+    abandoned: u64,
+}
+
+impl Open {
+    /// Takes in a try that has ended.
+    pub(super) fn ended(&mut self, now: Time, attempt: Attempt) -> Option<Settled> {
+        let hurried = if self.tries.len() >= MAX_OPEN { self.hurry() } else { None };
+        let key = (attempt.proxy.pid, attempt.told);
+        if attempt.ending.failed() {
+            self.due.push_back((now + GRACE, key));
+            self.tries.insert(key, (State::Waiting, Box::new(attempt)));
+        } else {
+            self.later.push_back((now + REMEMBER, key));
+            self.tries.insert(key, (State::Well, Box::new(attempt)));
+        }
+        hurried
+    }
+
+    /// Takes in what a proxy did. Gives back a try that is to be judged at once; `shared` says that the proxy's threads share
+    /// requests, so that an answer does not name its try.
+    pub(super) fn outcome(&mut self, now: Time, outcome: &Outcome, shared: bool) -> Option<Settled> {
+        let pid = outcome.proxy.pid;
+        let Some(told) = outcome.told.or_else(|| shared.then(|| self.unanswered_of(pid, now)).flatten()) else {
+            return self.without_try(now, outcome);
+        };
+        let key = (pid, told);
+        match outcome.did {
+            Did::Retried if self.forget_failed(key) => self.retried += 1,
+            Did::ClientGone if self.forget_failed(key) => self.clients_gone += 1,
+            // A page that says sorry with another status, or a limit: no 502 or 504, but the client's answer all the same.
+            Did::Answered(status) if status < 500 && self.forget_failed(key) => self.answered_otherwise += 1,
+            Did::Answered(500..) | Did::Hidden => return self.answered(now, key, outcome),
+            _ => {}
+        }
+        None
+    }
+
+    fn without_try(&mut self, now: Time, outcome: &Outcome) -> Option<Settled> {
+        let Did::Answered(502 | 504) = outcome.did else { return None };
+        // What failed on other threads just before may be why; those events come in any order, so it waits like the others.
+        self.ended(now, Attempt::without_try(now, outcome))
+    }
+
+    fn answered(&mut self, now: Time, key: Key, outcome: &Outcome) -> Option<Settled> {
+        let answer = Answer::of(outcome)?;
+        let (state, attempt) = self.tries.get_mut(&key)?;
+        match state {
+            State::Waiting => attempt.answered(answer),
+            State::Held => {
+                let (_, mut attempt) = self.tries.remove(&key)?;
+                attempt.answered(answer);
+                return Some(Settled::Judge(attempt));
+            }
+            // An answer that cannot be read says nothing against it.
+            State::Well if answer.status.is_none() => {}
+            State::Well => {
+                attempt.answered(answer);
+                if attempt.ending.failed() {
+                    *state = State::Waiting;
+                    self.due.push_back((now + GRACE, key));
+                }
+            }
+        }
+        None
+    }
+
+    /// The failed try of a process that has waited longest for its answer, among those that ended just now.
+    fn unanswered_of(&self, pid: u32, now: Time) -> Option<Time> {
+        let waiting =
+            self.due.iter().map(|(_, key)| *key).filter(|(of, told)| *of == pid && now.since(*told) <= SHARED_WITHIN);
+        let unanswered = |key: &Key| self.tries.get(key).is_some_and(|(_, attempt)| attempt.answer.is_none());
+        waiting.filter(unanswered).map(|(_, told)| told).min()
+    }
+
+    /// Whether there was something to forget: a try that failed, or was given up soon.
+    fn forget_failed(&mut self, key: Key) -> bool {
+        let failed = |(state, attempt): &(State, Box<Attempt>)| {
+            !matches!(state, State::Well) || attempt.ending == Ending::Abandoned
+        };
+        self.tries.get(&key).is_some_and(failed) && self.tries.remove(&key).is_some()
+    }
+
+    /// What is due by `now`, one at a time. `answers_lost` says that answers cannot be relied on any more.
+    pub(super) fn due(&mut self, now: Time, answers_lost: bool) -> Option<Settled> {
+        while let Some((_, key)) = self.due.pop_front_if(|(due, _)| *due <= now) {
+            let Some((state, attempt)) = self.tries.get_mut(&key) else { continue };
+            if attempt.answer.is_none() && attempt.answers_visible && !answers_lost {
+                *state = State::Held;
+                self.later.push_back((now + HOLD, key));
+                continue;
+            }
+            return self.tries.remove(&key).map(|(_, attempt)| Settled::Judge(attempt));
+        }
+        // Two spans share this queue: one that is kept for long may keep shorter ones behind it, which does no harm.
+        while let Some((_, key)) = self.later.pop_front_if(|(due, _)| *due <= now) {
+            if let Some((State::Held, _)) = self.tries.get(&key) {
+                self.tries.remove(&key);
+                return Some(Settled::Unanswered);
+            }
+            if let Some((State::Well, _)) = self.tries.get(&key) {
+                self.forget_well(key);
+            }
+        }
+        None
+    }
+
+    /// The stream has ended: what is left, one at a time.
+    pub(super) fn last(&mut self) -> Option<Settled> {
+        while let Some((_, key)) = self.due.pop_front() {
+            if let Some((_, attempt)) = self.tries.remove(&key) {
+                return Some(Settled::Judge(attempt));
+            }
+        }
+        while let Some((_, key)) = self.later.pop_front() {
+            match self.tries.get(&key) {
+                Some((State::Held, _)) => {
+                    self.tries.remove(&key);
+                    return Some(Settled::Unanswered);
+                }
+                Some(_) => self.forget_well(key),
+                None => {}
+            }
+        }
+        None
+    }
+
+    fn forget_well(&mut self, key: Key) {
+        if let Some((_, attempt)) = self.tries.remove(&key) {
+            self.abandoned += u64::from(attempt.ending == Ending::Abandoned);
+        }
+    }
+
+    /// Makes room: what was to be done next is done now.
+    fn hurry(&mut self) -> Option<Settled> {
+        self.hurried += 1;
+        let (_, key) = self.later.pop_front().or_else(|| self.due.pop_front())?;
+        match self.tries.remove(&key)? {
+            (State::Waiting, attempt) => Some(Settled::Judge(attempt)),
+            (State::Held, _) => Some(Settled::Unanswered),
+            (State::Well, _) => None,
+        }
+    }
+
+    /// Tries settled early for want of room.
+    pub(super) fn hurried(&self) -> u64 {
+        self.hurried
+    }
+
+    /// What became of failed tries whose client got no 502 or 504.
+    pub(super) fn harmless(&self) -> Harmless {
+        Harmless {
+            retried: self.retried,
+            clients_gone: self.clients_gone,
+            answered_otherwise: self.answered_otherwise,
+            abandoned: self.abandoned,
+            unanswered: 0,
+        }
+    }
+}
+
+/// Tries that failed and were no client's 502 or 504.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Harmless {
+    /// The proxy tried again.
+    pub retried: u64,
+    /// The client had left.
+    pub clients_gone: u64,
+    /// The proxy answered with a status below 500.
+    pub answered_otherwise: u64,
+    /// The proxy gave up within a second without a sign of trouble, and no answer was seen: its client left, most likely.
+    pub abandoned: u64,
+    /// No answer was seen from a proxy whose answers are: tried again later, or the client left without a word.
+    pub unanswered: u64,
+}
