@@ -166,6 +166,7 @@ mod tests {
         Verdict {
             cause: cause.into(),
             because: None,
+            confidence: "likely".into(),
             time,
             arrived: time + 5,
             pid,

@@ -10,6 +10,7 @@ use super::access_log::AccessLog;
 use super::judge::{Counts, Judgement, Remark};
 use super::proxy::Kind;
 use super::scenario::{Expect, Scenario, Topology};
+use super::sides::Sides;
 use super::timeline::Clients;
 use super::watch::Warning;
 
@@ -31,6 +32,8 @@ pub(super) struct Outcome {
     pub(super) ahead: Option<f64>,
     /// Microseconds from the end of each failed request to the arrival of its verdict, sorted.
     pub(super) delays: Vec<u64>,
+    /// None in the local topology, which has no sides.
+    pub(super) sides: Option<Sides>,
     pub(super) pass: bool,
     /// Why it did not pass.
     pub(super) problems: Vec<String>,
@@ -71,11 +74,12 @@ pub(super) struct Seen {
     pub(super) judgement: Judgement,
     pub(super) overflows: Overflows,
     pub(super) warnings: Vec<Warning>,
+    pub(super) sides: Option<Sides>,
 }
 
 impl Outcome {
     pub(super) fn new(scenario: &Scenario, proxy: Kind, topology: Topology, seen: Seen) -> Result<Self> {
-        let Seen { counters, log, clients, judgement, overflows, warnings } = seen;
+        let Seen { counters, log, clients, judgement, overflows, warnings, sides } = seen;
         let expect = &scenario.expect;
         let mut outcome = Self::empty(scenario, proxy, topology);
         outcome.ahead = ahead(expect, &log, &warnings)?;
@@ -94,6 +98,8 @@ impl Outcome {
         outcome.remarks = remarks;
         outcome.problems = staging(expect, proxy, &log, &clients, &counters);
         outcome.problems.extend(outcome.measure(expect));
+        outcome.problems.extend(sides.iter().flat_map(|sides| sides.problems(expect)));
+        outcome.sides = sides;
         outcome.pass = outcome.problems.is_empty();
         Ok(outcome)
     }
@@ -117,6 +123,7 @@ impl Outcome {
             warnings: BTreeMap::new(),
             ahead: None,
             delays: Vec::new(),
+            sides: None,
             pass: false,
             problems: Vec::new(),
             remarks: BTreeMap::new(),

@@ -86,11 +86,16 @@ fn human(outcome: &Outcome) -> String {
     if let Some(delay) = delay(&outcome.delays) {
         let _ = write!(text, "; {delay}");
     }
+    if let Some(sides) = &outcome.sides {
+        let Counts { right, accepted, .. } = sides.proxy;
+        let _ = write!(text, "; from the proxy's side {right} right, {accepted} accepted");
+    }
     let _ = write!(text, " [{:.1} s]", outcome.elapsed.as_secs_f64());
     for problem in &outcome.problems {
         let _ = write!(text, "\n     missed: {problem}");
     }
-    for (kind, Remark { count, first }) in &outcome.remarks {
+    let sides = outcome.sides.iter().flat_map(|sides| &sides.remarks);
+    for (kind, Remark { count, first }) in outcome.remarks.iter().chain(sides) {
         let _ = write!(text, "\n     {count} x {kind}, first: {first}");
     }
     text
@@ -122,6 +127,11 @@ fn total(outcomes: &[Outcome]) -> String {
     if let Some(delay) = delay(&delays) {
         let _ = write!(text, "; {delay}");
     }
+    let mut sides = Counts::default();
+    for outcome in outcomes {
+        sides += outcome.sides.as_ref().map(|sides| sides.proxy).unwrap_or_default();
+    }
+    let _ = write!(text, "\nfrom the proxy's side: {}", counts(&sides));
     if sum.failed > 0 {
         let _ = write!(text, "\n{} right, {} wrong", percent(sum.right, sum.failed), percent(sum.wrong, sum.failed));
     }

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::judge;
+use super::observers::{Observers, Pair};
 use super::outcome::{Outcome, Overflows, Seen};
 use super::proxy::Kind;
 use super::scenario::{Scenario, Topology};
+use super::sides::Sides;
 use super::stage::Stage;
 use super::timeline;
-use super::watch::Watch;
+use super::verdict::Verdict;
 use crate::{interrupt, paths, wait};
 
 /// How long a verdict may come after its request. Waited for in full only when one is missing.
@@ -36,32 +38,39 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outco
     let before = stage.upstream().counters()?;
     let netns = [stage.proxy().inode()?, stage.upstream().inode()?];
 
-    let mut watch = Watch::start(stage.folder())?;
-    let clients = timeline::play(&mut stage, scenario, || watch.pump())?;
+    let mut observers = Observers::start(&stage, topology)?;
+    let clients = timeline::play(&mut stage, scenario, || observers.pump())?;
     stage.note_proxy_pids()?;
+    let pids = stage.proxy_pids.clone();
+    let ours = |verdict: &Verdict| pids.contains(&verdict.pid);
     let failed = stage.access_log()?.failed().len();
     wait::at_most(SETTLE, || {
-        watch.pump()?;
-        Ok(watch.verdicts.iter().filter(|verdict| stage.proxy_pids.contains(&verdict.pid)).count() >= failed)
+        observers.pump()?;
+        Ok(observers.have_said(failed, ours))
     })?;
     let counters = rise(&before, stage.upstream().counters()?);
-    watch.stop()?;
+    observers.stop(ours, |warning| warning.netns.is_some_and(|inode| netns.contains(&inode)))?;
     let log = stage.access_log()?;
-    watch.verdicts.retain(|verdict| stage.proxy_pids.contains(&verdict.pid));
-    watch.warnings.retain(|warning| netns.contains(&warning.netns));
     let port = stage.address().port().unwrap_or_default();
     drop(stage);
 
-    let summary = watch.summary.take().context("observer printed no summary")?;
-    let judgement = judge::judge(&log.failed(), &watch.verdicts, &scenario.expect);
+    let Observers { host, sides } = &mut observers;
+    let expect = &scenario.expect;
+    let summary = host.summary.take().context("observer printed no summary")?;
     let kernel = counters.get("ListenOverflows").copied().unwrap_or_default();
-    let overflows = Overflows { kernel, observer: summary.overflows(port) };
-    Outcome::new(
-        scenario,
-        proxy,
-        topology,
-        Seen { counters, log, clients, judgement, overflows, warnings: std::mem::take(&mut watch.warnings) },
-    )
+    let sides = sides.as_ref().map(|Pair { proxy, upstream }| {
+        Sides::new(&log.failed(), &proxy.verdicts, &upstream.verdicts, &upstream.warnings, expect)
+    });
+    let seen = Seen {
+        judgement: judge::judge(&log.failed(), &host.verdicts, expect),
+        overflows: Overflows { kernel, observer: summary.overflows(port) },
+        warnings: std::mem::take(&mut host.warnings),
+        counters,
+        log,
+        clients,
+        sides,
+    };
+    Outcome::new(scenario, proxy, topology, seen)
 }
 
 fn rise(before: &BTreeMap<String, u64>, mut after: BTreeMap<String, u64>) -> BTreeMap<String, u64> {

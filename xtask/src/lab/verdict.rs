@@ -10,6 +10,7 @@ use super::clock;
 pub(super) struct Verdict {
     pub(super) cause: String,
     pub(super) because: Option<String>,
+    pub(super) confidence: String,
     /// Microseconds since the epoch.
     pub(super) time: u64,
     /// When its line reached us, in the same measure.
@@ -27,6 +28,7 @@ pub(super) struct Verdict {
 struct Raw {
     cause: String,
     because: Option<String>,
+    confidence: String,
     time: String,
     proxy: Proxy,
     upstream: Option<String>,
@@ -45,6 +47,7 @@ impl Verdict {
         Ok(Self {
             cause: raw.cause,
             because: raw.because,
+            confidence: raw.confidence,
             time: clock::parse(&raw.time)?,
             arrived,
             pid: raw.proxy.pid,
@@ -64,7 +67,7 @@ mod tests {
     #[test]
     fn reads_the_documented_form() {
         let mut value = json!({
-            "type": "verdict", "time": "2026-01-02T03:04:05.000006Z", "cause": "unknown",
+            "type": "verdict", "time": "2026-01-02T03:04:05.000006Z", "cause": "unknown", "confidence": "possible",
             "status": 502, "proxy": {"comm": "nginx", "pid": 7}, "upstream": "127.0.0.1:9000", "because": null
         });
         let verdict = Verdict::parse(&value, 9).expect("the documented form");

@@ -9,8 +9,9 @@ const MODULES: &str = "/usr/lib/apache2/modules";
 pub(super) fn configuration(setup: &Setup) -> String {
     let folder = setup.folder.display();
     let upstream = setup.upstream;
-    let milliseconds = |seconds: Option<f64>| (seconds.unwrap_or(60.0) * 1000.0).round();
-    let (connect, read) = (milliseconds(setup.timeouts.connect), milliseconds(setup.timeouts.read));
+    let connect = (setup.timeouts.connect.unwrap_or(60.0) * 1000.0).round();
+    // Whole seconds only, unlike the other.
+    let read = setup.timeouts.read.unwrap_or(60.0).ceil();
     format!(
         r#"# Written by xtask.
 LoadModule mpm_event_module {MODULES}/mod_mpm_event.so
@@ -28,7 +29,7 @@ LogFormat "{{\"status\":\"%>s\",\"upstream_addr\":\"{upstream}\",\"answered_by\"
 CustomLog {folder}/access.log lab
 Listen {FRONT}
 ListenBacklog 4096
-ProxyPass / http://{upstream}/ connectiontimeout={connect}ms timeout={read}ms retry=0 disablereuse=on
+ProxyPass / http://{upstream}/ connectiontimeout={connect}ms timeout={read} retry=0 disablereuse=on
 "#
     )
 }

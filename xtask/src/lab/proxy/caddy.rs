@@ -18,7 +18,6 @@ pub(super) fn configuration(setup: &Setup) -> String {
 {{
   admin off
   auto_https off
-  persist_config off
   log default {{
     output file {folder}/error.log
   }}
