@@ -135,11 +135,10 @@ impl Judgement {
         let cause = tried.or(expect.cause.as_ref());
         if cause == Some(&verdict.cause) || expect.also.contains(&verdict.cause) {
             self.counts.right += 1;
-            if verdict.because.as_ref().is_some_and(|because| expect.because.contains(because)) {
+            if verdict.because.iter().any(|because| expect.because.contains(because)) {
                 self.because += 1;
             } else if !expect.because.is_empty() {
-                let because = verdict.because.as_deref().unwrap_or("nothing");
-                self.remark(format!("{} because {because}", verdict.cause), both);
+                self.remark(format!("{} because of {:?}", verdict.cause, verdict.because), both);
             }
         } else if expect.accept.contains(&verdict.cause) {
             self.counts.accepted += 1;
@@ -165,7 +164,7 @@ mod tests {
     fn verdict(cause: &str, time: u64, pid: u32) -> Verdict {
         Verdict {
             cause: cause.into(),
-            because: None,
+            because: Vec::new(),
             confidence: "likely".into(),
             time,
             arrived: time + 5,
@@ -238,7 +237,7 @@ mod tests {
     #[test]
     fn what_lies_under_the_cause_is_counted_apart() {
         let expect = Expect { because: vec!["listener-restarted".into()], ..reset() };
-        let because = Some("listener-restarted".to_owned());
+        let because = vec!["listener-restarted".to_owned()];
         let verdicts =
             [verdict("upstream-reset", 1_000_000, 1), Verdict { because, ..verdict("upstream-reset", 1_100_000, 1) }];
         let (first, second) = (line(1_000_000, 1), line(1_100_000, 1));

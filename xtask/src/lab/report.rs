@@ -74,7 +74,7 @@ fn human(outcome: &Outcome) -> String {
     if let Some(because) = outcome.because {
         let _ = write!(text, "; {because} with the expected because");
     }
-    if let Some(Overflows { kernel, observer }) = outcome.overflows {
+    if let Some(Overflows { kernel, observer, .. }) = outcome.overflows {
         let _ = write!(text, "; overflows: kernel {kernel}, observer {observer}");
     }
     for (code, count) in &outcome.warnings {

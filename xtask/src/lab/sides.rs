@@ -96,7 +96,7 @@ mod tests {
         };
         let verdict = Verdict {
             cause: cause.into(),
-            because: None,
+            because: Vec::new(),
             confidence: confidence.into(),
             time: 1,
             arrived: 2,

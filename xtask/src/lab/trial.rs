@@ -50,6 +50,7 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outco
     })?;
     let counters = rise(&before, stage.upstream().counters()?);
     observers.stop(ours, |warning| warning.netns.is_some_and(|inode| netns.contains(&inode)))?;
+    let later = rise(&before, stage.upstream().counters()?);
     let log = stage.access_log()?;
     let port = stage.address().port().unwrap_or_default();
     drop(stage);
@@ -57,13 +58,17 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outco
     let Observers { host, sides } = &mut observers;
     let expect = &scenario.expect;
     let summary = host.summary.take().context("observer printed no summary")?;
-    let kernel = counters.get("ListenOverflows").copied().unwrap_or_default();
+    let overflows = |counters: &BTreeMap<_, _>| counters.get("ListenOverflows").copied().unwrap_or_default();
     let sides = sides.as_ref().map(|Pair { proxy, upstream }| {
         Sides::new(&log.failed(), &proxy.verdicts, &upstream.verdicts, &upstream.warnings, expect)
     });
     let seen = Seen {
         judgement: judge::judge(&log.failed(), &host.verdicts, expect),
-        overflows: Overflows { kernel, observer: summary.overflows(port) },
+        overflows: Overflows {
+            kernel: overflows(&counters),
+            later: overflows(&later),
+            observer: summary.overflows(port),
+        },
         warnings: std::mem::take(&mut host.warnings),
         counters,
         log,

@@ -9,7 +9,8 @@ use super::clock;
 #[derive(Clone, Debug)]
 pub(super) struct Verdict {
     pub(super) cause: String,
-    pub(super) because: Option<String>,
+    /// What lies under the cause, the foremost first.
+    pub(super) because: Vec<String>,
     pub(super) confidence: String,
     /// Microseconds since the epoch.
     pub(super) time: u64,
@@ -28,6 +29,8 @@ pub(super) struct Verdict {
 struct Raw {
     cause: String,
     because: Option<String>,
+    #[serde(default)]
+    also: Vec<String>,
     confidence: String,
     time: String,
     proxy: Proxy,
@@ -46,7 +49,7 @@ impl Verdict {
         let raw = Raw::deserialize(value).with_context(|| format!("not a verdict of the documented form: {value}"))?;
         Ok(Self {
             cause: raw.cause,
-            because: raw.because,
+            because: raw.because.into_iter().chain(raw.also).collect(),
             confidence: raw.confidence,
             time: clock::parse(&raw.time)?,
             arrived,
