@@ -114,9 +114,12 @@ fn pair<'a>(failed: &[&Line], verdicts: &'a [Verdict]) -> (Vec<Option<&'a Verdic
     (verdict_of, taken)
 }
 
-/// Of an answer without any try, time and process are all there is; some logs do not name the process either.
+/// As far as both name them: some logs have no process, some verdicts no client, and of an answer without any try there
+/// is no upstream.
 fn fits(line: &Line, verdict: &Verdict) -> bool {
-    line.pid.is_none_or(|pid| pid == verdict.pid) && (line.upstream.is_none() || line.upstream == verdict.upstream)
+    line.pid.is_none_or(|pid| pid == verdict.pid)
+        && verdict.client.as_ref().is_none_or(|client| *client == line.client)
+        && (line.upstream.is_none() || line.upstream == verdict.upstream)
 }
 
 impl Judgement {
@@ -158,7 +161,15 @@ mod tests {
 
     fn line(end: u64, pid: u32) -> Line {
         let upstream = Some("127.0.0.1:9000".to_owned());
-        Line { status: "502".into(), upstream, passed_on: false, end, pid: Some(pid), text: "a line".into() }
+        Line {
+            status: "502".into(),
+            client: "127.0.0.1:5000".into(),
+            upstream,
+            passed_on: false,
+            end,
+            pid: Some(pid),
+            text: "a line".into(),
+        }
     }
 
     fn verdict(cause: &str, time: u64, pid: u32) -> Verdict {
@@ -169,6 +180,7 @@ mod tests {
             time,
             arrived: time + 5,
             pid,
+            client: None,
             upstream: Some("127.0.0.1:9000".into()),
             observed_status: Some(502),
             text: "a verdict".into(),
@@ -219,6 +231,14 @@ mod tests {
         let elsewhere = Verdict { upstream: Some("10.77.0.2:9000".into()), ..verdict("upstream-reset", 1_000_000, 1) };
         let verdicts = [verdict("upstream-reset", 1_000_000, 2), elsewhere];
         assert_eq!(counts(&[line(1_000_000, 1)], &verdicts, &reset()), [0, 0, 0, 0, 1, 2]);
+    }
+
+    #[test]
+    fn a_verdict_that_names_a_client_is_about_that_one() {
+        let named = Verdict { client: Some("127.0.0.1:5001".into()), ..verdict("upstream-reset", 1_000_000, 1) };
+        let later = Line { client: "127.0.0.1:5001".into(), ..line(1_900_000, 1) };
+        assert_eq!(counts(&[line(1_000_000, 1)], std::slice::from_ref(&named), &reset()), [0, 0, 0, 0, 1, 1]);
+        assert_eq!(counts(&[later], &[named], &reset()), [1, 0, 0, 0, 0, 0]);
     }
 
     #[test]

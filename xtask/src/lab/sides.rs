@@ -34,7 +34,7 @@ impl Sides {
         expect: &Expect,
     ) -> Self {
         let judgement = judge(failed, at_proxy, &expect.seen_from_the_proxy());
-        let certain = |verdict: &&Verdict| verdict.confidence == "certain";
+        let certain = |verdict: &&Verdict| verdict.confidence == "certain" && !expect.also.contains(&verdict.cause);
         let overconfident = if expect.proxy_side.is_some() { at_proxy.iter().filter(certain).count() } else { 0 };
         let mut upstream_warnings = BTreeMap::new();
         for warning in warnings {
@@ -88,6 +88,7 @@ mod tests {
         let upstream = Some("10.77.0.2:9000".to_owned());
         let line = Line {
             status: "504".into(),
+            client: "127.0.0.1:5000".into(),
             upstream: upstream.clone(),
             passed_on: false,
             end: 1,
@@ -101,6 +102,7 @@ mod tests {
             time: 1,
             arrived: 2,
             pid: 1,
+            client: None,
             upstream,
             observed_status: None,
             text: String::new(),

@@ -17,6 +17,8 @@ pub(super) struct Verdict {
     /// When its line reached us, in the same measure.
     pub(super) arrived: u64,
     pub(super) pid: u32,
+    /// None: it was not seen who got the answer.
+    pub(super) client: Option<String>,
     /// None: the proxy answered without trying any.
     pub(super) upstream: Option<String>,
     /// The status that the proxy was seen to answer, not one that was only to be expected.
@@ -34,6 +36,7 @@ struct Raw {
     confidence: String,
     time: String,
     proxy: Proxy,
+    client: Option<String>,
     upstream: Option<String>,
     status: Option<u16>,
     status_source: Option<String>,
@@ -54,6 +57,7 @@ impl Verdict {
             time: clock::parse(&raw.time)?,
             arrived,
             pid: raw.proxy.pid,
+            client: raw.client,
             upstream: raw.upstream,
             observed_status: raw.status.filter(|_| raw.status_source.as_deref() == Some("observed")),
             text: value.to_string(),

@@ -47,7 +47,14 @@ struct Raw {
     /// Milliseconds since the epoch, at the end.
     ts: f64,
     status: u16,
+    request: Request,
     resp_headers: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Request {
+    remote_ip: String,
+    remote_port: String,
 }
 
 /// It names neither upstream nor process, and has one of each.
@@ -57,6 +64,7 @@ pub(super) fn parse(text: &str) -> Result<Line> {
     let end = (raw.ts * 1000.0) as u64;
     Ok(Line {
         status: raw.status.to_string(),
+        client: format!("{}:{}", raw.request.remote_ip, raw.request.remote_port),
         upstream: None,
         passed_on: raw.resp_headers.contains_key("Answered-By"),
         end,
@@ -71,9 +79,9 @@ mod tests {
 
     #[test]
     fn reads_a_line() {
-        let text = r#"{"level":"error","ts":1700000000123.5,"request":{"method":"GET"},"status":502,"resp_headers":{"Server":["Caddy"]}}"#;
+        let text = r#"{"level":"error","ts":1700000000123.5,"request":{"remote_ip":"127.0.0.1","remote_port":"5000"},"status":502,"resp_headers":{"Server":["Caddy"]}}"#;
         let line = parse(text).expect("a line of Caddy's");
         assert_eq!((line.status.as_str(), line.end, line.pid), ("502", 1_700_000_000_123_500, None));
-        assert!(!line.passed_on);
+        assert_eq!((line.client.as_str(), line.passed_on), ("127.0.0.1:5000", false));
     }
 }
