@@ -37,7 +37,7 @@ pub(crate) enum Kind {
 pub(super) struct Setup<'a> {
     pub(super) folder: &'a Path,
     pub(super) upstream: &'a Address,
-    /// Further servers, where nobody listens. nginx's only.
+    /// Further servers, where nobody listens.
     pub(super) dead: &'a [SocketAddrV4],
     pub(super) timeouts: &'a Timeouts,
     /// What is nginx's only.

@@ -86,7 +86,7 @@ fn human(outcome: &Outcome) -> String {
     if let Some(delay) = delay(&outcome.delays) {
         let _ = write!(text, "; {delay}");
     }
-    if let Some(sides) = &outcome.sides {
+    if let Some(sides) = outcome.sides.as_ref().filter(|sides| sides.proxy.failed > 0) {
         let Counts { right, accepted, .. } = sides.proxy;
         let _ = write!(text, "; from the proxy's side {right} right, {accepted} accepted");
     }

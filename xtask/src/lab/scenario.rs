@@ -36,6 +36,9 @@ pub(super) struct Scenario {
     #[serde(default)]
     pub(super) routes: Vec<String>,
     pub(super) backend: Backend,
+    /// Further servers of the upstream, on ports where nobody listens. nginx tries them, HAProxy only checks their health.
+    #[serde(default)]
+    pub(super) dead_peers: u16,
     #[serde(default)]
     pub(super) timeouts: Timeouts,
     #[serde(default)]
@@ -184,8 +187,6 @@ pub(crate) struct Nginx {
     pub(crate) next_upstream: String,
     /// Parameters of the `server` directive.
     pub(crate) server: String,
-    /// Further servers of the upstream, on ports where nobody listens.
-    pub(crate) dead_peers: u16,
     /// Whether the backend is among the servers.
     pub(crate) alive: bool,
 }
@@ -202,7 +203,6 @@ impl Default for Nginx {
             location: Vec::new(),
             next_upstream: "off".to_owned(),
             server: String::new(),
-            dead_peers: 0,
             alive: true,
         }
     }

@@ -135,8 +135,14 @@ impl Stage {
     }
 
     /// Starts the proxy and waits until it listens with all its processes.
-    pub(super) fn start_proxy(&mut self, kind: Kind, nginx: &Nginx, timeouts: &Timeouts) -> Result<()> {
-        let dead: Vec<_> = (1..=nginx.dead_peers).map(|number| Address::dead(self.host(), number)).collect();
+    pub(super) fn start_proxy(
+        &mut self,
+        kind: Kind,
+        nginx: &Nginx,
+        timeouts: &Timeouts,
+        dead_peers: u16,
+    ) -> Result<()> {
+        let dead: Vec<_> = (1..=dead_peers).map(|number| Address::dead(self.host(), number)).collect();
         let setup = Setup { folder: self.folder(), upstream: &self.address, dead: &dead, timeouts, nginx };
         let mut command = kind.command(&self.proxy, &setup)?;
         self.kind = kind;
@@ -149,7 +155,7 @@ impl Stage {
     }
 
     pub(crate) fn start_nginx(&mut self, nginx: &Nginx) -> Result<()> {
-        self.start_proxy(Kind::Nginx, nginx, &Timeouts::default())
+        self.start_proxy(Kind::Nginx, nginx, &Timeouts::default(), 0)
     }
 
     /// Before and after whatever may change them.

@@ -33,7 +33,7 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outco
     let folder = paths::lab_runs().join(format!("{}.{proxy}.{topology}", scenario.name));
     let mut stage = Stage::new(folder, topology, &scenario.sysctl)?;
     stage.start_backend(&scenario.backend)?;
-    stage.start_proxy(proxy, &scenario.nginx, &scenario.timeouts)?;
+    stage.start_proxy(proxy, &scenario.nginx, &scenario.timeouts, scenario.dead_peers)?;
     stage.restrict(&scenario.firewall, &scenario.routes)?;
     let before = stage.upstream().counters()?;
     let netns = [stage.proxy().inode()?, stage.upstream().inode()?];

@@ -1,5 +1,7 @@
 //! HAProxy: its configuration, and its log on standard output.
 
+use std::fmt::Write;
+
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
@@ -9,6 +11,10 @@ use crate::lab::access_log::Line;
 /// One try for each request, and a connection of its own for each.
 pub(super) fn configuration(setup: &Setup) -> String {
     let upstream = setup.upstream;
+    let mut checked = String::new();
+    for (number, address) in setup.dead.iter().enumerate() {
+        let _ = write!(checked, "\n  server dead{number} {address} weight 0 check inter 100ms");
+    }
     let milliseconds = |seconds: Option<f64>| (seconds.unwrap_or(60.0) * 1000.0).round();
     let (connect, read) = (milliseconds(setup.timeouts.connect), milliseconds(setup.timeouts.read));
     format!(
@@ -30,7 +36,7 @@ frontend front
   log-format '{{"status":"%ST","client":"%ci:%cp","upstream_addr":"%si:%sp","answered_by":"%[capture.res.hdr(0)]","msec":"%Ts.%ms","took":"%Tt","pid":"%pid","ended":"%ts"}}'
   default_backend app
 backend app
-  server app {upstream}
+  server app {upstream}{checked}
 "#
     )
 }
