@@ -13,6 +13,15 @@ pub const RETRIED: u8 = 3;
 /// [`Outcome::what`]: the proxy closed its client's connection without a word.
 pub const CLIENT_GONE: u8 = 4;
 
+/// [`Outcome::head`]: no status line was seen, or it could not be looked at.
+pub const HEAD_NONE: u8 = 0;
+/// [`Outcome::head`]: a status line, and no empty line after it.
+pub const HEAD_BEGUN: u8 = 1;
+/// [`Outcome::head`]: a whole head.
+pub const HEAD_WHOLE: u8 = 2;
+/// [`Outcome::head`]: a status line, and more than is looked at.
+pub const HEAD_LONG: u8 = 3;
+
 /// A proxy's thread let go of a try and then did this; or it wrote a 502 or 504 without a try behind it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -29,8 +38,10 @@ pub struct Outcome {
     pub status: u16,
     /// [`ANSWERED`] or another.
     pub what: u8,
-    /// Padding, 0.
-    pub pad: [u8; 5],
+    /// How much of an HTTP head the proxy had read as the try's last answer: [`HEAD_NONE`] or another.
+    pub head: u8,
+    /// Payload bytes of the try that the proxy left unread.
+    pub left_unread: u32,
 }
 const _: () = assert!(size_of::<Outcome>() == 96);
 

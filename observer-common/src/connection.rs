@@ -64,8 +64,8 @@ pub struct Ended {
     pub pad: u8,
     /// HTTP status of the last answer whose head the proxy read here; 0 if none was seen.
     pub answer_status: u16,
-    /// Padding, 0.
-    pub pad2: u16,
+    /// `sk_err_soft` when an error was last reported: an ICMP error that found the socket in use; 0 for none.
+    pub soft_error: u16,
     /// When the proxy last read payload, nanoseconds; 0 if it never did, or before observer.
     pub last_read: u64,
     /// Bytes that the proxy wrote since it last read; all that it wrote if it never read. With [`BASELINE`] only.
@@ -79,20 +79,29 @@ pub struct Ended {
 }
 const _: () = assert!(size_of::<Ended>() == 176);
 
-/// A connection in a listener's accept queue ended before any process accepted it.
+/// A client gave up a connection that its listener's process had never accepted, or had accepted and not answered; or one that
+/// nobody accepted was reset.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct Unaccepted {
+pub struct Unserved {
     /// When and what.
     pub header: Header,
     /// The listener's end is local, the client (the proxy) remote.
     pub flow: Flow,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Bytes of the answer that the client's kernel has not acknowledged.
+    pub unacked: u32,
     /// State after: `CLOSE_WAIT` when the client gave up, `CLOSE` when it was reset or the listener went away.
     pub new_state: u8,
+    /// 1 if a process had accepted it.
+    pub accepted: u8,
     /// Padding, 0.
-    pub pad: [u8; 7],
+    pub pad: [u8; 2],
 }
-const _: () = assert!(size_of::<Unaccepted>() == 64);
+const _: () = assert!(size_of::<Unserved>() == 80);
 
 /// An accepted connection was closed by its application while a request was unanswered, as far as the kernel can tell:
 /// nothing had been sent, or something had come since. Also whenever the process was dying.

@@ -54,6 +54,8 @@ offsets! {
     protocol = "sock.sk_protocol", required;
     /// Pending error.
     err = "sock.sk_err", required;
+    /// Error that ended nothing.
+    err_soft = "sock.sk_err_soft", required;
     /// Shutdown mask.
     shutdown = "sock.sk_shutdown", required;
     /// Accept queue depth.

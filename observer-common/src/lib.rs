@@ -28,8 +28,8 @@ pub const COMM_LEN: usize = 16;
 pub enum Kind {
     /// [`connection::Ended`]
     ConnectionEnded = 1,
-    /// [`connection::Unaccepted`]
-    Unaccepted = 2,
+    /// [`connection::Unserved`]
+    Unserved = 2,
     /// [`connect::Failed`]
     ConnectFailed = 3,
     /// [`listener::Overflow`]
@@ -56,7 +56,7 @@ impl Kind {
     /// All kinds, in wire order.
     pub const ALL: [Self; 12] = [
         Self::ConnectionEnded,
-        Self::Unaccepted,
+        Self::Unserved,
         Self::ConnectFailed,
         Self::ListenOverflow,
         Self::ListenerChanged,

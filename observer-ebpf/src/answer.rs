@@ -3,18 +3,20 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user, bpf_probe_read_user_buf},
     programs::TracePointContext,
 };
 use observer_common::{
     Flow, Kind,
-    answer::{ANSWERED, CLIENT_GONE, HIDDEN, Outcome, Process, RETRIED, SERVER_ERRORS, THREAD_PER_REQUEST},
+    answer::{
+        ANSWERED, CLIENT_GONE, HEAD_BEGUN, HEAD_LONG, HEAD_NONE, HEAD_WHOLE, HIDDEN, Outcome, Process, RETRIED, SERVER_ERRORS, THREAD_PER_REQUEST,
+    },
     counter::Counter,
 };
 
 use crate::{
     emit, filter,
-    maps::{PROCESSES, THREADS, TRIES, Thread},
+    maps::{HEAD_BYTES, HEADS, PROCESSES, THREADS, TRIES, Thread},
     sock::{Described, of_descriptor},
 };
 
@@ -34,7 +36,7 @@ const GOODBYE_BYTES: u64 = 40;
 const IPPROTO_TCP: u16 = 6;
 
 /// The beginning of what is written: enough for `HTTP/1.1 502`.
-type Head = [u8; 12];
+pub(crate) type Head = [u8; 12];
 
 /// How a system call passes what is to be written.
 #[derive(Clone, Copy)]
@@ -149,9 +151,32 @@ fn passes_on(process: *mut Process, index: usize, now: u64) -> bool {
     }
 }
 
+/// How much of an HTTP head is at the beginning of a buffer into which `length` bytes have been read.
+#[inline(always)]
+pub(crate) fn head_of(buffer: *const u8, length: u32) -> u8 {
+    const END: u32 = u32::from_ne_bytes(*b"\r\n\r\n");
+    let Some(bytes) = HEADS.get_ptr_mut(0) else { return HEAD_NONE };
+    let wanted = if length as usize >= HEAD_BYTES { HEAD_BYTES } else { length as usize };
+    // SAFETY: this CPU's own buffer; the helper checks the user's address.
+    unsafe {
+        *bytes = [0; HEAD_BYTES];
+        if bpf_probe_read_user_buf(buffer, &mut (&mut *bytes)[..wanted]).is_err() {
+            return HEAD_NONE;
+        }
+        let mut at = 0;
+        while at < HEAD_BYTES - 4 {
+            if bytes.cast::<u8>().add(at).cast::<u32>().read_unaligned() == END {
+                return HEAD_WHOLE;
+            }
+            at += 1;
+        }
+    }
+    if length as usize > HEAD_BYTES { HEAD_LONG } else { HEAD_BEGUN }
+}
+
 /// The current thread has let go of a try, whose end was told at `told`; `failed` if a request was out on it.
 #[inline(always)]
-pub(crate) fn let_go(told: u64, failed: bool) {
+pub(crate) fn let_go(told: u64, failed: bool, head: u8, left_unread: u32) {
     let id = bpf_get_current_pid_tgid();
     let Some(process) = PROCESSES.get_ptr((id >> 32) as u32) else { return };
     // SAFETY: a helper without arguments; the process is valid for the program's run.
@@ -163,27 +188,27 @@ pub(crate) fn let_go(told: u64, failed: bool) {
         // SAFETY: valid for the program's run.
         let before = unsafe { &*before };
         // What failed waits for its answer; what went well has had it.
-        if before.failed == 1 && before.released != 0 && now - before.released < AT_ONCE {
+        if before.failed != 0 && before.released != 0 && now - before.released < AT_ONCE {
             return;
         }
     }
-    let thread = Thread { released: now, told, failed: u64::from(failed) };
+    let thread = Thread { released: now, told, left_unread, failed: u8::from(failed), head, pad: [0; 2] };
     // Without room its answer is told without the try.
     let _ = THREADS.insert(id, thread, 0);
 }
 
 /// The try that the current thread let go of no longer ago than `within`, and now has done something about.
 #[inline(always)]
-fn take(within: u64, only_failed: bool) -> Option<(u64, bool)> {
+fn take(within: u64, only_failed: bool) -> Option<Thread> {
     let thread = THREADS.get_ptr_mut(bpf_get_current_pid_tgid())?;
     // SAFETY: valid for the program's run; the thread's own.
     unsafe {
-        let Thread { released, told, failed } = *thread;
-        if released == 0 || (only_failed && failed == 0) || bpf_ktime_get_ns() - released > within {
+        let taken = *thread;
+        if taken.released == 0 || (only_failed && taken.failed == 0) || bpf_ktime_get_ns() - taken.released > within {
             return None;
         }
         (*thread).released = 0;
-        Some((told, failed == 1))
+        Some(taken)
     }
 }
 
@@ -192,8 +217,8 @@ fn take(within: u64, only_failed: bool) -> Option<(u64, bool)> {
 fn answered(process: *mut Process, fd: u32, status: u16) {
     let Some(index) = index(status) else {
         // A page that says sorry with another status, most likely; or the thread has turned to another client.
-        if let Some((told, _)) = take(AT_ONCE, true) {
-            tell(fd, told, status, ANSWERED);
+        if let Some(thread) = take(AT_ONCE, true) {
+            tell(fd, &thread, status, ANSWERED);
         }
         return;
     };
@@ -203,16 +228,17 @@ fn answered(process: *mut Process, fd: u32, status: u16) {
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     let taken = take(ANSWER_WITHIN, false);
-    if let Some((told, true)) = taken {
-        return tell(fd, told, status, ANSWERED);
+    if let Some(thread) = taken
+        && thread.failed == 1
+    {
+        return tell(fd, &thread, status, ANSWERED);
     }
     if passes_on(process, index, now) {
         return emit::count(Counter::ApplicationErrors);
     }
     // Without a try behind them, 500 and 503 are limits and configuration of the proxy's own.
-    let told = taken.map_or(0, |(told, _)| told);
-    if told != 0 || status == 502 || status == 504 {
-        tell(fd, told, status, ANSWERED);
+    if taken.is_some() || status == 502 || status == 504 {
+        tell(fd, &taken.unwrap_or(Thread::NONE), status, ANSWERED);
     }
 }
 
@@ -231,48 +257,44 @@ fn wrote_something(fd: u32, length: u64) {
     }
     let again = TRIES.get_ptr(key).is_some();
     if (again || length > GOODBYE_BYTES)
-        && let Some((told, _)) = take(AT_ONCE, true)
+        && let Some(thread) = take(AT_ONCE, true)
     {
-        tell(fd, told, 0, if again { RETRIED } else { HIDDEN });
+        tell(fd, &thread, 0, if again { RETRIED } else { HIDDEN });
     }
 }
 
 /// The current thread begins a connection.
 #[inline(always)]
 pub(crate) fn connects_again() {
-    if let Some((told, _)) = take(AT_ONCE, true) {
-        tell_without_client(told, RETRIED);
+    if let Some(thread) = take(AT_ONCE, true) {
+        outcome(Flow::empty(), &thread, 0, RETRIED);
     }
 }
 
 /// The current thread closes a connection that it had accepted.
 #[inline(always)]
 pub(crate) fn hangs_up() {
-    if let Some((told, _)) = take(AT_ONCE, true) {
-        tell_without_client(told, CLIENT_GONE);
+    if let Some(thread) = take(AT_ONCE, true) {
+        outcome(Flow::empty(), &thread, 0, CLIENT_GONE);
     }
 }
 
 #[inline(always)]
-fn tell(fd: u32, told: u64, status: u16, what: u8) {
+fn tell(fd: u32, thread: &Thread, status: u16, what: u8) {
     let flow = of_descriptor(fd).filter(|described| described.protocol == IPPROTO_TCP).map(|described| described.flow);
-    outcome(flow.unwrap_or(Flow::empty()), told, status, what);
+    outcome(flow.unwrap_or(Flow::empty()), thread, status, what);
 }
 
 #[inline(always)]
-fn tell_without_client(told: u64, what: u8) {
-    outcome(Flow::empty(), told, 0, what);
-}
-
-#[inline(always)]
-fn outcome(flow: Flow, told: u64, status: u16, what: u8) {
+fn outcome(flow: Flow, thread: &Thread, status: u16, what: u8) {
     emit::record::<Outcome>(Kind::Outcome, |record, header| {
         record.header = header;
         record.flow = flow;
         record.task = filter::current();
-        record.told = told;
+        record.told = thread.told;
         record.status = status;
         record.what = what;
-        record.pad = [0; 5];
+        record.head = thread.head;
+        record.left_unread = thread.left_unread;
     });
 }

@@ -173,5 +173,5 @@ fn failed(call: &Connecting, error: u16) {
         record.answers_visible = u8::from(answer::visible(record.task.pid));
         record.pad = [0; 2];
     });
-    answer::let_go(told, true);
+    answer::let_go(told, true, 0, 0);
 }

@@ -1,20 +1,21 @@
 //! Proxies' connections, from connect() to their end, and connections that end in an accept queue.
 
 use aya_ebpf::{
-    helpers::{bpf_ktime_get_ns, generated::bpf_jiffies64},
+    helpers::{bpf_ktime_get_ns, bpf_probe_read_user, generated::bpf_jiffies64},
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::warn;
 use observer_common::{
     Kind, Task,
-    connection::{ANSWERS_VISIBLE, BASELINE, Ended, Hurt, RESET_RECEIVED, Unaccepted},
+    connection::{ANSWERS_VISIBLE, BASELINE, Ended, Hurt, RESET_RECEIVED, Unserved},
     counter::Counter,
     listener::Door,
     state,
 };
 
 use crate::{
-    answer, connect, emit,
+    answer::{self, Head},
+    connect, emit,
     filter::{self, netns_matters, port_matters},
     handshake, listener,
     maps::{ARRIVALS, TRIES, Try},
@@ -78,6 +79,7 @@ fn established(sock: Sock) {
         (*entry).established = bpf_ktime_get_ns();
         // The sequence number is chosen within connect(), after it began.
         (*entry).write_seq = tcp.snd_una();
+        (*entry).copied_seq = tcp.copied_seq();
     }
     // SAFETY: as above.
     handshake::succeeded(sock, unsafe { &*entry });
@@ -94,21 +96,32 @@ pub(crate) fn read(sock: Sock) {
     unsafe {
         if (*entry).flags & BASELINE == 0 || written != (*entry).write_seq {
             (*entry).exchanges = (*entry).exchanges.wrapping_add(1);
-            // What a connection was upgraded to stays: a tunnel is no sequence of requests.
-            if (*entry).answer_status != SWITCHING_PROTOCOLS {
-                (*entry).answer_status = 0;
-            }
-            if setting!(registers_readable) == 1
-                && (*entry).answer_status == 0
-                && let Some(status) = sock::read_buffer().as_ref().and_then(answer::status)
-            {
-                (*entry).answer_status = status;
-                answer::upstream_answered(status);
-            }
+            answer_begins(&mut *entry, sock, tcp);
         }
         (*entry).write_seq = written;
         (*entry).flags |= BASELINE;
         (*entry).last_read = bpf_ktime_get_ns();
+        (*entry).copied_seq = tcp.copied_seq();
+    }
+}
+
+/// The first read of an answer: its status, if it is plain HTTP.
+#[inline(always)]
+fn answer_begins(entry: &mut Try, sock: Sock, tcp: TcpSock) {
+    // What a connection was upgraded to stays: a tunnel is no sequence of requests.
+    if setting!(registers_readable) == 0 || entry.answer_status == SWITCHING_PROTOCOLS {
+        return;
+    }
+    (entry.answer_status, entry.head) = (0, 0);
+    let Some(buffer) = sock::read_buffer() else { return };
+    // SAFETY: the helper checks the user's address.
+    let Ok(head) = (unsafe { bpf_probe_read_user::<Head>(buffer.cast()) }) else { return };
+    let Some(status) = answer::status(&head) else { return };
+    entry.answer_status = status;
+    answer::upstream_answered(status);
+    // Whether the answer was cut off matters only if the upstream has closed.
+    if sock.state() == state::CLOSE_WAIT {
+        entry.head = answer::head_of(buffer, tcp.copied_seq().wrapping_sub(entry.copied_seq));
     }
 }
 
@@ -177,7 +190,7 @@ fn left(sock: Sock, old: u8, new: u8) {
     // Closed by its own process, which thereby lets go of it; else by what came from the network.
     let by_proxy = tcp.shutdown() == BOTH_WAYS && !broken;
     if by_proxy && !in_connect {
-        answer::let_go(entry.told, entry.failed == 1);
+        answer::let_go(entry.told, entry.failed == 1, entry.head, unread(tcp, fin));
     }
     if new == state::CLOSE_WAIT {
         entry.closing = 1;
@@ -222,7 +235,8 @@ pub(crate) fn destroyed(sock: Sock) {
     let entry = unsafe { *pointer };
     let _ = TRIES.remove(sock.key());
     if entry.ended == 1 {
-        answer::let_go(entry.told, entry.failed == 1);
+        let left_unread = sock.tcp().map_or(0, |tcp| unread(tcp, entry.closing == 1));
+        answer::let_go(entry.told, entry.failed == 1, entry.head, left_unread);
     }
 }
 
@@ -258,7 +272,7 @@ fn report(tcp: TcpSock, entry: &Try, old: u8, new: u8) -> u64 {
         record.outstanding = u8::from(sent.wrapping_sub(received) as i32 > 0);
         record.pad = 0;
         record.answer_status = entry.answer_status;
-        record.pad2 = 0;
+        record.soft_error = entry.soft_error;
         record.last_read = entry.last_read;
         record.written_since_read =
             if old == state::SYN_SENT { 0 } else { tcp.write_seq().wrapping_sub(entry.write_seq) };
@@ -292,7 +306,7 @@ fn left_by_others(sock: Sock, old: u8, new: u8) {
             hurt(sock, tcp);
         }
     } else if old == state::ESTABLISHED {
-        unaccepted(sock, tcp, new);
+        unserved(sock, tcp, new);
     }
 }
 
@@ -320,17 +334,43 @@ fn hurt(sock: Sock, tcp: TcpSock) {
     });
 }
 
-/// A socket that no process ever owned went away: it was still in an accept queue.
+/// A client gives up a connection: told if nobody had accepted it, or if its answer had not been sent, or not arrived.
 #[inline(always)]
-fn unaccepted(sock: Sock, tcp: TcpSock, new: u8) {
-    if tcp.owned() || !port_matters(tcp.local_port()) || !netns_matters(sock.netns()) {
+fn unserved(sock: Sock, tcp: TcpSock, new: u8) {
+    let accepted = tcp.owned();
+    let unacked = tcp.write_seq().wrapping_sub(tcp.snd_una());
+    if accepted {
+        let answered = tcp.bytes_sent() > 0 && tcp.lrcvtime().wrapping_sub(tcp.lsndtime()) as i32 <= 0;
+        let asked = tcp.max_ack_backlog() != 0 && tcp.bytes_received() > 1;
+        if new != state::CLOSE_WAIT || !asked || (answered && unacked == 0) {
+            return;
+        }
+    }
+    if !port_matters(tcp.local_port()) || !netns_matters(sock.netns()) {
         return;
     }
-    emit::count(Counter::Unaccepted);
-    emit::record::<Unaccepted>(Kind::Unaccepted, |record, header| {
+    if !accepted {
+        emit::count(Counter::Unaccepted);
+    }
+    emit::record::<Unserved>(Kind::Unserved, |record, header| {
         record.header = header;
         sock.flow(tcp.local_port(), &mut record.flow);
+        // A FIN counts as a byte.
+        record.bytes_received = tcp.bytes_received().saturating_sub(u64::from(new == state::CLOSE_WAIT));
+        record.bytes_sent = tcp.bytes_sent();
+        record.unacked = unacked;
         record.new_state = new;
-        record.pad = [0; 7];
+        record.accepted = u8::from(accepted);
+        record.pad = [0; 2];
     });
+}
+
+/// An error is reported to a proxy's connection (`inet_sk_error_report`). One that does not end it (an ICMP error that found
+/// the socket in use, `tcp_v4_err`, net/ipv4/tcp_ipv4.c) is gone once the proxy has asked for it.
+#[inline(always)]
+pub(crate) fn error_reported(sock: Sock) {
+    let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
+    let Some(tcp) = sock.tcp() else { return };
+    // SAFETY: as in `established`.
+    unsafe { (*entry).soft_error = tcp.err_soft() as u16 };
 }

@@ -98,6 +98,15 @@ pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// `TP_PROTO(const struct sock *sk)`: the process is told of an error.
+#[btf_tracepoint(function = "inet_sk_error_report")]
+pub fn inet_sk_error_report(ctx: BtfTracePointContext) -> i32 {
+    if let Some(sock) = sock::Sock::new(ctx.arg(0)) {
+        connection::error_reported(sock);
+    }
+    0
+}
+
 /// `TP_PROTO(int sig, struct kernel_siginfo *info, struct task_struct *task, int group, int result)`
 #[btf_tracepoint(function = "signal_generate")]
 pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {

@@ -61,6 +61,13 @@ pub(crate) static PROCESSES: LruHashMap<u32, Process> = LruHashMap::with_max_ent
 #[map]
 pub(crate) static THREADS: LruHashMap<u64, Thread> = LruHashMap::with_max_entries(16_384, 0);
 
+/// The beginning of an answer while it is looked at, per CPU; between `answer`'s own steps only. Cannot be full.
+#[map]
+pub(crate) static HEADS: PerCpuArray<[u8; HEAD_BYTES]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Bytes of an answer that are looked at for the end of its head.
+pub(crate) const HEAD_BYTES: usize = 256;
+
 /// Connections that reached an accept queue, by listener and CPU, since attaching. Written by `connection`, read by userspace.
 /// Full: the listener unused longest goes and counts from zero again.
 #[map]
@@ -83,6 +90,8 @@ pub(crate) struct Try {
     pub(crate) told: u64,
     /// `write_seq` when the proxy last read; with the flag `BASELINE`.
     pub(crate) write_seq: u32,
+    /// `copied_seq` then.
+    pub(crate) copied_seq: u32,
     pub(crate) exchanges: u32,
     pub(crate) syn_retransmits: u16,
     pub(crate) data_retransmits: u16,
@@ -94,7 +103,11 @@ pub(crate) struct Try {
     pub(crate) failed: u8,
     /// It is closed; only the proxy has not let go of it yet.
     pub(crate) ended: u8,
-    pub(crate) pad: [u8; 6],
+    /// How much of an HTTP head was read, as `observer_common::answer` numbers it; looked at after the upstream's FIN only.
+    pub(crate) head: u8,
+    pub(crate) pad: u8,
+    pub(crate) soft_error: u16,
+    pub(crate) pad2: [u8; 6],
 }
 
 impl Try {
@@ -106,6 +119,7 @@ impl Try {
             last_read: 0,
             told: 0,
             write_seq: 0,
+            copied_seq: 0,
             exchanges: 0,
             syn_retransmits: 0,
             data_retransmits: 0,
@@ -114,7 +128,10 @@ impl Try {
             closing: 0,
             failed: 0,
             ended: 0,
-            pad: [0; 6],
+            head: 0,
+            pad: 0,
+            soft_error: 0,
+            pad2: [0; 6],
         }
     }
 }
@@ -127,8 +144,13 @@ pub(crate) struct Thread {
     pub(crate) released: u64,
     /// Time of the record that told that try's end.
     pub(crate) told: u64,
+    /// Payload bytes of the try that the proxy left unread.
+    pub(crate) left_unread: u32,
     /// 1 if a request was out on the try.
-    pub(crate) failed: u64,
+    pub(crate) failed: u8,
+    /// How much of an HTTP head had been read.
+    pub(crate) head: u8,
+    pub(crate) pad: [u8; 2],
 }
 
 /// What is remembered of a connect() call until it returns.
@@ -144,4 +166,9 @@ pub(crate) struct Connecting {
     /// 1 if the call itself undid it, so that only its result tells why.
     pub(crate) undone: u64,
     pub(crate) path: [u8; connect::PATH_LEN],
+}
+
+impl Thread {
+    /// One that let go of nothing.
+    pub(crate) const NONE: Self = Self { released: 0, told: 0, left_unread: 0, failed: 0, head: 0, pad: [0; 2] };
 }

@@ -94,6 +94,7 @@ impl TcpSock {
     fields! {
         protocol: u16;
         err: u32;
+        err_soft: u32;
         shutdown: u8;
         ack_backlog: u32;
         max_ack_backlog: u32;
@@ -244,10 +245,10 @@ pub(crate) fn of_task(task: *const u8) -> Option<(u32, [u8; COMM_LEN])> {
     }
 }
 
-/// The buffer that the current system call reads into: its first 12 bytes. For `read`, `recvfrom`, `readv` and `recvmsg`;
-/// x86-64 only, and only where `Settings::registers_readable` says so.
+/// The buffer that the current system call reads into. For `read`, `recvfrom`, `readv` and `recvmsg`; x86-64 only, and only
+/// where `Settings::registers_readable` says so.
 #[inline(always)]
-pub(crate) fn read_buffer() -> Option<[u8; 12]> {
+pub(crate) fn read_buffer() -> Option<*const u8> {
     const READ: u64 = 0;
     const READV: u64 = 19;
     const RECVFROM: u64 = 45;
@@ -269,7 +270,7 @@ pub(crate) fn read_buffer() -> Option<[u8; 12]> {
         } else if call != READ && call != RECVFROM {
             return None;
         }
-        bpf_probe_read_user(buffer.cast()).ok()
+        Some(buffer)
     }
 }
 

@@ -22,8 +22,8 @@ pub struct Event {
 pub enum Body {
     /// A proxy's connection left the states in which it could carry a request.
     ConnectionEnded(Box<ConnectionEnded>),
-    /// A connection ended in an accept queue.
-    Unaccepted(Unaccepted),
+    /// A client gave up a connection unserved.
+    Unserved(Unserved),
     /// A proxy's connect() failed at once.
     ConnectFailed(Box<ConnectFailed>),
     /// An accept queue overflowed.
@@ -140,6 +140,8 @@ pub struct ConnectionEnded {
     pub unread: u32,
     /// HTTP status of the last answer whose head was read here.
     pub answer_status: Option<u16>,
+    /// An error that did not end it, when one was last reported (an ICMP error, mostly); 0 for none.
+    pub soft_error: u16,
     /// When the proxy last read.
     pub last_read: Option<Time>,
     /// Answers begun, since observer's start.
@@ -152,13 +154,21 @@ pub struct ConnectionEnded {
     pub data_retransmits: u16,
 }
 
-/// See [`Body::Unaccepted`].
+/// See [`Body::Unserved`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Unaccepted {
+pub struct Unserved {
     /// The listener's end is local.
     pub flow: Flow,
     /// State after.
     pub new: State,
+    /// A process had accepted it.
+    pub accepted: bool,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Bytes of the answer that were not acknowledged.
+    pub unacked: u32,
 }
 
 /// See [`Body::ConnectFailed`].
@@ -220,6 +230,24 @@ pub struct Outcome {
     pub did: Did,
     /// The client that it concerned, where that was looked up.
     pub client: Option<Endpoint>,
+    /// How much of an HTTP head the proxy had read on the try's connection after the upstream's FIN.
+    pub head: Head,
+    /// Payload bytes that it left unread there.
+    pub left_unread: u32,
+}
+
+/// How much of the head of an answer was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Head {
+    /// Nothing, or it was not looked for.
+    #[default]
+    Unseen,
+    /// A status line, and no end of the head.
+    Begun,
+    /// All of it.
+    Whole,
+    /// A status line, and more than is looked at.
+    Long,
 }
 
 /// What a proxy did after a try.
@@ -511,7 +539,7 @@ impl Lost {
     pub fn by_kind(&self) -> [(&'static str, u64); 17] {
         let [
             ended,
-            unaccepted,
+            unserved,
             connect,
             overflow,
             listener,
@@ -525,7 +553,7 @@ impl Lost {
         ] = self.records;
         [
             ("connection_ended", ended),
-            ("unaccepted", unaccepted),
+            ("unserved", unserved),
             ("connect_failed", connect),
             ("listen_overflow", overflow),
             ("listener_changed", listener),

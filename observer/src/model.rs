@@ -134,8 +134,8 @@ impl Model {
                 self.note_failure(&attempt);
                 return Some(attempt);
             }
-            Body::Unaccepted(ended) => {
-                self.flow_mut(FlowKey::of_server(&ended.flow)).unaccepted = Some(now);
+            Body::Unserved(unserved) => {
+                self.flow_mut(FlowKey::of_server(&unserved.flow)).unserved = Some(*unserved);
             }
             Body::ListenOverflow(overflow) => {
                 let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));

@@ -64,6 +64,7 @@ pub(crate) fn connection() -> ConnectionEnded {
         written_since_read: None,
         unread: 0,
         answer_status: None,
+        soft_error: 0,
         last_read: None,
         exchanges: 0,
         answers_visible: false,

@@ -28,19 +28,23 @@ pub(super) struct Told {
     pub(super) advice: Vec<String>,
 }
 
-/// How the process that closed this try's connection was dying, if it was.
+/// How the process that closed this try's connection was dying, or about to, if it was.
 pub(super) fn of(case: &Case<'_>, base: Evidence) -> Option<Told> {
-    let (process, death) = dying(case)?;
-    Some(tell(&process, death, case.model, base))
+    let (process, death) = closer(case)?;
+    let signalled = case.model.signal(process.pid).is_some_and(|(when, _)| case.attempt.time.since(*when) <= CLOSES_WITHIN);
+    (death.is_some() || signalled).then(|| tell(&process, death, case.model, base))
 }
 
-fn dying(case: &Case<'_>) -> Option<(Process, Death)> {
-    let hurt = case.flow.hurt.as_ref().and_then(|hurt| Some((hurt.process.clone(), hurt.death?)));
-    let reset = || case.flow.reset.as_ref().and_then(|reset| Some((reset.process.clone()?, reset.death?)));
+/// One that handles its signal closes its connections before it dies.
+const CLOSES_WITHIN: Duration = Duration::from_secs(5);
+
+fn closer(case: &Case<'_>) -> Option<(Process, Option<Death>)> {
+    let hurt = case.flow.hurt.as_ref().map(|hurt| (hurt.process.clone(), hurt.death));
+    let reset = || case.flow.reset.as_ref().and_then(|reset| Some((reset.process.clone()?, reset.death)));
     hurt.or_else(reset)
 }
 
-fn tell(process: &Process, death: Death, model: &Model, base: Evidence) -> Told {
+fn tell(process: &Process, death: Option<Death>, model: &Model, base: Evidence) -> Told {
     let signal = model.signal(process.pid).filter(|(when, _)| model.now().since(*when) <= SIGNALLED_WITHIN);
     let sent = signal.map(|(_, signal)| signal);
     let number = sent.map(|signal| signal.number);
@@ -59,7 +63,7 @@ fn tell(process: &Process, death: Death, model: &Model, base: Evidence) -> Told 
     let evidence = base
         .with("worker_comm", process.comm.clone())
         .with("worker_pid", process.pid)
-        .with("worker_died", death.to_string())
+        .maybe("worker_died", death.map(|death| death.to_string()))
         .maybe("signal", number.map(signal_name))
         .maybe("signalled_by", sender.map(|from| format!("{}[{}]", from.comm, from.pid)));
     let advice = if timed_out {
@@ -83,7 +87,10 @@ fn tell(process: &Process, death: Death, model: &Model, base: Evidence) -> Told 
     };
     Told {
         code: if timed_out { "worker-timeout" } else { "worker-killed" },
-        words: format!("its process {who} {death}{signalled}"),
+        words: match death {
+            Some(death) => format!("its process {who} {death}{signalled}"),
+            None => format!("its process {who} closed it{signalled}"),
+        },
         evidence,
         advice,
     }

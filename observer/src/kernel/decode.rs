@@ -11,8 +11,8 @@ use zerocopy::FromBytes;
 use crate::{
     addr::{Endpoint, NetNs},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Death, Destination, Did, Event, Flow, Handshake, Hurt, ListenOverflow,
-        ListenerChanged, Outcome, OverflowPath, Process, ResetSent, Retransmit, Signal, State, Unaccepted,
+        Body, ConnectFailed, ConnectionEnded, Death, Destination, Did, Event, Flow, Handshake, Head, Hurt, ListenOverflow,
+        ListenerChanged, Outcome, OverflowPath, Process, ResetSent, Retransmit, Signal, State, Unserved,
     },
     text::escape,
     time::Time,
@@ -50,7 +50,7 @@ impl Decoder {
         let kind = Kind::from_wire(header.kind).ok_or(DecodeError::UnknownKind(header.kind))?;
         let body = match kind {
             Kind::ConnectionEnded => ended(&read(bytes)?),
-            Kind::Unaccepted => unaccepted(&read(bytes)?),
+            Kind::Unserved => unserved(&read(bytes)?),
             Kind::ConnectFailed => connect_failed(&read(bytes)?),
             Kind::ListenOverflow => overflow(&read(bytes)?)?,
             Kind::ListenerChanged => listener_changed(&read(bytes)?),
@@ -155,6 +155,7 @@ fn ended(record: &connection::Ended) -> Body {
         written_since_read: (record.flags & connection::BASELINE != 0).then_some(record.written_since_read),
         unread: record.unread,
         answer_status: (record.answer_status != 0).then_some(record.answer_status),
+        soft_error: record.soft_error,
         last_read: (record.last_read != 0).then_some(Time(record.last_read)),
         exchanges: record.exchanges,
         answers_visible: record.flags & connection::ANSWERS_VISIBLE != 0,
@@ -169,12 +170,21 @@ fn outcome(record: &answer::Outcome) -> Result<Body, DecodeError> {
         answer::CLIENT_GONE => Did::ClientGone,
         _ => return Err(DecodeError::Impossible),
     };
+    let head = match record.head {
+        answer::HEAD_NONE => Head::Unseen,
+        answer::HEAD_BEGUN => Head::Begun,
+        answer::HEAD_WHOLE => Head::Whole,
+        answer::HEAD_LONG => Head::Long,
+        _ => return Err(DecodeError::Impossible),
+    };
     let client = flow(&record.flow).remote;
     Ok(Body::Outcome(Box::new(Outcome {
         proxy: process(&record.task),
         told: (record.told != 0).then_some(Time(record.told)),
         did,
         client: (client.port != 0).then_some(client),
+        head,
+        left_unread: record.left_unread,
     })))
 }
 
@@ -196,8 +206,15 @@ fn signalled(record: &signal::Sent) -> Body {
     }))
 }
 
-fn unaccepted(record: &connection::Unaccepted) -> Body {
-    Body::Unaccepted(Unaccepted { flow: flow(&record.flow), new: tcp_state(record.new_state) })
+fn unserved(record: &connection::Unserved) -> Body {
+    Body::Unserved(Unserved {
+        flow: flow(&record.flow),
+        new: tcp_state(record.new_state),
+        accepted: record.accepted == 1,
+        bytes_received: record.bytes_received,
+        bytes_sent: record.bytes_sent,
+        unacked: record.unacked,
+    })
 }
 
 fn connect_failed(record: &connect::Failed) -> Body {

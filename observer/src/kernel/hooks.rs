@@ -31,11 +31,13 @@ pub enum Hook {
     Answers,
     /// Signals that end or stop a process.
     Signals,
+    /// Errors that sockets report.
+    SocketErrors,
 }
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::StateChanges,
         Self::ResetsSent,
         Self::ResetsReceived,
@@ -48,6 +50,7 @@ impl Hook {
         Self::SocketEnds,
         Self::Answers,
         Self::Signals,
+        Self::SocketErrors,
     ];
 
     /// Name in JSON and on screens.
@@ -65,6 +68,7 @@ impl Hook {
             Self::SocketEnds => "socket_ends",
             Self::Answers => "answers",
             Self::Signals => "signals",
+            Self::SocketErrors => "socket_errors",
         }
     }
 
@@ -84,6 +88,7 @@ impl Hook {
             Self::Reads => "requests on one kept-alive connection are told apart to the jiffy only",
             Self::SocketEnds => "some answers cannot be joined to the try that they are about",
             Self::Answers => "the statuses that clients really got; those told are what is to be expected",
+            Self::SocketErrors => "an ICMP error that met a socket in use is not told from a proxy that gave up",
             Self::Signals => "who killed or stopped an upstream's process",
         }
     }

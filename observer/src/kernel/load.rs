@@ -209,11 +209,13 @@ impl Kernel {
                 Err(why) => HookStatus::Missing(why),
             },
         ));
-        let signals = match tracepoint(&mut ebpf, "signal_generate", &btf) {
-            Ok(()) => HookStatus::Full(Carrier::TpBtf),
-            Err(error) => HookStatus::Missing(explain(&error)),
-        };
-        statuses.push((Hook::Signals, signals));
+        for (hook, name) in [(Hook::Signals, "signal_generate"), (Hook::SocketErrors, "inet_sk_error_report")] {
+            let status = match tracepoint(&mut ebpf, name, &btf) {
+                Ok(()) => HookStatus::Full(Carrier::TpBtf),
+                Err(error) => HookStatus::Missing(explain(&error)),
+            };
+            statuses.push((hook, status));
+        }
 
         let programs = ebpf.programs().filter_map(|(_, program)| Some(program.fd().ok()?.as_fd_raw())).collect();
         Ok(Self { ebpf, counters, hooks: Hooks(statuses), layout, unadopted: 0, programs })

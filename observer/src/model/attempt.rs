@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     addr::{Endpoint, UnixPath},
-    event::{ConnectFailed, ConnectionEnded, Destination, Did, Outcome, Process, State},
+    event::{ConnectFailed, ConnectionEnded, Destination, Did, Head, Outcome, Process, State},
     model::{flow::FlowKey, upstream::UpstreamKey},
     time::Time,
 };
@@ -65,6 +65,10 @@ pub struct Answer {
     pub status: Option<u16>,
     /// Who got it, where that is known.
     pub client: Option<Endpoint>,
+    /// How much of a head the upstream's last words were, if it had closed by then.
+    pub head: Head,
+    /// Payload bytes that the proxy left unread.
+    pub left_unread: u32,
 }
 
 /// How a try ended, by the proxy's socket alone.
@@ -151,8 +155,14 @@ impl Attempt {
             return;
         }
         self.ending = match (ended.old, ended.new) {
-            (State::SynSent, _) => Ending::ConnectTimedOut { by_kernel: false },
+            (State::SynSent, _) if answer.status == Some(504) || ended.syn_retransmits > 0 => {
+                Ending::ConnectTimedOut { by_kernel: false }
+            }
+            // It gave up at once, for a reason that was not seen.
+            (State::SynSent, _) => Ending::ConnectError(0),
             (State::CloseWait, _) => Ending::SentOnClosed,
+            // The upstream had closed, but what it had said was all there, or more than the proxy cared to read.
+            (_, State::CloseWait) if answer.head == Head::Whole || answer.left_unread > 0 => Ending::Rejected,
             (_, State::CloseWait) => Ending::ClosedEarly,
             (_, State::Close) if ended.reset_received || ended.error != 0 => Ending::Reset,
             // The proxy closed. It did so for want of an answer, or because of the one that it got.
@@ -204,7 +214,7 @@ impl Answer {
             Did::Hidden => None,
             Did::Retried | Did::ClientGone => return None,
         };
-        Some(Self { status, client: outcome.client })
+        Some(Self { status, client: outcome.client, head: outcome.head, left_unread: outcome.left_unread })
     }
 }
 
@@ -247,6 +257,8 @@ fn error(ended: &ConnectionEnded) -> u16 {
         (0, State::SynSent) if ended.reset_received => ECONNREFUSED,
         (0, State::CloseWait) if ended.reset_received => EPIPE,
         (0, _) if ended.reset_received => ECONNRESET,
+        // One that the proxy was told of, and that is why it closed.
+        (0, State::SynSent) => ended.soft_error,
         (error, _) => error,
     }
 }

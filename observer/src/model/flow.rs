@@ -2,7 +2,7 @@
 
 use crate::{
     addr::{Endpoint, NetNs},
-    event::{Flow, Hurt, ResetSent},
+    event::{Flow, Hurt, ResetSent, Unserved},
     time::Time,
 };
 
@@ -12,6 +12,13 @@ pub struct FlowKey {
     client: Endpoint,
     server: Endpoint,
     netns: NetNs,
+}
+
+impl FlowEvidence {
+    /// It ended in the accept queue.
+    pub fn never_accepted(&self) -> bool {
+        self.unserved.is_some_and(|unserved| !unserved.accepted)
+    }
 }
 
 impl FlowKey {
@@ -47,8 +54,8 @@ pub struct FlowEvidence {
     pub synacks_again: u32,
     /// The last RST that the server's host sent.
     pub reset: Option<ResetSent>,
-    /// It ended in the accept queue, unaccepted.
-    pub unaccepted: Option<Time>,
+    /// Its client gave it up unserved.
+    pub unserved: Option<Unserved>,
     /// Its application closed it with a request unanswered, or by dying.
     pub hurt: Option<Hurt>,
     /// When the last of this was told.

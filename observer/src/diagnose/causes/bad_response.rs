@@ -59,14 +59,14 @@ mod tests {
     use super::*;
     use crate::{
         diagnose::engine::judge as judge_attempt,
-        event::ConnectionEnded,
+        event::{ConnectionEnded, Head},
         model::Answer,
         testing::{connection, ended_with},
     };
 
     fn answered(status: u16, ended: ConnectionEnded) -> crate::diagnose::Verdict {
         let (model, mut attempt) = ended_with([], ended);
-        attempt.answered(Answer { status: Some(status), client: None });
+        attempt.answered(Answer { status: Some(status), client: None, head: Head::Unseen, left_unread: 0 });
         judge_attempt(&attempt, &model)
     }
 

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use crate::{
         diagnose::engine::judge as judge_attempt,
-        event::{Body, ConnectionEnded, Did, Outcome, Process},
+        event::{Body, ConnectionEnded, Did, Head, Outcome, Process},
         model::{Attempt, Model},
         testing::{at, connection, event, refused_connection},
     };
@@ -77,7 +77,7 @@ mod tests {
             model.apply(&event(ms, Body::ConnectionEnded(Box::new(ended))));
         }
         let proxy = Process { pid: 42, comm: "nginx".into() };
-        let outcome = Outcome { proxy, told: None, did: Did::Answered(502), client: None };
+        let outcome = Outcome { proxy, told: None, did: Did::Answered(502), client: None, head: Head::Unseen, left_unread: 0 };
         judge_attempt(&Attempt::without_try(at(ms), &outcome), &model)
     }
 

@@ -35,7 +35,7 @@ pub(crate) fn finding(case: &Case<'_>, missing: &[(&'static str, &'static str)])
         .maybe("unacknowledged_bytes", connection.map(|it| it.unacked))
         .maybe("syn_retransmits", connection.map(|it| u32::from(it.syn_retransmits)))
         .maybe("data_retransmits", connection.map(|it| u32::from(it.data_retransmits)))
-        .with("never_accepted", case.flow.unaccepted.is_some())
+        .with("never_accepted", case.flow.never_accepted())
         .maybe("queue_depth", case.listener().map(|it| it.depth))
         .maybe("queue_limit", case.listener().map(|it| it.limit))
         .maybe("missing", (!missed.is_empty()).then(|| missed.join("; ")));
@@ -74,7 +74,7 @@ fn seen(case: &Case<'_>) -> (String, Option<u16>) {
             let unacked = connection.is_some_and(|it| it.unacked > 0);
             let what = if unacked {
                 "the request was never acknowledged"
-            } else if case.flow.unaccepted.is_some() {
+            } else if case.flow.never_accepted() {
                 "the request waited in the accept queue and was never accepted"
             } else {
                 "the request was acknowledged and not answered"

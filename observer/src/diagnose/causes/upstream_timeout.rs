@@ -15,6 +15,9 @@ use crate::{
 /// The registry's line.
 pub const RULE: Rule = Rule { code: "upstream-timeout", page: include_str!("upstream_timeout.md"), judge, watch: None };
 
+/// Segments sent again per try from which on a network is lossy.
+const LOSSY: f64 = 0.05;
+
 fn judge(case: &Case<'_>) -> Judgement {
     let Some(connection) = &case.attempt.connection else { return Judgement::No };
     if case.attempt.ending != Ending::NoAnswer || connection.error != 0 {
@@ -28,13 +31,24 @@ fn judge(case: &Case<'_>) -> Judgement {
         return Judgement::NotEnough("no HTTP answer was seen on the connection: it may have been a tunnel's");
     }
     let confidence = if case.attempt.status().is_some() { Confidence::Certain } else { Confidence::Likely };
-    if case.flow.unaccepted.is_some() {
+    if case.flow.never_accepted() {
         return never_accepted(case, connection, confidence);
+    }
+    let seen = case.flow.unserved.as_ref();
+    if seen.is_some_and(|unserved| unserved.unacked > 0) {
+        return Judgement::NotEnough("the application had answered, and the answer did not arrive");
+    }
+    // Silence is as well an answer that got lost, where segments get lost and its sender was not seen.
+    let late = case.model.upstream(&case.attempt.upstream).map(|upstream| upstream.window.sum(case.attempt.time, 10));
+    if seen.is_none() && late.is_some_and(|sum| f64::from(sum.retransmits) > LOSSY * f64::from(sum.tries)) {
+        return Judgement::NotEnough("segments to this upstream get lost: its answer may have been lost too");
     }
     let upstream = case.attempt.upstream;
     let here = case.listener().is_some();
-    let where_it_was = if here {
-        "the application had accepted it"
+    let where_it_was = if seen.is_some() {
+        "the application had accepted it, and was still at it"
+    } else if here {
+        "the application had not closed it"
     } else {
         "whether the application had accepted it, its own host knows"
     };
@@ -93,7 +107,7 @@ fn evidence(case: &Case<'_>, connection: &ConnectionEnded) -> Evidence {
         .with("bytes_sent", connection.bytes_sent)
         .with("unacknowledged_bytes", connection.unacked)
         .with("requests_before", connection.exchanges)
-        .with("never_accepted", case.flow.unaccepted.is_some())
+        .with("never_accepted", case.flow.never_accepted())
         .maybe("queue_depth", case.listener().map(|it| it.depth))
         .maybe("queue_limit", case.listener().map(|it| it.limit))
 }
@@ -103,7 +117,7 @@ mod tests {
     use super::*;
     use crate::{
         diagnose::engine::judge as judge_attempt,
-        event::{Body, State, Unaccepted},
+        event::{Body, Head, State, Unserved},
         model::Answer,
         testing::{connection, ended_with, event, server_flow},
     };
@@ -113,18 +127,30 @@ mod tests {
         let (model, mut attempt) = ended_with([], connection());
         let verdict = judge_attempt(&attempt, &model);
         assert_eq!((verdict.cause, verdict.confidence, verdict.observed), (RULE.code, Confidence::Likely, false));
-        attempt.answered(Answer { status: Some(504), client: None });
+        attempt.answered(Answer { status: Some(504), client: None, head: Head::Unseen, left_unread: 0 });
         let verdict = judge_attempt(&attempt, &model);
         assert_eq!((verdict.confidence, verdict.status, verdict.observed), (Confidence::Certain, Some(504), true));
     }
 
     #[test]
     fn one_that_was_never_accepted_says_so() {
-        let unaccepted = Body::Unaccepted(Unaccepted { flow: server_flow(), new: State::CloseWait });
-        let (model, attempt) = ended_with([event(1_900, unaccepted)], connection());
+        let (model, attempt) = ended_with([event(1_900, unserved(false, 0))], connection());
         let verdict = judge_attempt(&attempt, &model);
         assert_eq!(verdict.cause, RULE.code);
         assert!(verdict.summary.contains("never accepted"), "{}", verdict.summary);
+    }
+
+    fn unserved(accepted: bool, unacked: u32) -> Body {
+        let (flow, new) = (server_flow(), State::CloseWait);
+        Body::Unserved(Unserved { flow, new, accepted, bytes_received: 80, bytes_sent: unacked.into(), unacked })
+    }
+
+    #[test]
+    fn an_answer_that_was_sent_and_did_not_arrive_is_not_this() {
+        let (model, attempt) = ended_with([event(1_900, unserved(true, 150))], connection());
+        assert_ne!(judge_attempt(&attempt, &model).cause, RULE.code);
+        let (model, attempt) = ended_with([event(1_900, unserved(true, 0))], connection());
+        assert!(judge_attempt(&attempt, &model).summary.contains("still at it"));
     }
 
     #[test]
