@@ -49,7 +49,7 @@ impl Stage {
             Topology::Local => None,
             Topology::Remote => Some(Netns::create("upstream")?),
         };
-        let host = if upstream.is_some() { link::UPSTREAM } else { Ipv4Addr::LOCALHOST };
+        let host = if upstream.is_some() { link::upstream() } else { Ipv4Addr::LOCALHOST };
         let stage = Self {
             folder,
             proxy,
@@ -95,7 +95,7 @@ impl Stage {
     }
 
     fn host(&self) -> Ipv4Addr {
-        if self.upstream.is_some() { link::UPSTREAM } else { Ipv4Addr::LOCALHOST }
+        if self.upstream.is_some() { link::upstream() } else { Ipv4Addr::LOCALHOST }
     }
 
     /// Packet filter and routes.
