@@ -9,11 +9,13 @@ mod folder;
 mod judge;
 mod link;
 mod netns;
-mod nginx;
+mod observers;
 mod outcome;
+mod proxy;
 mod report;
 mod results;
 mod scenario;
+mod sides;
 mod stage;
 mod timeline;
 mod trial;
@@ -24,7 +26,6 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-pub(crate) use self::access_log::AccessLog;
 pub(crate) use self::netns::sweep;
 pub(crate) use self::report::Tally;
 pub(crate) use self::scenario::{Backend, BackendKind, Load, Nginx, Sysctls, Topology};
@@ -110,8 +111,8 @@ fn stage_all(scenarios: &[Scenario], json: bool) -> Result<Tally> {
     sweep()?;
     let mut reporter = Reporter::new(json);
     for scenario in scenarios {
-        for &topology in &scenario.topologies {
-            reporter.outcome(trial::run(scenario, topology)?)?;
+        for (proxy, topology) in scenario.trials() {
+            reporter.outcome(trial::run(scenario, proxy, topology)?)?;
         }
     }
     let (tally, outcomes) = reporter.close()?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::lab::{AccessLog, Backend, BackendKind, Load, Nginx, Stage, Sysctls, Topology};
+use crate::lab::{Backend, BackendKind, Load, Nginx, Stage, Sysctls, Topology};
 use crate::{lab, paths, shell};
 
 const WORKERS: usize = 8;
@@ -47,7 +47,7 @@ impl Incident {
 
     /// nginx's own account, from the first request until now.
     pub(super) fn answers(&self) -> Result<Answers> {
-        let log = AccessLog::read(&self.stage.access_log())?;
+        let log = self.stage.access_log()?;
         Ok(Answers { failed: log.failed().len(), by_status: log.by_status(), during: self.started.elapsed() })
     }
 }

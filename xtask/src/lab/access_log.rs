@@ -1,4 +1,4 @@
-//! nginx's account of what it answered.
+//! The proxy's account of what it answered.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,13 +7,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// The answers that observer explains.
-const FAILURES: [&str; 2] = ["502", "504"];
+use super::proxy::Kind;
 
-/// A line, as `nginx::configuration` has it written: all values are text.
+/// A line, as the proxies' configurations have it written where they can: all values are text.
 #[derive(Clone, Debug, Deserialize)]
 struct Raw {
     status: String,
+    client: String,
     upstream_addr: String,
     answered_by: String,
     msec: String,
@@ -24,38 +24,42 @@ struct Raw {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) status: String,
-    /// The last one tried. None: the proxy answered without any try, and the log has the name of a group or nothing.
+    /// Address and port.
+    pub(crate) client: String,
+    /// The last one tried. None: the proxy answered without any try, or the log does not say.
     pub(crate) upstream: Option<String>,
     /// Whether the application made this answer; what it says itself is no failure to reach it.
     pub(crate) passed_on: bool,
     /// End of the request, microseconds since the epoch, exact to the millisecond.
     pub(crate) end: u64,
-    /// The worker.
-    pub(crate) pid: u32,
+    /// The process that answered. None: the log does not say.
+    pub(crate) pid: Option<u32>,
     /// As it stands in the log.
     pub(crate) text: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct AccessLog {
     pub(crate) lines: Vec<Line>,
+    proxy: Kind,
 }
 
 impl AccessLog {
-    pub(crate) fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(proxy: Kind, path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).with_context(|| format!("in {}", path.display()))
+        Self::parse(proxy, &text).with_context(|| format!("in {}", path.display()))
     }
 
-    /// Leaves out a last line that nginx is still writing.
-    fn parse(text: &str) -> Result<Self> {
+    /// Leaves out a last line that the proxy is still writing.
+    fn parse(proxy: Kind, text: &str) -> Result<Self> {
         let complete = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let lines = complete.map(|line| parse_line(line.trim_end())).collect::<Result<_>>()?;
-        Ok(Self { lines })
+        let lines = complete.filter_map(|line| proxy.parse(line.trim_end()).transpose()).collect::<Result<_>>()?;
+        Ok(Self { lines, proxy })
     }
 
     pub(crate) fn failed(&self) -> Vec<&Line> {
-        self.lines.iter().filter(|line| !line.passed_on && FAILURES.contains(&line.status.as_str())).collect()
+        let failures = self.proxy.failures();
+        self.lines.iter().filter(|line| !line.passed_on && failures.contains(&line.status.as_str())).collect()
     }
 
     pub(crate) fn by_status(&self) -> BTreeMap<String, usize> {
@@ -67,16 +71,19 @@ impl AccessLog {
     }
 }
 
-fn parse_line(text: &str) -> Result<Line> {
-    let raw: Raw = serde_json::from_str(text).with_context(|| format!("not a line of ours: {text}"))?;
-    Ok(Line {
-        end: microseconds(&raw.msec).with_context(|| format!("not a time: {}", raw.msec))?,
-        pid: raw.pid.parse().with_context(|| format!("not a pid: {}", raw.pid))?,
-        upstream: raw.upstream_addr.rsplit(", ").next().filter(|name| name.contains(':')).map(str::to_owned),
-        passed_on: !raw.answered_by.is_empty(),
-        status: raw.status,
-        text: text.to_owned(),
-    })
+impl Line {
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let raw: Raw = serde_json::from_str(text).with_context(|| format!("not a line of ours: {text}"))?;
+        Ok(Self {
+            end: microseconds(&raw.msec).with_context(|| format!("not a time: {}", raw.msec))?,
+            pid: Some(raw.pid.parse().with_context(|| format!("not a pid: {}", raw.pid))?),
+            upstream: raw.upstream_addr.rsplit(", ").next().filter(|name| name.contains(':')).map(str::to_owned),
+            client: raw.client,
+            passed_on: !matches!(raw.answered_by.as_str(), "" | "-"),
+            status: raw.status,
+            text: text.to_owned(),
+        })
+    }
 }
 
 /// "1700000000.123", without a detour over floating point.
@@ -90,50 +97,60 @@ fn microseconds(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const LINE: &str = r#"{"status":"502","upstream_addr":"10.77.0.2:9000","upstream_status":"502","answered_by":"","msec":"1700000000.123","pid":"42","request_time":"0.001","request":"GET /\"a HTTP/1.1"}"#;
+    const LINE: &str = r#"{"status":"502","client":"127.0.0.1:5000","upstream_addr":"10.77.0.2:9000","upstream_status":"502","answered_by":"","msec":"1700000000.123","pid":"42","request_time":"0.001","request":"GET /\"a HTTP/1.1"}"#;
 
     #[test]
     fn reads_a_line() {
-        let log = AccessLog::parse(&format!("{LINE}\n")).expect("lines of ours");
+        let log = AccessLog::parse(Kind::Nginx, &format!("{LINE}\n")).expect("lines of ours");
         assert_eq!(log.failed().len(), 1);
         let line = &log.lines[0];
-        assert_eq!((line.end, line.pid, line.upstream.as_deref()), (1_700_000_000_123_000, 42, Some("10.77.0.2:9000")));
+        assert_eq!(
+            (line.end, line.pid, line.upstream.as_deref()),
+            (1_700_000_000_123_000, Some(42), Some("10.77.0.2:9000"))
+        );
     }
 
     #[test]
     fn takes_the_last_upstream_tried() {
         let text = LINE.replace("10.77.0.2:9000", "127.0.0.1:1, 127.0.0.1:2");
-        assert_eq!(parse_line(&text).expect("a line of ours").upstream.as_deref(), Some("127.0.0.1:2"));
+        assert_eq!(Line::parse(&text).expect("a line of ours").upstream.as_deref(), Some("127.0.0.1:2"));
     }
 
     #[test]
     fn a_group_is_no_upstream() {
         let text = LINE.replace("10.77.0.2:9000", "app");
-        assert_eq!(parse_line(&text).expect("a line of ours").upstream, None);
+        assert_eq!(Line::parse(&text).expect("a line of ours").upstream, None);
     }
 
     #[test]
     fn what_the_application_answered_is_no_failure() {
         let text = LINE.replace(r#""answered_by":"""#, r#""answered_by":"application""#);
-        let log = AccessLog::parse(&format!("{text}\n")).expect("lines of ours");
+        let log = AccessLog::parse(Kind::Nginx, &format!("{text}\n")).expect("lines of ours");
         assert!(log.failed().is_empty());
     }
 
     #[test]
+    fn what_counts_as_failed_is_the_proxys_custom() {
+        let text = format!("{}\n", LINE.replace(r#""502""#, r#""503""#));
+        assert!(AccessLog::parse(Kind::Nginx, &text).expect("lines of ours").failed().is_empty());
+        assert_eq!(AccessLog::parse(Kind::Apache, &text).expect("lines of ours").failed().len(), 1);
+    }
+
+    #[test]
     fn leaves_an_unfinished_line_for_later() {
-        let log = AccessLog::parse(&format!("{LINE}\n{}", &LINE[..40])).expect("lines of ours");
+        let log = AccessLog::parse(Kind::Nginx, &format!("{LINE}\n{}", &LINE[..40])).expect("lines of ours");
         assert_eq!(log.lines.len(), 1);
     }
 
     #[test]
     fn refuses_a_foreign_line() {
-        assert!(AccessLog::parse("127.0.0.1 - - GET /\n").is_err());
+        assert!(AccessLog::parse(Kind::Nginx, "127.0.0.1 - - GET /\n").is_err());
     }
 
     #[test]
     fn counts_by_status() {
         let served = LINE.replace("502", "200");
-        let log = AccessLog::parse(&format!("{LINE}\n{served}\n{served}\n")).expect("lines of ours");
+        let log = AccessLog::parse(Kind::Nginx, &format!("{LINE}\n{served}\n{served}\n")).expect("lines of ours");
         assert_eq!(log.by_status(), BTreeMap::from([("200".to_owned(), 2), ("502".to_owned(), 1)]));
     }
 }

@@ -114,9 +114,12 @@ fn pair<'a>(failed: &[&Line], verdicts: &'a [Verdict]) -> (Vec<Option<&'a Verdic
     (verdict_of, taken)
 }
 
-/// Of an answer without any try, time and process are all there is.
+/// As far as both name them: some logs have no process, some verdicts no client, and of an answer without any try there
+/// is no upstream.
 fn fits(line: &Line, verdict: &Verdict) -> bool {
-    line.pid == verdict.pid && (line.upstream.is_none() || line.upstream == verdict.upstream)
+    line.pid.is_none_or(|pid| pid == verdict.pid)
+        && verdict.client.as_ref().is_none_or(|client| *client == line.client)
+        && (line.upstream.is_none() || line.upstream == verdict.upstream)
 }
 
 impl Judgement {
@@ -135,11 +138,10 @@ impl Judgement {
         let cause = tried.or(expect.cause.as_ref());
         if cause == Some(&verdict.cause) || expect.also.contains(&verdict.cause) {
             self.counts.right += 1;
-            if verdict.because.as_ref().is_some_and(|because| expect.because.contains(because)) {
+            if verdict.because.iter().any(|because| expect.because.contains(because)) {
                 self.because += 1;
             } else if !expect.because.is_empty() {
-                let because = verdict.because.as_deref().unwrap_or("nothing");
-                self.remark(format!("{} because {because}", verdict.cause), both);
+                self.remark(format!("{} because of {:?}", verdict.cause, verdict.because), both);
             }
         } else if expect.accept.contains(&verdict.cause) {
             self.counts.accepted += 1;
@@ -159,16 +161,26 @@ mod tests {
 
     fn line(end: u64, pid: u32) -> Line {
         let upstream = Some("127.0.0.1:9000".to_owned());
-        Line { status: "502".into(), upstream, passed_on: false, end, pid, text: "a line".into() }
+        Line {
+            status: "502".into(),
+            client: "127.0.0.1:5000".into(),
+            upstream,
+            passed_on: false,
+            end,
+            pid: Some(pid),
+            text: "a line".into(),
+        }
     }
 
     fn verdict(cause: &str, time: u64, pid: u32) -> Verdict {
         Verdict {
             cause: cause.into(),
-            because: None,
+            because: Vec::new(),
+            confidence: "likely".into(),
             time,
             arrived: time + 5,
             pid,
+            client: None,
             upstream: Some("127.0.0.1:9000".into()),
             observed_status: Some(502),
             text: "a verdict".into(),
@@ -222,6 +234,14 @@ mod tests {
     }
 
     #[test]
+    fn a_verdict_that_names_a_client_is_about_that_one() {
+        let named = Verdict { client: Some("127.0.0.1:5001".into()), ..verdict("upstream-reset", 1_000_000, 1) };
+        let later = Line { client: "127.0.0.1:5001".into(), ..line(1_900_000, 1) };
+        assert_eq!(counts(&[line(1_000_000, 1)], std::slice::from_ref(&named), &reset()), [0, 0, 0, 0, 1, 1]);
+        assert_eq!(counts(&[later], &[named], &reset()), [1, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
     fn an_answer_without_a_try_matches_by_process_and_time() {
         let expect = Expect {
             cause: Some("no-live-upstreams".into()),
@@ -237,7 +257,7 @@ mod tests {
     #[test]
     fn what_lies_under_the_cause_is_counted_apart() {
         let expect = Expect { because: vec!["listener-restarted".into()], ..reset() };
-        let because = Some("listener-restarted".to_owned());
+        let because = vec!["listener-restarted".to_owned()];
         let verdicts =
             [verdict("upstream-reset", 1_000_000, 1), Verdict { because, ..verdict("upstream-reset", 1_100_000, 1) }];
         let (first, second) = (line(1_000_000, 1), line(1_100_000, 1));

@@ -62,9 +62,10 @@ impl Reporter {
 fn human(outcome: &Outcome) -> String {
     let statuses: Vec<_> = outcome.status.iter().map(|(status, count)| format!("{count}x{status}")).collect();
     let mut text = format!(
-        "{} {:<30} {:<6} {} requests ({}), {}",
+        "{} {:<32} {:<7} {:<6} {} requests ({}), {}",
         if outcome.pass { "pass" } else { "FAIL" },
         outcome.scenario,
+        outcome.proxy,
         outcome.topology,
         outcome.requests,
         statuses.join(" "),
@@ -73,7 +74,7 @@ fn human(outcome: &Outcome) -> String {
     if let Some(because) = outcome.because {
         let _ = write!(text, "; {because} with the expected because");
     }
-    if let Some(Overflows { kernel, observer }) = outcome.overflows {
+    if let Some(Overflows { kernel, observer, .. }) = outcome.overflows {
         let _ = write!(text, "; overflows: kernel {kernel}, observer {observer}");
     }
     for (code, count) in &outcome.warnings {
@@ -85,11 +86,16 @@ fn human(outcome: &Outcome) -> String {
     if let Some(delay) = delay(&outcome.delays) {
         let _ = write!(text, "; {delay}");
     }
+    if let Some(sides) = outcome.sides.as_ref().filter(|sides| sides.proxy.failed > 0) {
+        let Counts { right, accepted, .. } = sides.proxy;
+        let _ = write!(text, "; from the proxy's side {right} right, {accepted} accepted");
+    }
     let _ = write!(text, " [{:.1} s]", outcome.elapsed.as_secs_f64());
     for problem in &outcome.problems {
         let _ = write!(text, "\n     missed: {problem}");
     }
-    for (kind, Remark { count, first }) in &outcome.remarks {
+    let sides = outcome.sides.iter().flat_map(|sides| &sides.remarks);
+    for (kind, Remark { count, first }) in outcome.remarks.iter().chain(sides) {
         let _ = write!(text, "\n     {count} x {kind}, first: {first}");
     }
     text
@@ -121,6 +127,11 @@ fn total(outcomes: &[Outcome]) -> String {
     if let Some(delay) = delay(&delays) {
         let _ = write!(text, "; {delay}");
     }
+    let mut sides = Counts::default();
+    for outcome in outcomes {
+        sides += outcome.sides.as_ref().map(|sides| sides.proxy).unwrap_or_default();
+    }
+    let _ = write!(text, "\nfrom the proxy's side: {}", counts(&sides));
     if sum.failed > 0 {
         let _ = write!(text, "\n{} right, {} wrong", percent(sum.right, sum.failed), percent(sum.wrong, sum.failed));
     }
@@ -134,9 +145,9 @@ fn percent(part: usize, whole: usize) -> String {
 
 pub(super) fn list(scenarios: &[Scenario]) {
     for scenario in scenarios {
-        let topologies: Vec<_> = scenario.topologies.iter().map(ToString::to_string).collect();
+        let trials: Vec<_> = scenario.trials().iter().map(|(proxy, topology)| format!("{proxy} {topology}")).collect();
         let cause = scenario.expect.cause.as_deref().unwrap_or("nothing fails");
         let slow = if scenario.slow { ", slow" } else { "" };
-        println!("{} ({}; {cause}{slow})\n    {}", scenario.name, topologies.join(", "), scenario.description);
+        println!("{} ({}; {cause}{slow})\n    {}", scenario.name, trials.join(", "), scenario.description);
     }
 }

@@ -79,6 +79,11 @@ fn changes(name: &str, old: &Outcome, new: &Outcome) -> String {
     for ((what, old), (_, new)) in pairs {
         change(what, old.to_string(), new.to_string());
     }
+    if let Some((old, new)) = old.sides.as_ref().zip(new.sides.as_ref()) {
+        for ((what, old), (_, new)) in old.proxy.named().into_iter().zip(new.proxy.named()) {
+            change(&format!("on the proxy's side {what}"), old.to_string(), new.to_string());
+        }
+    }
     change("median delay in ms", old.median_delay(), new.median_delay());
     text
 }
@@ -91,10 +96,10 @@ mod tests {
 
     fn run(scenario: &str, right: usize) -> Run {
         let outcome = json!({
-            "scenario": scenario, "topology": "local", "requests": 3, "status": {"502": 3},
+            "scenario": scenario, "proxy": "nginx", "topology": "local", "requests": 3, "status": {"502": 3},
             "failed": 3, "right": right, "accepted": 0, "unknown": 3 - right, "wrong": 0, "missing": 0, "surplus": 0,
             "because": null, "misread": 0, "overflows": null, "warnings": {}, "ahead": null,
-            "delays": [1000, 2000, 3000], "pass": right == 3, "problems": [], "seconds": 1.5
+            "delays": [1000, 2000, 3000], "sides": null, "pass": right == 3, "problems": [], "seconds": 1.5
         });
         let outcome = serde_json::from_value(outcome).expect("the form that is kept");
         Run { time: "2026-01-02T03:04:05Z".to_owned(), outcomes: vec![outcome] }
@@ -107,9 +112,9 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "a local: pass true -> false",
-                "a local: right 3 -> 2",
-                "a local: unknown 0 -> 1",
+                "a nginx local: pass true -> false",
+                "a nginx local: right 3 -> 2",
+                "a nginx local: unknown 0 -> 1",
                 "passed: 1 of 1 -> 0 of 1"
             ]
         );
@@ -118,6 +123,6 @@ mod tests {
     #[test]
     fn trials_come_and_go() {
         let text = compare(&run("a", 3), &run("b", 3));
-        assert!(text.contains("b local: new\na local: not in the second run\n"), "{text}");
+        assert!(text.contains("b nginx local: new\na nginx local: not in the second run\n"), "{text}");
     }
 }

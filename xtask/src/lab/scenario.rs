@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::expect::Expect;
+use super::proxy::Kind;
 use crate::paths;
 
 #[derive(Debug, Deserialize)]
@@ -22,6 +23,9 @@ pub(super) struct Scenario {
     pub(super) slow: bool,
     #[serde(default = "both")]
     pub(super) topologies: Vec<Topology>,
+    /// nginx plays in every topology, the others in the remote one.
+    #[serde(default = "nginx_alone")]
+    pub(super) proxies: Vec<Kind>,
     pub(super) expect: Expect,
     #[serde(default)]
     pub(super) sysctl: Sysctls,
@@ -32,6 +36,11 @@ pub(super) struct Scenario {
     #[serde(default)]
     pub(super) routes: Vec<String>,
     pub(super) backend: Backend,
+    /// Further servers of the upstream, on ports where nobody listens. nginx tries them, HAProxy only checks their health.
+    #[serde(default)]
+    pub(super) dead_peers: u16,
+    #[serde(default)]
+    pub(super) timeouts: Timeouts,
     #[serde(default)]
     pub(super) nginx: Nginx,
     pub(super) load: Vec<Load>,
@@ -44,6 +53,18 @@ pub(super) struct Scenario {
 
 fn both() -> Vec<Topology> {
     vec![Topology::Local, Topology::Remote]
+}
+
+fn nginx_alone() -> Vec<Kind> {
+    vec![Kind::Nginx]
+}
+
+impl Scenario {
+    pub(super) fn trials(&self) -> Vec<(Kind, Topology)> {
+        let pairs =
+            self.proxies.iter().flat_map(|&proxy| self.topologies.iter().map(move |&topology| (proxy, topology)));
+        pairs.filter(|&(proxy, topology)| proxy == Kind::Nginx || topology == Topology::Remote).collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -138,6 +159,15 @@ pub(crate) enum BackendKind {
     Gunicorn,
 }
 
+/// The proxy's patience, in seconds. None: 60.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Timeouts {
+    pub(super) connect: Option<f64>,
+    /// From the last byte of the request to the first of the answer.
+    pub(super) read: Option<f64>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Nginx {
@@ -157,8 +187,6 @@ pub(crate) struct Nginx {
     pub(crate) next_upstream: String,
     /// Parameters of the `server` directive.
     pub(crate) server: String,
-    /// Further servers of the upstream, on ports where nobody listens.
-    pub(crate) dead_peers: u16,
     /// Whether the backend is among the servers.
     pub(crate) alive: bool,
 }
@@ -175,7 +203,6 @@ impl Default for Nginx {
             location: Vec::new(),
             next_upstream: "off".to_owned(),
             server: String::new(),
-            dead_peers: 0,
             alive: true,
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -13,12 +13,14 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::access_log::AccessLog;
 use super::address::Address;
 use super::folder::RunFolder;
 use super::netns::Netns;
-use super::scenario::{Action, Backend, Event, Filter, Load, Nginx, Probe, Side, Sysctls, Topology};
-use super::{backend, link, nginx};
-use crate::{paths, shell, wait};
+use super::proxy::{Kind, Setup};
+use super::scenario::{Action, Backend, Event, Filter, Load, Nginx, Probe, Side, Sysctls, Timeouts, Topology};
+use super::{backend, link, proxy};
+use crate::{shell, wait};
 
 const START: Duration = Duration::from_secs(15);
 
@@ -28,6 +30,7 @@ pub(crate) struct Stage {
     /// None: the proxy's own namespace.
     upstream: Option<Netns>,
     address: Address,
+    kind: Kind,
     backend: Option<Child>,
     front: Option<Child>,
     probes: Vec<Child>,
@@ -46,12 +49,13 @@ impl Stage {
             Topology::Local => None,
             Topology::Remote => Some(Netns::create("upstream")?),
         };
-        let host = if upstream.is_some() { link::UPSTREAM } else { Ipv4Addr::LOCALHOST };
+        let host = if upstream.is_some() { link::upstream() } else { Ipv4Addr::LOCALHOST };
         let stage = Self {
             folder,
             proxy,
             upstream,
             address: Address::tcp(host),
+            kind: Kind::Nginx,
             backend: None,
             front: None,
             probes: Vec::new(),
@@ -73,8 +77,9 @@ impl Stage {
         self.folder.path()
     }
 
-    pub(crate) fn access_log(&self) -> PathBuf {
-        self.folder().join("access.log")
+    /// The proxy's account so far.
+    pub(crate) fn access_log(&self) -> Result<AccessLog> {
+        AccessLog::read(self.kind, &self.folder().join("access.log"))
     }
 
     pub(super) fn proxy(&self) -> &Netns {
@@ -90,7 +95,7 @@ impl Stage {
     }
 
     fn host(&self) -> Ipv4Addr {
-        if self.upstream.is_some() { link::UPSTREAM } else { Ipv4Addr::LOCALHOST }
+        if self.upstream.is_some() { link::upstream() } else { Ipv4Addr::LOCALHOST }
     }
 
     /// Packet filter and routes.
@@ -119,7 +124,7 @@ impl Stage {
         let Some(mut command) = backend::command(backend, self.upstream(), &self.address, self.folder())? else {
             return Ok(());
         };
-        self.backend = Some(spawn(&mut command, self.log("backend.log")?)?);
+        self.backend = Some(spawn(&mut command, self.log("backend.log")?, self.log("backend.log")?)?);
         self.wait_for("the backend", |stage| {
             let listens = match &stage.address {
                 Address::Tcp(socket) => stage.upstream().listens(socket.port())?,
@@ -129,26 +134,33 @@ impl Stage {
         })
     }
 
-    /// Starts nginx and waits until it listens with all its workers.
-    pub(crate) fn start_nginx(&mut self, nginx: &Nginx) -> Result<()> {
-        let dead: Vec<_> = (1..=nginx.dead_peers).map(|number| Address::dead(self.host(), number)).collect();
-        let configuration = self.folder().join("nginx.conf");
-        fs::write(&configuration, nginx::configuration(nginx, self.folder(), &self.address, &dead))
-            .with_context(|| format!("cannot write {}", configuration.display()))?;
-        let program = paths::program("nginx").context("nginx is not installed")?;
-        let mut command = self.proxy.command(program);
-        command.arg("-c").arg(&configuration).arg("-e").arg(self.folder().join("error.log"));
-        self.front = Some(spawn(&mut command, self.log("nginx.log")?)?);
-        let processes = nginx.workers + 1;
-        self.wait_for("nginx", |stage| {
-            Ok(stage.proxy.listens(nginx::FRONT_PORT)? && stage.proxy.processes("nginx")?.len() >= processes)
+    /// Starts the proxy and waits until it listens with all its processes.
+    pub(super) fn start_proxy(
+        &mut self,
+        kind: Kind,
+        nginx: &Nginx,
+        timeouts: &Timeouts,
+        dead_peers: u16,
+    ) -> Result<()> {
+        let dead: Vec<_> = (1..=dead_peers).map(|number| Address::dead(self.host(), number)).collect();
+        let setup = Setup { folder: self.folder(), upstream: &self.address, dead: &dead, timeouts, nginx };
+        let mut command = kind.command(&self.proxy, &setup)?;
+        self.kind = kind;
+        self.front = Some(spawn(&mut command, self.log(kind.output())?, self.log("proxy.log")?)?);
+        self.wait_for(kind.program(), |stage| {
+            let processes = stage.proxy.processes(kind.program())?.len();
+            Ok(stage.proxy.listens(proxy::FRONT_PORT)? && processes >= kind.processes(nginx))
         })?;
         self.note_proxy_pids()
     }
 
+    pub(crate) fn start_nginx(&mut self, nginx: &Nginx) -> Result<()> {
+        self.start_proxy(Kind::Nginx, nginx, &Timeouts::default(), 0)
+    }
+
     /// Before and after whatever may change them.
     pub(super) fn note_proxy_pids(&mut self) -> Result<()> {
-        let pids = self.proxy.processes("nginx")?;
+        let pids = self.proxy.processes(self.kind.program())?;
         self.proxy_pids.extend(pids.into_iter().filter_map(|pid| u32::try_from(pid).ok()));
         Ok(())
     }
@@ -156,7 +168,7 @@ impl Stage {
     /// Starts a phase of the load; what the clients saw goes to `report`.
     pub(crate) fn start_load(&self, load: &Load, report: &Path) -> Result<Child> {
         let mut command = self.proxy.command(std::env::current_exe().context("cannot find our own executable")?);
-        command.args(["lab-load", "--address", nginx::FRONT, "--requests", &load.requests.to_string()]);
+        command.args(["lab-load", "--address", proxy::FRONT, "--requests", &load.requests.to_string()]);
         for path in &load.paths {
             command.args(["--path", path]);
         }
@@ -188,7 +200,7 @@ impl Stage {
         if let Some(source) = probe.source_port {
             command.args(["--source-port", &source.to_string()]);
         }
-        self.probes.push(spawn(&mut command, self.log("probe.log")?)?);
+        self.probes.push(spawn(&mut command, self.log("probe.log")?, self.log("probe.log")?)?);
         Ok(())
     }
 
@@ -258,11 +270,10 @@ impl Drop for Stage {
     }
 }
 
-fn spawn(command: &mut Command, log: File) -> Result<Child> {
-    let copy = log.try_clone().context("cannot share a log file")?;
+fn spawn(command: &mut Command, output: File, errors: File) -> Result<Child> {
     command
-        .stdout(Stdio::from(copy))
-        .stderr(Stdio::from(log))
+        .stdout(output)
+        .stderr(errors)
         .spawn()
         .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))
 }

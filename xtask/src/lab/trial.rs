@@ -1,66 +1,81 @@
-//! One scenario in one topology: stage, observe, load, compare.
+//! One scenario with one proxy in one topology: stage, observe, load, compare.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::access_log::AccessLog;
 use super::judge;
+use super::observers::{Observers, Pair};
 use super::outcome::{Outcome, Overflows, Seen};
+use super::proxy::Kind;
 use super::scenario::{Scenario, Topology};
+use super::sides::Sides;
 use super::stage::Stage;
 use super::timeline;
-use super::watch::Watch;
+use super::verdict::Verdict;
 use crate::{interrupt, paths, wait};
 
 /// How long a verdict may come after its request. Waited for in full only when one is missing.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Only an interrupt is an error: what goes wrong in one trial says nothing of the next.
-pub(super) fn run(scenario: &Scenario, topology: Topology) -> Result<Outcome> {
+pub(super) fn run(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outcome> {
     let started = Instant::now();
-    let observed = observe(scenario, topology);
+    let observed = observe(scenario, proxy, topology);
     interrupt::check()?;
-    let mut outcome = observed.unwrap_or_else(|error| Outcome::broken(scenario, topology, &error));
+    let mut outcome = observed.unwrap_or_else(|error| Outcome::broken(scenario, proxy, topology, &error));
     outcome.elapsed = started.elapsed();
     Ok(outcome)
 }
 
-fn observe(scenario: &Scenario, topology: Topology) -> Result<Outcome> {
-    let folder = paths::lab_runs().join(format!("{}.{topology}", scenario.name));
+fn observe(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outcome> {
+    let folder = paths::lab_runs().join(format!("{}.{proxy}.{topology}", scenario.name));
     let mut stage = Stage::new(folder, topology, &scenario.sysctl)?;
     stage.start_backend(&scenario.backend)?;
-    stage.start_nginx(&scenario.nginx)?;
+    stage.start_proxy(proxy, &scenario.nginx, &scenario.timeouts, scenario.dead_peers)?;
     stage.restrict(&scenario.firewall, &scenario.routes)?;
     let before = stage.upstream().counters()?;
     let netns = [stage.proxy().inode()?, stage.upstream().inode()?];
 
-    let mut watch = Watch::start(stage.folder())?;
-    let clients = timeline::play(&mut stage, scenario, || watch.pump())?;
+    let mut observers = Observers::start(&stage, topology)?;
+    let clients = timeline::play(&mut stage, scenario, || observers.pump())?;
     stage.note_proxy_pids()?;
-    let failed = AccessLog::read(&stage.access_log())?.failed().len();
+    let pids = stage.proxy_pids.clone();
+    let ours = |verdict: &Verdict| pids.contains(&verdict.pid);
+    let failed = stage.access_log()?.failed().len();
     wait::at_most(SETTLE, || {
-        watch.pump()?;
-        Ok(watch.verdicts.iter().filter(|verdict| stage.proxy_pids.contains(&verdict.pid)).count() >= failed)
+        observers.pump()?;
+        Ok(observers.have_said(failed, ours))
     })?;
     let counters = rise(&before, stage.upstream().counters()?);
-    watch.stop()?;
-    let log = AccessLog::read(&stage.access_log())?;
-    watch.verdicts.retain(|verdict| stage.proxy_pids.contains(&verdict.pid));
-    watch.warnings.retain(|warning| netns.contains(&warning.netns));
+    observers.stop(ours, |warning| warning.netns.is_some_and(|inode| netns.contains(&inode)))?;
+    let later = rise(&before, stage.upstream().counters()?);
+    let log = stage.access_log()?;
     let port = stage.address().port().unwrap_or_default();
     drop(stage);
 
-    let summary = watch.summary.take().context("observer printed no summary")?;
-    let judgement = judge::judge(&log.failed(), &watch.verdicts, &scenario.expect);
-    let kernel = counters.get("ListenOverflows").copied().unwrap_or_default();
-    let overflows = Overflows { kernel, observer: summary.overflows(port) };
-    Outcome::new(
-        scenario,
-        topology,
-        Seen { counters, log, clients, judgement, overflows, warnings: std::mem::take(&mut watch.warnings) },
-    )
+    let Observers { host, sides } = &mut observers;
+    let expect = &scenario.expect;
+    let summary = host.summary.take().context("observer printed no summary")?;
+    let overflows = |counters: &BTreeMap<_, _>| counters.get("ListenOverflows").copied().unwrap_or_default();
+    let sides = sides.as_ref().map(|Pair { proxy, upstream }| {
+        Sides::new(&log.failed(), &proxy.verdicts, &upstream.verdicts, &upstream.warnings, expect)
+    });
+    let seen = Seen {
+        judgement: judge::judge(&log.failed(), &host.verdicts, expect),
+        overflows: Overflows {
+            kernel: overflows(&counters),
+            later: overflows(&later),
+            observer: summary.overflows(port),
+        },
+        warnings: std::mem::take(&mut host.warnings),
+        counters,
+        log,
+        clients,
+        sides,
+    };
+    Outcome::new(scenario, proxy, topology, seen)
 }
 
 fn rise(before: &BTreeMap<String, u64>, mut after: BTreeMap<String, u64>) -> BTreeMap<String, u64> {

@@ -9,12 +9,16 @@ use super::clock;
 #[derive(Clone, Debug)]
 pub(super) struct Verdict {
     pub(super) cause: String,
-    pub(super) because: Option<String>,
+    /// What lies under the cause, the foremost first.
+    pub(super) because: Vec<String>,
+    pub(super) confidence: String,
     /// Microseconds since the epoch.
     pub(super) time: u64,
     /// When its line reached us, in the same measure.
     pub(super) arrived: u64,
     pub(super) pid: u32,
+    /// None: it was not seen who got the answer.
+    pub(super) client: Option<String>,
     /// None: the proxy answered without trying any.
     pub(super) upstream: Option<String>,
     /// The status that the proxy was seen to answer, not one that was only to be expected.
@@ -27,8 +31,12 @@ pub(super) struct Verdict {
 struct Raw {
     cause: String,
     because: Option<String>,
+    #[serde(default)]
+    also: Vec<String>,
+    confidence: String,
     time: String,
     proxy: Proxy,
+    client: Option<String>,
     upstream: Option<String>,
     status: Option<u16>,
     status_source: Option<String>,
@@ -44,10 +52,12 @@ impl Verdict {
         let raw = Raw::deserialize(value).with_context(|| format!("not a verdict of the documented form: {value}"))?;
         Ok(Self {
             cause: raw.cause,
-            because: raw.because,
+            because: raw.because.into_iter().chain(raw.also).collect(),
+            confidence: raw.confidence,
             time: clock::parse(&raw.time)?,
             arrived,
             pid: raw.proxy.pid,
+            client: raw.client,
             upstream: raw.upstream,
             observed_status: raw.status.filter(|_| raw.status_source.as_deref() == Some("observed")),
             text: value.to_string(),
@@ -64,7 +74,7 @@ mod tests {
     #[test]
     fn reads_the_documented_form() {
         let mut value = json!({
-            "type": "verdict", "time": "2026-01-02T03:04:05.000006Z", "cause": "unknown",
+            "type": "verdict", "time": "2026-01-02T03:04:05.000006Z", "cause": "unknown", "confidence": "possible",
             "status": 502, "proxy": {"comm": "nginx", "pid": 7}, "upstream": "127.0.0.1:9000", "because": null
         });
         let verdict = Verdict::parse(&value, 9).expect("the documented form");

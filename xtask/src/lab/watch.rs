@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::clock;
+use super::netns::Netns;
 use super::verdict::Verdict;
 use crate::{paths, shell, wait};
 
@@ -27,6 +28,8 @@ const STOP: Duration = Duration::from_secs(10);
 
 pub(super) struct Watch {
     child: Child,
+    /// Where it writes what went wrong.
+    errors: PathBuf,
     lines: Receiver<Printed>,
     ready: bool,
     pub(super) verdicts: Vec<Verdict>,
@@ -46,7 +49,7 @@ pub(super) struct Warning {
     /// Code of the cause that it leads to.
     pub(super) cause: String,
     /// Of the proxy, or of the listener, that it is about.
-    pub(super) netns: u64,
+    pub(super) netns: Option<u64>,
     time: String,
 }
 
@@ -78,12 +81,16 @@ impl Summary {
 }
 
 impl Watch {
-    /// Returns when all hooks are attached, so that nothing of the load can be missed.
-    pub(super) fn start(folder: &Path) -> Result<Self> {
-        let errors = folder.join("observer.log");
+    /// Its output is copied to `name` under `folder`. Sees the whole host, or only `netns`.
+    pub(super) fn spawn(folder: &Path, name: &str, netns: Option<&Netns>) -> Result<Self> {
+        let errors = folder.join(name).with_added_extension("log");
         let log = File::create(&errors).with_context(|| format!("cannot create {}", errors.display()))?;
-        let mut child = Command::new(paths::observer())
-            .args(["watch", "--format", "json", "--duration", LIFE])
+        let mut command = Command::new(paths::observer());
+        command.args(["watch", "--format", "json", "--duration", LIFE]);
+        if let Some(netns) = netns {
+            command.arg("--netns").arg(netns.path());
+        }
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -91,17 +98,20 @@ impl Watch {
             .spawn()
             .with_context(|| format!("cannot start {}", paths::observer().display()))?;
         let stdout = child.stdout.take().context("no stdout of observer")?;
-        let copy = File::create(folder.join("observer.jsonl")).context("cannot create observer.jsonl")?;
+        let copy = File::create(folder.join(name).with_added_extension("jsonl")).context("cannot copy the output")?;
         let lines = read_lines(BufReader::new(stdout), copy);
-        let mut watch = Self { child, lines, ready: false, verdicts: Vec::new(), warnings: Vec::new(), summary: None };
+        Ok(Self { child, errors, lines, ready: false, verdicts: Vec::new(), warnings: Vec::new(), summary: None })
+    }
+
+    /// Returns when all hooks are attached.
+    pub(super) fn wait_ready(&mut self) -> Result<()> {
         wait::until("observer to be ready", READY, || {
-            watch.pump()?;
-            if let Some(status) = watch.child.try_wait().context("cannot wait for observer")? {
-                bail!("observer ended before it was ready: {status}; see {}", errors.display());
+            self.pump()?;
+            if let Some(status) = self.child.try_wait().context("cannot wait for observer")? {
+                bail!("observer ended before it was ready: {status}; see {}", self.errors.display());
             }
-            Ok(watch.ready.then_some(()))
-        })?;
-        Ok(watch)
+            Ok(self.ready.then_some(()))
+        })
     }
 
     /// Takes in what has been printed so far.

@@ -40,7 +40,7 @@ const UNDERLYING: &[&str] = &[
     "worker-timeout",
 ];
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::lab) struct Expect {
     /// None: nothing fails that observer could have a word on, and nothing may be reported.
@@ -62,7 +62,7 @@ pub(in crate::lab) struct Expect {
     pub(in crate::lab) min_served: usize,
     /// Further statuses, at least so many of each.
     pub(in crate::lab) min_status: BTreeMap<String, usize>,
-    /// The only statuses that failures may have.
+    /// The only statuses that failures may have with nginx; others have their own.
     pub(in crate::lab) fails_with: Vec<String>,
     /// Counters of the upstream's namespace (`TcpExt`), and by how much each must rise at least.
     pub(in crate::lab) min_counters: BTreeMap<String, u64>,
@@ -70,13 +70,18 @@ pub(in crate::lab) struct Expect {
     pub(in crate::lab) count_overflows: bool,
     pub(in crate::lab) warning: Option<Warning>,
     pub(in crate::lab) forbid_warnings: Vec<String>,
+    /// As `accept`, where only the proxy's side is seen. None: unknown will do. Given, the cause cannot be known there for
+    /// certain, and nothing may be claimed so.
+    pub(in crate::lab) proxy_side: Option<Vec<String>>,
+    /// What must be warned of where only the upstream's side is seen; nothing else may.
+    pub(in crate::lab) upstream_side: Option<String>,
 }
 
 fn all() -> f64 {
     1.0
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::lab) struct Warning {
     pub(in crate::lab) cause: String,
@@ -85,6 +90,13 @@ pub(in crate::lab) struct Warning {
 }
 
 impl Expect {
+    /// What may be expected where only the proxy's side is seen.
+    pub(in crate::lab) fn seen_from_the_proxy(&self) -> Self {
+        let mut expect = Self { because: Vec::new(), ..self.clone() };
+        expect.accept.extend(self.proxy_side.clone().unwrap_or_else(|| vec!["unknown".to_owned()]));
+        expect
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         let named = self.cause.iter().chain(&self.also).chain(&self.tried);
         for cause in named {

@@ -1,24 +1,24 @@
 //! nginx's configuration.
 
 use std::fmt::Write;
-use std::net::SocketAddrV4;
-use std::path::Path;
 
-use super::address::Address;
-use super::scenario::Nginx;
-
-/// Where clients reach it, within its namespace.
-pub(crate) const FRONT: &str = "127.0.0.1:8080";
-pub(super) const FRONT_PORT: u16 = 8080;
+use super::{FRONT, Setup};
+use crate::lab::scenario::Nginx;
 
 /// One process group in the foreground; everything it writes under `folder`. JSON escapes make the log unambiguous
 /// whatever the request.
-pub(super) fn configuration(nginx: &Nginx, folder: &Path, upstream: &Address, dead: &[SocketAddrV4]) -> String {
+pub(super) fn configuration(setup: &Setup) -> String {
+    let Setup { folder, nginx, timeouts, .. } = setup;
     let folder = folder.display();
     let Nginx { workers, user, worker_connections, files, scheme, next_upstream, .. } = nginx;
-    let servers = servers(nginx, upstream, dead);
+    let servers = servers(setup);
     let keepalive = nginx.keepalive.map(|idle| format!("keepalive {idle};")).unwrap_or_default();
     let mut location = String::new();
+    for (directive, seconds) in [("proxy_connect_timeout", timeouts.connect), ("proxy_read_timeout", timeouts.read)] {
+        if let Some(seconds) = seconds {
+            let _ = write!(location, "\n      {directive} {:.0}ms;", seconds * 1000.0);
+        }
+    }
     for directive in &nginx.location {
         let _ = write!(location, "\n      {directive};");
     }
@@ -32,8 +32,8 @@ pid {folder}/nginx.pid;
 error_log {folder}/error.log info;
 events {{ worker_connections {worker_connections}; }}
 http {{
-  log_format lab escape=json '{{"status":"$status","upstream_addr":"$upstream_addr","upstream_status":"$upstream_status",'
-    '"answered_by":"$upstream_http_answered_by","msec":"$msec","pid":"$pid","request_time":"$request_time",'
+  log_format lab escape=json '{{"status":"$status","client":"$remote_addr:$remote_port","upstream_addr":"$upstream_addr",'
+    '"upstream_status":"$upstream_status","answered_by":"$upstream_http_answered_by","msec":"$msec","pid":"$pid","request_time":"$request_time",'
     '"request":"$request"}}';
   access_log {folder}/access.log lab;
   client_body_temp_path {folder}/tmp/body;
@@ -54,9 +54,10 @@ http {{
     )
 }
 
-fn servers(nginx: &Nginx, upstream: &Address, dead: &[SocketAddrV4]) -> String {
+fn servers(setup: &Setup) -> String {
+    let Setup { nginx, upstream, dead, .. } = setup;
     let mut servers = String::new();
-    for address in dead {
+    for address in *dead {
         let _ = write!(servers, " server {address} {};", nginx.server);
     }
     if nginx.alive {
