@@ -50,8 +50,18 @@ pub const THREAD_PER_REQUEST: u8 = 1;
 /// Value of the PROXIES map: requests move between threads (Go's runtime does that), so only the process is a hint.
 pub const THREADS_SHARED: u8 = 2;
 
+/// A process that has read so many answers and written none to a client writes them in a way that is not seen.
+pub const UNSEEN_AFTER: u32 = 16;
+
 /// Statuses of 500 and above that a proxy both gives itself and passes on.
 pub const SERVER_ERRORS: [u16; 4] = [500, 502, 503, 504];
+
+/// [`Process::speaks`]: nothing yet.
+pub const SILENT: u32 = 0;
+/// [`Process::speaks`]: something that cannot be read (TLS, HTTP/2).
+pub const IN_CIPHER: u32 = 1;
+/// [`Process::speaks`]: plain HTTP, among other things perhaps.
+pub const PLAINLY: u32 = 2;
 
 /// What is known of a proxy's process; value of the PROCESSES map.
 #[repr(C)]
@@ -61,16 +71,27 @@ pub struct Process {
     pub passed_on_at: u64,
     /// How many of each of [`SERVER_ERRORS`] it has read and not yet passed on.
     pub passed_on: [i32; 4],
-    /// 1 once it has answered a client in plain HTTP.
-    pub plain: u32,
+    /// What it was seen to write to clients: [`SILENT`] or another.
+    pub speaks: u32,
     /// [`THREAD_PER_REQUEST`] or [`THREADS_SHARED`].
     pub threading: u32,
+    /// Upstreams' answers that it has read while [`SILENT`].
+    pub read_in_silence: u32,
+    /// Padding, 0.
+    pub pad: u32,
 }
-const _: () = assert!(size_of::<Process>() == 32);
+const _: () = assert!(size_of::<Process>() == 40);
 
 impl Process {
     /// One of which nothing has been seen.
     pub const fn new(threading: u8) -> Self {
-        Self { passed_on_at: 0, passed_on: [0; 4], plain: 0, threading: threading as u32 }
+        Self {
+            passed_on_at: 0,
+            passed_on: [0; 4],
+            speaks: SILENT,
+            threading: threading as u32,
+            read_in_silence: 0,
+            pad: 0,
+        }
     }
 }

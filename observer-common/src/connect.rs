@@ -34,7 +34,7 @@ pub struct Failed {
     pub path: [u8; PATH_LEN],
     /// 1 if the call had got as far as to begin a handshake (`CLOSE` to `SYN_SENT`).
     pub began: u8,
-    /// 1 if the process has answered a client in plain HTTP, so that its answers can be expected to be seen.
+    /// 1 if what the process answers its clients can be expected to be seen.
     pub answers_visible: u8,
     /// Padding, 0.
     pub pad: [u8; 2],

@@ -8,7 +8,7 @@ use crate::{Flow, Header, Task};
 pub const RESET_RECEIVED: u8 = 1;
 /// [`Ended::flags`]: what the proxy wrote since it last read is known, so that requests on one connection are told apart.
 pub const BASELINE: u8 = 2;
-/// [`Ended::flags`]: the process has answered a client in plain HTTP, so that its answers can be expected to be seen.
+/// [`Ended::flags`]: what the process answers its clients can be expected to be seen.
 pub const ANSWERS_VISIBLE: u8 = 4;
 
 /// Connections open before observer that can be taken over, per namespace.
@@ -100,8 +100,12 @@ pub struct Unserved {
     pub accepted: u8,
     /// Padding, 0.
     pub pad: [u8; 2],
+    /// Microseconds since payload last arrived, to the jiffy; `u32::MAX` if none ever did.
+    pub waited: u32,
+    /// Padding, 0.
+    pub pad2: u32,
 }
-const _: () = assert!(size_of::<Unserved>() == 80);
+const _: () = assert!(size_of::<Unserved>() == 88);
 
 /// An accepted connection was closed by its application while a request was unanswered, as far as the kernel can tell:
 /// nothing had been sent, or something had come since. Also whenever the process was dying.

@@ -182,8 +182,10 @@ pub struct Settings {
     pub destroys_traced: u8,
     /// 1 if a program can look at the registers of the current system call (`bpf_task_pt_regs`, x86-64).
     pub registers_readable: u8,
+    /// 1 if what proxies write is traced.
+    pub answers_traced: u8,
     /// Padding, 0.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
     /// The only network namespace that matters, by inode number; 0 for all.
     pub only_netns: u32,
 }

@@ -42,8 +42,8 @@ pub struct Sent {
     pub retracts_overflow: u8,
     /// 1 if the sending process is dying (`PF_EXITING`); for a RST of its own accord only.
     pub exiting: u8,
-    /// Padding, 0.
-    pub pad: u8,
+    /// 1 if the socket had sent something since it last received; for a RST of its own accord only.
+    pub answered: u8,
     /// Its `task_struct.exit_code` then.
     pub exit_code: u32,
     /// Padding, 0.

@@ -9,15 +9,17 @@ use aya_ebpf::{
 use observer_common::{
     Flow, Kind,
     answer::{
-        ANSWERED, CLIENT_GONE, HEAD_BEGUN, HEAD_LONG, HEAD_NONE, HEAD_WHOLE, HIDDEN, Outcome, Process, RETRIED,
-        SERVER_ERRORS, THREAD_PER_REQUEST,
+        ANSWERED, CLIENT_GONE, HEAD_BEGUN, HEAD_LONG, HEAD_NONE, HEAD_WHOLE, HIDDEN, IN_CIPHER, Outcome, PLAINLY,
+        Process, RETRIED, SERVER_ERRORS, SILENT, THREAD_PER_REQUEST, UNSEEN_AFTER,
     },
     counter::Counter,
 };
 
 use crate::{
-    emit, filter,
+    emit,
+    filter::{self, netns_matters},
     maps::{HEAD_BYTES, HEADS, PROCESSES, THREADS, TRIES, Thread},
+    settings::setting,
     sock::{Described, of_descriptor},
 };
 
@@ -61,13 +63,19 @@ pub(crate) fn wrote(ctx: &TracePointContext, call: Call) {
         return;
     };
     let Some((head, length)) = head(call, buffer, length) else { return };
+    // With a filter on one network namespace, what is written elsewhere is looked at no further.
+    if setting!(only_netns) != 0
+        && !of_descriptor(fd as u32).is_some_and(|described| netns_matters(described.flow.netns))
+    {
+        return;
+    }
     if let Some(status) = status(&head) {
         emit::count(Counter::Answers);
         // SAFETY: valid for the program's run; threads that race write the same.
-        unsafe { (*process).plain = 1 };
+        unsafe { (*process).speaks = PLAINLY };
         answered(process, fd as u32, status);
     } else {
-        wrote_something(fd as u32, length);
+        wrote_something(process, fd as u32, length);
     }
 }
 
@@ -127,11 +135,33 @@ pub(crate) fn upstream_answered(status: u16) {
     }
 }
 
-/// Whether a process has answered in plain HTTP.
+/// Whether what a process answers its clients can be expected to be seen.
 #[inline(always)]
 pub(crate) fn visible(pid: u32) -> bool {
+    if setting!(answers_traced) == 0 {
+        return false;
+    }
+    let Some(process) = PROCESSES.get_ptr(pid) else { return false };
     // SAFETY: valid for the program's run.
-    PROCESSES.get_ptr(pid).is_some_and(|process| unsafe { (*process).plain == 1 })
+    unsafe {
+        // Where threads share requests, an answer names no try unless it can be read.
+        (*process).speaks == PLAINLY
+            || ((*process).threading == u32::from(THREAD_PER_REQUEST)
+                && ((*process).speaks != SILENT || (*process).read_in_silence < UNSEEN_AFTER))
+    }
+}
+
+/// A proxy begins to read an upstream's answer.
+#[inline(always)]
+pub(crate) fn upstream_answers(pid: u32) {
+    if let Some(process) = PROCESSES.get_ptr_mut(pid) {
+        // SAFETY: valid for the program's run; threads that race may lose one of two counts.
+        unsafe {
+            if (*process).speaks == SILENT && (*process).read_in_silence < UNSEEN_AFTER {
+                (*process).read_in_silence += 1;
+            }
+        }
+    }
 }
 
 /// Takes one off what is to be passed on with this status.
@@ -183,6 +213,9 @@ pub(crate) fn head_of(buffer: *const u8, length: u32) -> u8 {
 /// The current thread has let go of a try, whose end was told at `told`; `failed` if a request was out on it.
 #[inline(always)]
 pub(crate) fn let_go(told: u64, failed: bool, head: u8, left_unread: u32) {
+    if setting!(answers_traced) == 0 {
+        return;
+    }
     let id = bpf_get_current_pid_tgid();
     let Some(process) = PROCESSES.get_ptr((id >> 32) as u32) else { return };
     // SAFETY: a helper without arguments; the process is valid for the program's run.
@@ -250,11 +283,14 @@ fn answered(process: *mut Process, fd: u32, status: u16) {
 
 /// Something that is no plain HTTP answer: the next try, or an answer that cannot be read.
 #[inline(always)]
-fn wrote_something(fd: u32, length: u64) {
-    // Looked at first, for it is rare that a thread has something to answer for.
-    let Some(thread) = THREADS.get_ptr(bpf_get_current_pid_tgid()) else { return };
+fn wrote_something(process: *mut Process, fd: u32, length: u64) {
+    // Looked at first: it is rare that a thread has something to answer for, and that its process has not spoken yet.
     // SAFETY: valid for the program's run.
-    if unsafe { (*thread).released == 0 || (*thread).failed == 0 } {
+    let (silent, answers) = unsafe {
+        let thread = THREADS.get_ptr(bpf_get_current_pid_tgid());
+        ((*process).speaks == SILENT, thread.is_some_and(|thread| (*thread).released != 0 && (*thread).failed != 0))
+    };
+    if !silent && !answers {
         return;
     }
     let Some(Described { key, protocol, .. }) = of_descriptor(fd) else { return };
@@ -262,6 +298,10 @@ fn wrote_something(fd: u32, length: u64) {
         return;
     }
     let again = TRIES.get_ptr(key).is_some();
+    if silent && !again && length > GOODBYE_BYTES {
+        // SAFETY: as above.
+        unsafe { (*process).speaks = IN_CIPHER };
+    }
     if (again || length > GOODBYE_BYTES)
         && let Some(thread) = take(AT_ONCE, true)
     {
@@ -269,10 +309,20 @@ fn wrote_something(fd: u32, length: u64) {
     }
 }
 
+/// Whether the current process was seen to write to a client. Of one that never was, silence says nothing.
+#[inline(always)]
+fn speaks() -> bool {
+    let process = PROCESSES.get_ptr((bpf_get_current_pid_tgid() >> 32) as u32);
+    // SAFETY: valid for the program's run.
+    process.is_some_and(|process| unsafe { (*process).speaks != SILENT })
+}
+
 /// The current thread begins a connection.
 #[inline(always)]
 pub(crate) fn connects_again() {
-    if let Some(thread) = take(AT_ONCE, true) {
+    if speaks()
+        && let Some(thread) = take(AT_ONCE, true)
+    {
         outcome(Flow::empty(), &thread, 0, RETRIED);
     }
 }
@@ -280,7 +330,9 @@ pub(crate) fn connects_again() {
 /// The current thread closes a connection that it had accepted.
 #[inline(always)]
 pub(crate) fn hangs_up() {
-    if let Some(thread) = take(AT_ONCE, true) {
+    if speaks()
+        && let Some(thread) = take(AT_ONCE, true)
+    {
         outcome(Flow::empty(), &thread, 0, CLIENT_GONE);
     }
 }

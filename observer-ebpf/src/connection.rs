@@ -108,6 +108,7 @@ pub(crate) fn read(sock: Sock) {
 /// The first read of an answer: its status, if it is plain HTTP.
 #[inline(always)]
 fn answer_begins(entry: &mut Try, tcp: TcpSock) {
+    answer::upstream_answers(entry.task.pid);
     // What a connection was upgraded to stays: a tunnel is no sequence of requests.
     if setting!(registers_readable) == 0 || entry.answer_status == SWITCHING_PROTOCOLS {
         return;
@@ -315,8 +316,7 @@ fn hurt(sock: Sock, tcp: TcpSock) {
         return;
     }
     let dies = sock::exit_code();
-    let answered = tcp.bytes_sent() > 0 && tcp.lrcvtime().wrapping_sub(tcp.lsndtime()) as i32 <= 0;
-    if (answered && dies.is_none()) || !port_matters(tcp.local_port()) || !netns_matters(sock.netns()) {
+    if (tcp.answered() && dies.is_none()) || !port_matters(tcp.local_port()) || !netns_matters(sock.netns()) {
         return;
     }
     emit::record::<Hurt>(Kind::Hurt, |record, header| {
@@ -337,9 +337,8 @@ fn unserved(sock: Sock, tcp: TcpSock, new: u8) {
     let accepted = tcp.owned();
     let unacked = tcp.write_seq().wrapping_sub(tcp.snd_una());
     if accepted {
-        let answered = tcp.bytes_sent() > 0 && tcp.lrcvtime().wrapping_sub(tcp.lsndtime()) as i32 <= 0;
         let asked = tcp.max_ack_backlog() != 0 && tcp.bytes_received() > 1;
-        if new != state::CLOSE_WAIT || !asked || (answered && unacked == 0) {
+        if new != state::CLOSE_WAIT || !asked || (tcp.answered() && unacked == 0) {
             return;
         }
     }
@@ -359,6 +358,10 @@ fn unserved(sock: Sock, tcp: TcpSock, new: u8) {
         record.new_state = new;
         record.accepted = u8::from(accepted);
         record.pad = [0; 2];
+        // SAFETY: a helper without arguments.
+        let now = unsafe { bpf_jiffies64() } as u32;
+        record.waited = since(now, tcp.lrcvtime(), record.bytes_received);
+        record.pad2 = 0;
     });
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
         record.segment_flags = 0;
         record.retracts_overflow = u8::from(retracts);
         record.exiting = 0;
-        record.pad = 0;
+        record.answered = 0;
         record.exit_code = 0;
         record.pad2 = 0;
         if let Some(tcp) = tcp {
@@ -72,6 +72,7 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
             record.state = tcp.sock().state();
             record.owned = u8::from(tcp.owned());
             record.shutdown = tcp.shutdown();
+            record.answered = u8::from(tcp.answered());
             if listening {
                 record.depth = tcp.ack_backlog();
                 record.limit = tcp.max_ack_backlog();

@@ -19,7 +19,8 @@ pub(crate) static SETTINGS: Settings = Settings {
     reads_traced: 0,
     destroys_traced: 0,
     registers_readable: 0,
-    pad: [0; 3],
+    answers_traced: 0,
+    pad: [0; 2],
     only_netns: 0,
 };
 

@@ -130,6 +130,12 @@ impl TcpSock {
         !socket.is_null()
     }
 
+    /// Whether it has sent something, and nothing has come since, by jiffies.
+    #[inline(always)]
+    pub(crate) fn answered(self) -> bool {
+        self.bytes_sent() > 0 && self.lrcvtime().wrapping_sub(self.lsndtime()) as i32 <= 0
+    }
+
     /// Errno of the last error in the socket's queue, where an ICMP error goes first (`ip_icmp_error`,
     /// net/ipv4/ip_sockglue.c).
     #[inline(always)]

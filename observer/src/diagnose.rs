@@ -11,6 +11,7 @@ pub mod open;
 pub mod queue;
 pub mod registry;
 pub mod rule;
+mod trouble;
 mod unix;
 pub mod verdict;
 

@@ -169,6 +169,8 @@ pub struct Unserved {
     pub bytes_sent: u64,
     /// Bytes of the answer that were not acknowledged.
     pub unacked: u32,
+    /// Since payload last came, to the jiffy; `None` if never.
+    pub waited: Option<Duration>,
 }
 
 /// See [`Body::ConnectFailed`].
@@ -378,6 +380,8 @@ pub struct ResetSent {
     pub answers_syn: bool,
     /// A process owned the socket.
     pub owned: bool,
+    /// It had sent something since it last received.
+    pub answered: bool,
     /// Bytes received that nobody had read.
     pub unread: u32,
     /// For a listener: connections in its queue.

@@ -3,6 +3,7 @@
 pub mod attempt;
 pub mod bounded;
 pub mod contact;
+pub mod door;
 pub mod flow;
 pub mod listener;
 pub mod namespace;
@@ -17,6 +18,7 @@ use std::{
 
 pub use attempt::{Answer, Attempt, Ending};
 pub use contact::Contact;
+pub use door::Door;
 pub use flow::{FlowEvidence, FlowKey};
 pub use listener::Listener;
 pub use namespace::Namespace;
@@ -26,7 +28,8 @@ pub use upstream::{Upstream, UpstreamKey};
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
-        Body, ConnectionEnded, Counters, Event, Hurt, ListenerChanged, ListenerSample, OverflowPath, Signal, State,
+        Body, ConnectionEnded, Counters, Event, Flow, Hurt, ListenerChanged, ListenerSample, OverflowPath, Signal,
+        State,
     },
     time::Time,
 };
@@ -40,6 +43,8 @@ pub const MAX_LISTENERS: usize = 4096;
 pub const MAX_UNIX_LISTENERS: usize = 4096;
 /// Network namespaces kept.
 pub const MAX_NAMESPACES: usize = 512;
+/// Ports of this host that are in trouble with clients elsewhere; the one quiet longest goes first.
+pub const MAX_DOORS: usize = 1024;
 /// Proxies' processes whose failures are kept.
 pub const MAX_FAILING: usize = 1024;
 /// Processes whose last signal is kept.
@@ -85,6 +90,7 @@ pub struct Model {
     flows: Generations<FlowKey, FlowEvidence>,
     signals: Recent<u32, (Time, Signal)>,
     failures: Recent<u32, Failures>,
+    doors: Recent<(NetNs, Endpoint), Door>,
     processors: Processors,
     counters: Counters,
     events: u64,
@@ -101,6 +107,7 @@ impl Default for Model {
             flows: Generations::new(MAX_FLOWS, FLOW_MEMORY),
             signals: Recent::new(MAX_SIGNALS),
             failures: Recent::new(MAX_FAILING),
+            doors: Recent::new(MAX_DOORS),
             processors: Processors::default(),
             counters: Counters::default(),
             events: 0,
@@ -135,6 +142,9 @@ impl Model {
                 return Some(attempt);
             }
             Body::Unserved(unserved) => {
+                if let Some(door) = self.door_mut(&unserved.flow) {
+                    door.unserved(now, unserved);
+                }
                 self.flow_mut(FlowKey::of_server(&unserved.flow)).unserved = Some(*unserved);
             }
             Body::ListenOverflow(overflow) if overflow.path == OverflowPath::SynQueue => {
@@ -164,6 +174,9 @@ impl Model {
                 }
                 let retracts = reset.retracts_overflow;
                 evidence.reset = Some(reset.clone());
+                if let Some(door) = self.door_mut(&reset.flow) {
+                    door.reset_sent(now, reset);
+                }
                 if retracts {
                     self.listener_at_mut(reset.flow.netns, reset.flow.local).overflow_retracted(now);
                 }
@@ -183,7 +196,12 @@ impl Model {
                     }
                 }
             }
-            Body::Hurt(hurt) => self.flow_mut(FlowKey::of_server(&hurt.flow)).hurt = Some(Hurt::clone(hurt)),
+            Body::Hurt(hurt) => {
+                self.flow_mut(FlowKey::of_server(&hurt.flow)).hurt = Some(Hurt::clone(hurt));
+                if let Some(door) = self.door_mut(&hurt.flow) {
+                    door.hurt(now, hurt);
+                }
+            }
             Body::Signal(signal) => {
                 self.signals.put(signal.to.pid, now, (now, Signal::clone(signal)));
             }
@@ -214,6 +232,14 @@ impl Model {
             State::Established if flow.overflows_ack > 0 && ended.unacked > 0 => Ending::NoAnswer,
             _ => Ending::Abandoned,
         }
+    }
+
+    /// The port of this host that a connection from elsewhere came to.
+    fn door_mut(&mut self, flow: &Flow) -> Option<&mut Door> {
+        if self.is_local(flow.remote.ip) {
+            return None;
+        }
+        Some(self.doors.entry((flow.netns, flow.local), self.now, Door::default))
     }
 
     fn note_failure(&mut self, attempt: &Attempt) {
@@ -356,6 +382,17 @@ impl Model {
             .filter(|((_, bound), listener)| bound == path && self.now.since(listener.seen) <= UNIX_SEEN_WITHIN);
         let ((netns, _), listener) = here.next()?;
         here.next().is_none().then_some((*netns, listener))
+    }
+
+    /// Ports of this host that have been in trouble with clients elsewhere.
+    pub fn doors(&self) -> impl Iterator<Item = (&(NetNs, Endpoint), &Door)> {
+        self.doors.iter()
+    }
+
+    /// The listener that takes connections to `at` in this namespace, bound to any address perhaps.
+    pub fn listener_at(&self, netns: NetNs, at: Endpoint) -> Option<&Listener> {
+        let any = Endpoint { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port: at.port };
+        [at, any].into_iter().find_map(|bound| self.listeners.get(&(netns, bound)))
     }
 
     /// A namespace as last sampled.

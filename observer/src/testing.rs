@@ -96,6 +96,7 @@ pub(crate) fn reset_sent(state: Option<State>, reason: &str) -> ResetSent {
         state,
         answers_syn: false,
         owned: false,
+        answered: false,
         unread: 0,
         depth: 0,
         limit: 0,

@@ -60,7 +60,7 @@ fn loaded_programs() -> Vec<u32> {
 fn watch_says_ready_then_verdicts_then_a_summary() {
     // Our own process stands in for the proxy, under its thread's name.
     fs::write("/proc/thread-self/comm", "obs-command").unwrap();
-    let (child, mut lines, ready) = watching(&["--proxy", "obs-command", "--port", "7"]);
+    let (child, mut lines, ready) = watching(&["--no-answers", "--proxy", "obs-command", "--port", "7"]);
     assert_eq!(ready["type"], "ready");
     assert_eq!(ready["hooks"]["state_changes"], "tp_btf");
     TcpStream::connect("127.0.0.1:7").unwrap_err();
@@ -103,7 +103,7 @@ fn nothing_stays_attached_however_it_ends() {
 
 #[test]
 fn a_reader_that_leaves_ends_it_in_peace() {
-    let (mut child, lines, _) = watching(&["--proxy", "obs-reader", "--port", "11"]);
+    let (mut child, lines, _) = watching(&["--no-answers", "--proxy", "obs-reader", "--port", "11"]);
     drop(lines);
     fs::write("/proc/thread-self/comm", "obs-reader").unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -121,7 +121,7 @@ fn a_reader_that_leaves_ends_it_in_peace() {
 #[test]
 fn a_reader_that_hangs_cannot_keep_it() {
     fs::write("/proc/thread-self/comm", "obs-hang").unwrap();
-    let (mut child, lines, _) = watching(&["--proxy", "obs-hang", "--port", "15"]);
+    let (mut child, lines, _) = watching(&["--no-answers", "--proxy", "obs-hang", "--port", "15"]);
     // More than a pipe holds, and nobody reads it.
     for _ in 0..600 {
         TcpStream::connect("127.0.0.1:15").unwrap_err();

@@ -1,7 +1,10 @@
 //! Verdicts of one cause at one upstream, taken together.
 
 use super::verdict::Verdict;
-use crate::{model::UpstreamKey, time::Time};
+use crate::{
+    model::{UpstreamKey, window::Tally},
+    time::Time,
+};
 
 /// Incidents remembered; the one quiet longest goes first.
 pub const MAX_INCIDENTS: usize = 256;
@@ -9,8 +12,6 @@ pub const MAX_INCIDENTS: usize = 256;
 pub const OVER_AFTER: u64 = 30;
 /// Seconds over which its rate is told.
 pub const RATE_SECONDS: u32 = 10;
-/// The running second has a slot besides.
-const SLOTS: usize = 11;
 
 /// Failures of one cause at one upstream.
 #[derive(Clone, Debug)]
@@ -25,17 +26,14 @@ pub struct Incident {
     pub latest: Verdict,
     /// How many.
     pub count: u64,
-    /// Failures per second of the last [`RATE_SECONDS`] seconds and the running one, each with its second.
-    recent: [(u64, u32); SLOTS],
+    recent: Tally,
 }
 
 impl Incident {
     /// Failures per second over the last seconds, or since it began if that is less.
     pub fn rate(&self, now: Time) -> f64 {
+        let count = self.recent.sum(now);
         let end = now.seconds();
-        let begin = end.saturating_sub(RATE_SECONDS.into());
-        let within = self.recent.iter().filter(|(second, _)| (begin..end).contains(second));
-        let count: u32 = within.map(|(_, count)| *count).sum();
         let span = u32::try_from(end.saturating_sub(self.first.seconds())).unwrap_or(u32::MAX);
         f64::from(count) / f64::from(span.clamp(1, RATE_SECONDS))
     }
@@ -48,16 +46,7 @@ impl Incident {
     fn add(&mut self, verdict: &Verdict) {
         self.count += 1;
         self.latest = verdict.clone();
-        self.tally(verdict.time.seconds());
-    }
-
-    fn tally(&mut self, second: u64) {
-        let slots = self.recent.len() as u64;
-        let slot = &mut self.recent[usize::try_from(second % slots).unwrap_or(0)];
-        if slot.0 != second {
-            *slot = (second, 0);
-        }
-        slot.1 += 1;
+        self.recent.add(verdict.time);
     }
 }
 
@@ -91,9 +80,9 @@ impl Incidents {
             first: verdict.time,
             latest: verdict.clone(),
             count: 1,
-            recent: Default::default(),
+            recent: Tally::default(),
         };
-        incident.tally(verdict.time.seconds());
+        incident.recent.add(verdict.time);
         self.entries.push(incident);
     }
 

@@ -13,7 +13,7 @@ use crate::{
 /// The stretch over which arrivals and accepts are compared.
 const SPAN: Duration = Duration::from_secs(10);
 /// Shorter than this tells nothing of rates.
-const LEAST: Duration = Duration::from_millis(1900);
+const LEAST: Duration = Duration::from_millis(2900);
 /// Nothing accepted for this long while connections wait is a stall, unless every worker is at work.
 const STALL: Duration = Duration::from_millis(1900);
 /// More comes than can be done if it exceeds that by this factor; less may be chance.
@@ -25,6 +25,8 @@ const WAITED: f64 = 0.8;
 /// `net.core.somaxconn` unless somebody lowered it (include/linux/socket.h, since 5.4). A limit equal to a lower one
 /// was cut down to it; one equal to the default may be just what the application asked for.
 pub(super) const DEFAULT_SOMAXCONN: u32 = 4096;
+
+const SIGSTOP: u32 = 19;
 
 /// What lies under a full queue.
 #[derive(Debug, Default)]
@@ -44,8 +46,13 @@ pub(super) fn clamped(limit: u32, settings: Option<&NamespaceSample>) -> bool {
     settings.and_then(|settings| settings.somaxconn).is_some_and(|max| limit == max && max < DEFAULT_SOMAXCONN)
 }
 
-/// Why this listener's queue is full, or was just now.
-pub(super) fn why(listener: &Listener, settings: Option<&NamespaceSample>, model: &Model, now: Time) -> Why {
+/// Why this listener's queue is full, or was at some moment after `since`.
+pub(super) fn why(
+    listener: &Listener,
+    settings: Option<&NamespaceSample>,
+    model: &Model,
+    (since, now): (Time, Time),
+) -> Why {
     let mut why = stopped(listener, model)
         .or_else(|| starved(listener, model))
         .or_else(|| undersized(listener, now))
@@ -58,7 +65,7 @@ pub(super) fn why(listener: &Listener, settings: Option<&NamespaceSample>, model
              its queue is cut to {}, and a listener takes its limit at listen()",
             listener.limit
         ));
-    } else if why.codes.is_empty() && keeps_up(listener, now) {
+    } else if why.codes.is_empty() && keeps_up(listener, since, now) {
         why.codes.push("backlog-small");
         why.words = Some(format!("a burst met a queue of {}, though the workers keep up on average", listener.limit));
         why.advice.push(
@@ -71,18 +78,21 @@ pub(super) fn why(listener: &Listener, settings: Option<&NamespaceSample>, model
 }
 
 fn stopped(listener: &Listener, model: &Model) -> Option<Why> {
-    if listener.stopped == 0 {
+    let pid = listener.process.as_ref().map(|process| process.pid);
+    let sender = pid.and_then(|pid| model.signal(pid)).filter(|(_, signal)| signal.number == SIGSTOP);
+    // A stop that is younger than the last look at the processes.
+    let just_now = sender.is_some_and(|(when, _)| *when >= listener.looked_at());
+    if listener.stopped == 0 && !just_now {
         return None;
     }
-    let pid = listener.process.as_ref().map(|process| process.pid);
-    let sender = pid.and_then(|pid| model.signal(pid)).filter(|(_, signal)| signal.number == 19);
+    let stopped = listener.stopped.max(1);
     let by = sender.and_then(|(_, signal)| signal.from.as_ref());
     let by = by.map(|process| format!(" by {}[{}]", process.comm, process.pid)).unwrap_or_default();
     Some(Why {
         codes: vec!["accept-stall"],
-        words: Some(format!("{} of its processes are stopped (SIGSTOP{by})", listener.stopped)),
+        words: Some(format!("{stopped} of its processes stopped (SIGSTOP{by})")),
         evidence: Evidence::default()
-            .with("processes_stopped", listener.stopped)
+            .with("processes_stopped", stopped)
             .with("stalled_ms", listener.stalled_for().as_secs_f64() * 1e3),
         advice: vec!["let the application run again (kill -CONT PID), and find out who stopped it".to_owned()],
     })
@@ -179,8 +189,8 @@ fn stalled(listener: &Listener) -> Option<Why> {
     })
 }
 
-/// The queue drains: on average what comes is accepted.
-fn keeps_up(listener: &Listener, now: Time) -> bool {
-    let flux = listener.flux(now, SPAN).filter(|flux| flux.over >= LEAST);
-    flux.is_some_and(|flux| !flux.never_empty && flux.accepted > 0)
+/// The queue has drained since: it is empty now, or has let through as much as it holds.
+fn keeps_up(listener: &Listener, since: Time, now: Time) -> bool {
+    let flux = listener.flux(now, now.since(since) + Duration::from_secs(1));
+    flux.is_some_and(|flux| flux.accepted > u64::from(listener.limit) && !flux.never_empty)
 }

@@ -42,6 +42,12 @@ impl<'a> Case<'a> {
         connection.reused() && !http && self.attempt.answer.is_none()
     }
 
+    /// The span of the try, as far as it is known.
+    pub fn span(&self) -> (Time, Time) {
+        let began = self.attempt.connection.as_ref().map(|connection| connection.started);
+        (began.filter(|began| *began != Time::default()).unwrap_or(self.attempt.time), self.attempt.time)
+    }
+
     fn behind(&self) -> Option<(NetNs, Endpoint, &'a Listener)> {
         self.model.listener_behind(&self.attempt.upstream, self.flow.server_netns)
     }

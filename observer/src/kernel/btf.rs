@@ -70,7 +70,8 @@ pub fn resolve(jiffy: u32) -> Result<Layout, BtfError> {
                 && offsets.regs_si != ABSENT
                 && offsets.regs_orig_ax != ABSENT,
         ),
-        pad: [0; 3],
+        answers_traced: 0,
+        pad: [0; 2],
         only_netns: 0,
     };
     Ok(Layout { offsets, settings, reset_reasons })

@@ -86,6 +86,7 @@ impl Decoder {
             state: (record.state != reset::NO_STATE).then(|| tcp_state(record.state)),
             answers_syn: record.segment_flags & (SYN | ACK) == SYN,
             owned: record.owned == 1,
+            answered: record.answered == 1,
             unread: record.unread,
             depth: record.depth,
             limit: record.limit,
@@ -131,8 +132,12 @@ fn tcp_state(wire: u8) -> State {
     }
 }
 
+/// A span in microseconds, where there is one.
+fn age(microseconds: u32) -> Option<Duration> {
+    (microseconds != u32::MAX).then(|| Duration::from_micros(u64::from(microseconds)))
+}
+
 fn ended(record: &connection::Ended) -> Body {
-    let age = |microseconds: u32| (microseconds != u32::MAX).then(|| Duration::from_micros(u64::from(microseconds)));
     Body::ConnectionEnded(Box::new(ConnectionEnded {
         flow: flow(&record.flow),
         proxy: process(&record.task),
@@ -215,6 +220,7 @@ fn unserved(record: &connection::Unserved) -> Body {
         bytes_received: record.bytes_received,
         bytes_sent: record.bytes_sent,
         unacked: record.unacked,
+        waited: age(record.waited),
     })
 }
 

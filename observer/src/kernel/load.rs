@@ -80,6 +80,15 @@ impl Default for Options {
     }
 }
 
+/// What the programs are to do without, each with the reason.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Without {
+    /// What proxies read and how their sockets end: the one is of no use without the other.
+    reads: Option<String>,
+    /// What they write.
+    answers: Option<String>,
+}
+
 /// How attaching can fail altogether.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -126,32 +135,37 @@ impl Kernel {
     /// Loads and attaches. The calling thread may get a mount namespace of its own (tracefs, where the host has not
     /// mounted it), so it should be a thread for this alone.
     pub fn attach(options: &Options) -> Result<Self, LoadError> {
-        let attached = Self::attach_having(options, None)?;
+        let mut without = Without::default();
+        if !options.answers {
+            without.answers = Some("left out (--no-answers)".to_owned());
+        }
+        let attached = Self::attach_having(options, &without)?;
         // The programs were told what they can rely on before it was tried.
-        let missing = [Hook::Reads, Hook::SocketEnds].into_iter().find_map(|hook| match attached.hooks.status(hook) {
+        let why = |hook: Hook| match attached.hooks.status(hook) {
             Some(HookStatus::Missing(why)) => Some(format!("{}: {why}", hook.name())),
             _ => None,
-        });
-        match missing {
-            None => Ok(attached),
-            Some(why) => {
-                drop(attached);
-                Self::attach_having(options, Some(&why))
-            }
+        };
+        let found = Without {
+            reads: without.reads.clone().or_else(|| why(Hook::Reads)).or_else(|| why(Hook::SocketEnds)),
+            answers: without.answers.clone().or_else(|| why(Hook::Answers)),
+        };
+        if found == without {
+            return Ok(attached);
         }
+        drop(attached);
+        Self::attach_having(options, &found)
     }
 
-    /// With a reason why not, does without what proxies read and how their sockets end: the one is of no use without the other.
-    fn attach_having(options: &Options, without_reads: Option<&str>) -> Result<Self, LoadError> {
-        let reads = without_reads.is_none();
+    fn attach_having(options: &Options, without: &Without) -> Result<Self, LoadError> {
         let layout = btf::resolve(crate::host::jiffy())?;
         let btf = Btf::from_sys_fs().map_err(|error| BtfError::Unreadable(error.to_string()))?;
         let tracefs = find_tracefs();
         let settings = layout::Settings {
             connect_traced: u8::from(tracefs.is_ok()),
             filter_ports: u8::from(!options.ports.is_empty()),
-            reads_traced: u8::from(reads),
-            destroys_traced: u8::from(reads),
+            reads_traced: u8::from(without.reads.is_none()),
+            destroys_traced: u8::from(without.reads.is_none()),
+            answers_traced: u8::from(without.answers.is_none()),
             only_netns: options.netns.map_or(0, |netns| netns.0),
             ..layout.settings
         };
@@ -196,8 +210,8 @@ impl Kernel {
             },
         ));
         for (hook, name) in [(Hook::Reads, "tcp_rcv_space_adjust"), (Hook::SocketEnds, "tcp_destroy_sock")] {
-            let status = match without_reads {
-                Some(why) => HookStatus::Missing(why.to_owned()),
+            let status = match &without.reads {
+                Some(why) => HookStatus::Missing(why.clone()),
                 None => match tracepoint(&mut ebpf, name, &btf) {
                     Ok(()) => HookStatus::Full(Carrier::TpBtf),
                     Err(error) => HookStatus::Missing(explain(&error)),
@@ -205,10 +219,9 @@ impl Kernel {
             };
             statuses.push((hook, status));
         }
-        let answers = if options.answers {
-            tracefs.and_then(|()| answers(&mut ebpf).map_err(|error| explain(&error)))
-        } else {
-            Err("left out (--no-answers)".to_owned())
+        let answers = match &without.answers {
+            Some(why) => Err(why.clone()),
+            None => tracefs.and_then(|()| answers(&mut ebpf).map_err(|error| explain(&error))),
         };
         statuses.push((
             Hook::Answers,

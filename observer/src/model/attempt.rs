@@ -274,6 +274,8 @@ fn ending(time: Time, ended: &ConnectionEnded) -> Ending {
             }
             0 if ended.closed_by_proxy => Ending::ConnectTimedOut { by_kernel: false },
             0 if ended.flow.local.port == 0 => Ending::NoPort,
+            // Undone by connect() to nowhere (AF_UNSPEC), which is how HAProxy gives up.
+            0 if time.since(ended.started) >= GAVE_UP_AFTER => Ending::ConnectTimedOut { by_kernel: false },
             // Refused within connect() with a port of its own: the very connection exists already.
             0 => Ending::ConnectError(EADDRNOTAVAIL),
             error => Ending::ConnectError(error),

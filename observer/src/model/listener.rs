@@ -128,6 +128,11 @@ impl Listener {
         })
     }
 
+    /// When it and its processes were last sampled; zero if never.
+    pub fn looked_at(&self) -> Time {
+        self.samples.back().map_or(Time::default(), |sample| sample.time)
+    }
+
     /// How long nothing has been accepted while connections waited, by the samples; zero if something was of late.
     pub fn stalled_for(&self) -> Duration {
         let mut begin = None;

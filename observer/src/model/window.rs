@@ -33,6 +33,35 @@ impl Second {
     }
 }
 
+/// Seconds over which a [`Tally`] counts.
+pub const TALLY_SECONDS: u64 = 10;
+/// The running second has a slot besides.
+const TALLY_SLOTS: usize = 11;
+
+/// A count per second of the last [`TALLY_SECONDS`] seconds and the running one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally([(u64, u32); TALLY_SLOTS]);
+
+impl Tally {
+    /// Counts one.
+    pub fn add(&mut self, now: Time) {
+        let second = now.seconds();
+        let slots = u64::try_from(TALLY_SLOTS).unwrap_or(1);
+        let slot = &mut self.0[usize::try_from(second % slots).unwrap_or(0)];
+        if slot.0 != second {
+            *slot = (second, 0);
+        }
+        slot.1 += 1;
+    }
+
+    /// The count over the last [`TALLY_SECONDS`] whole seconds.
+    pub fn sum(&self, now: Time) -> u32 {
+        let end = now.seconds();
+        let begin = end.saturating_sub(TALLY_SECONDS);
+        self.0.iter().filter(|(second, _)| (begin..end).contains(second)).map(|(_, count)| *count).sum()
+    }
+}
+
 /// A ring of [`SECONDS`] seconds.
 #[derive(Clone, Debug)]
 pub struct Window {

@@ -106,7 +106,7 @@ pub(crate) struct Watcher {
 
 /// Options for one test: its own process name and port, so that tests side by side do not see each other.
 pub(crate) fn only(comm: &str, port: u16) -> Options {
-    Options { proxies: vec![comm.to_owned()], ports: vec![port], ..Options::default() }
+    Options { proxies: vec![comm.to_owned()], ports: vec![port], answers: false, ..Options::default() }
 }
 
 /// The same with another carrier for listen overflows.

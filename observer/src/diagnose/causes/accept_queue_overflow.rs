@@ -1,5 +1,7 @@
 //! The listener's accept queue was full. See `accept_queue_overflow.md`.
 
+use std::time::Duration;
+
 use crate::{
     diagnose::{
         evidence::Evidence,
@@ -18,6 +20,8 @@ pub const RULE: Rule =
 
 /// Share of the limit at which a queue is worth a warning.
 pub(super) const NEARLY_FULL: f64 = 0.8;
+/// What a warning looks back at.
+const RECENT: Duration = Duration::from_secs(5);
 /// A queue this short is full at every small burst and drains as fast; its depth alone is no warning.
 pub(super) const SHORT_QUEUE: u32 = 8;
 fn judge(case: &Case<'_>) -> Judgement {
@@ -111,8 +115,7 @@ fn found(case: &Case<'_>, confidence: Confidence, status: Option<u16>, what: &st
     let somaxconn = settings.and_then(|settings| settings.somaxconn);
     let clamped = queue::clamped(limit, settings);
     let aborts = settings.and_then(|settings| settings.abort_on_overflow).is_some_and(|value| value != 0);
-    let why =
-        listener.map(|listener| queue::why(listener, settings, case.model, case.attempt.time)).unwrap_or_default();
+    let why = listener.map(|listener| queue::why(listener, settings, case.model, case.span())).unwrap_or_default();
     let mut codes = why.codes;
     if clamped && !codes.contains(&"backlog-clamped") {
         codes.push("backlog-clamped");
@@ -187,7 +190,7 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
         let (depth, limit) = (listener.depth, listener.limit);
         let owner = owner(listener);
         let settings = model.namespace(*netns).map(|namespace| &namespace.sample);
-        let why = queue::why(listener, settings, model, now);
+        let why = queue::why(listener, settings, model, (now - RECENT, now));
         let words = why.words.map(|words| format!("; {words}")).unwrap_or_default();
         let summary = match overflowing {
             Some(last) => format!(

@@ -6,22 +6,20 @@ use crate::{
     diagnose::{
         evidence::Evidence,
         rule::{Case, Finding, Judgement, Rule},
-        verdict::Confidence,
+        trouble::{self, Trouble},
+        verdict::{Confidence, Warning},
     },
     event::ConnectionEnded,
-    model::Ending,
-    time::Human,
+    model::{Ending, Model, door::AFTER_CLOSE},
+    time::{Human, Time},
 };
 
 /// The registry's line.
-pub const RULE: Rule = Rule { code: "keepalive-race", page: include_str!("keepalive_race.md"), judge, watch: None };
+pub const RULE: Rule =
+    Rule { code: "keepalive-race", page: include_str!("keepalive_race.md"), judge, watch: Some(watch) };
 
 /// A connection that lay idle this long was closed by a timer; sooner, by a limit of requests or a restart.
 const IDLE: Duration = Duration::from_millis(900);
-
-/// Reasons of a RST with which a host answers data for a connection that its application has closed
-/// (`tcp_rcv_state_process` and `tcp_timewait_state_process`, net/ipv4).
-const AFTER_CLOSE: [&str; 2] = ["TCP_ABORT_ON_DATA", "TCP_TIMEWAIT_SOCKET"];
 
 fn judge(case: &Case<'_>) -> Judgement {
     let Some(connection) = &case.attempt.connection else { return Judgement::No };
@@ -91,6 +89,17 @@ fn judge(case: &Case<'_>) -> Judgement {
 
 fn idle(case: &Case<'_>, connection: &ConnectionEnded) -> Duration {
     connection.idle_before(case.attempt.time).unwrap_or_default()
+}
+
+/// The same for connections from elsewhere, as this host's own side shows it.
+fn watch(model: &Model, now: Time) -> Vec<Warning> {
+    let trouble = Trouble {
+        cause: RULE.code,
+        tally: |door| &door.after_close,
+        what: |_| "requests on connections that the application had closed".to_owned(),
+        advice: "keep idle connections longer than the proxy does: the application's keep-alive timeout above nginx's upstream `keepalive_timeout`",
+    };
+    trouble::warnings(model, now, &trouble)
 }
 
 #[cfg(test)]

@@ -25,6 +25,9 @@ fn judge(case: &Case<'_>) -> Judgement {
     let Some(connection) = &case.attempt.connection else { return Judgement::No };
     match case.attempt.ending {
         Ending::ConnectTimedOut { by_kernel } => syns_lost(case, connection, by_kernel),
+        Ending::NoAnswer if case.flow.unserved.is_some_and(|it| it.accepted && it.unacked > 0) => {
+            answer_lost(case, connection)
+        }
         Ending::NoAnswer if connection.unacked > 0 && connection.data_retransmits > 0 => data_lost(case, connection),
         _ => Judgement::No,
     }
@@ -47,6 +50,18 @@ fn syns_lost(case: &Case<'_>, connection: &ConnectionEnded, by_kernel: bool) -> 
     );
     let status = if by_kernel { 502 } else { 504 };
     found(confidence, status, summary, evidence(case, connection).with("others_let_in", true))
+}
+
+/// The upstream is here: its side shows that the answer was sent.
+fn answer_lost(case: &Case<'_>, connection: &ConnectionEnded) -> Judgement {
+    let unacked = case.flow.unserved.map_or(0, |unserved| unserved.unacked);
+    let summary = format!(
+        "{} sent its answer, and {unacked} bytes of it never arrived{}",
+        case.attempt.upstream,
+        connection.waited(case.attempt.time).map(|waited| format!(" in {}", Human(waited))).unwrap_or_default(),
+    );
+    let evidence = evidence(case, connection).with("answer_bytes_unacknowledged", unacked);
+    found(Confidence::Likely, 504, summary, evidence)
 }
 
 fn data_lost(case: &Case<'_>, connection: &ConnectionEnded) -> Judgement {

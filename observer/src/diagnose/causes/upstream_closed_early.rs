@@ -5,15 +5,17 @@ use crate::{
         death,
         evidence::Evidence,
         rule::{Case, Finding, Judgement, Rule},
-        verdict::Confidence,
+        trouble::{self, Trouble},
+        verdict::{Confidence, Warning},
     },
     event::Head,
-    model::Ending,
+    model::{Ending, Model},
+    time::Time,
 };
 
 /// The registry's line.
 pub const RULE: Rule =
-    Rule { code: "upstream-closed-early", page: include_str!("upstream_closed_early.md"), judge, watch: None };
+    Rule { code: "upstream-closed-early", page: include_str!("upstream_closed_early.md"), judge, watch: Some(watch) };
 
 fn judge(case: &Case<'_>) -> Judgement {
     let Some(connection) = &case.attempt.connection else { return Judgement::No };
@@ -86,6 +88,22 @@ fn found(because: Option<&'static str>, summary: String, evidence: Evidence, adv
         evidence,
         advice,
     })
+}
+
+/// The same for connections from elsewhere, as this host's own side shows it.
+fn watch(model: &Model, now: Time) -> Vec<Warning> {
+    let trouble = Trouble {
+        cause: RULE.code,
+        tally: |door| &door.hurt,
+        what: |door| match door.last_hurt.as_ref().and_then(|hurt| Some((&hurt.process, hurt.death?))) {
+            Some((process, death)) => {
+                format!("connections closed without an answer; {}[{}] {death}", process.comm, process.pid)
+            }
+            None => "connections closed without an answer".to_owned(),
+        },
+        advice: "look into the application's log at this time: an exception, a limit, a worker that died",
+    };
+    trouble::warnings(model, now, &trouble)
 }
 
 #[cfg(test)]

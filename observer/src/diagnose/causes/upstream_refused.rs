@@ -6,14 +6,16 @@ use crate::{
     diagnose::{
         evidence::Evidence,
         rule::{Case, Finding, Judgement, Rule},
-        verdict::Confidence,
+        trouble::{self, Trouble},
+        verdict::{Confidence, Warning},
     },
-    model::Ending,
-    time::Human,
+    model::{Ending, Model},
+    time::{Human, Time},
 };
 
 /// The registry's line.
-pub const RULE: Rule = Rule { code: "upstream-refused", page: include_str!("upstream_refused.md"), judge, watch: None };
+pub const RULE: Rule =
+    Rule { code: "upstream-refused", page: include_str!("upstream_refused.md"), judge, watch: Some(watch) };
 
 /// A listener that closed this shortly before was being restarted.
 const RESTART_WINDOW: Duration = Duration::from_secs(30);
@@ -83,6 +85,17 @@ fn judge(case: &Case<'_>) -> Judgement {
 
 fn port(case: &Case<'_>) -> u16 {
     case.attempt.upstream.endpoint.map_or(0, |endpoint| endpoint.port)
+}
+
+/// The same for connections from elsewhere, as this host's own side shows it.
+fn watch(model: &Model, now: Time) -> Vec<Warning> {
+    let trouble = Trouble {
+        cause: RULE.code,
+        tally: |door| &door.refused,
+        what: |_| "clients refused, nobody listens".to_owned(),
+        advice: "start the application, or correct the proxy's upstream address",
+    };
+    trouble::warnings(model, now, &trouble)
 }
 
 #[cfg(test)]

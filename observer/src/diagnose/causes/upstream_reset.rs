@@ -5,14 +5,17 @@ use crate::{
         death,
         evidence::Evidence,
         rule::{Case, Finding, Judgement, Rule},
-        verdict::Confidence,
+        trouble::{self, Trouble},
+        verdict::{Confidence, Warning},
     },
     event::{ResetSent, State},
-    model::Ending,
+    model::{Ending, Model},
+    time::Time,
 };
 
 /// The registry's line.
-pub const RULE: Rule = Rule { code: "upstream-reset", page: include_str!("upstream_reset.md"), judge, watch: None };
+pub const RULE: Rule =
+    Rule { code: "upstream-reset", page: include_str!("upstream_reset.md"), judge, watch: Some(watch) };
 
 fn judge(case: &Case<'_>) -> Judgement {
     if case.attempt.ending != Ending::Reset {
@@ -128,6 +131,26 @@ fn kind(reset: &ResetSent) -> (Option<&'static str>, String, Vec<String>) {
             vec!["look into the upstream's log at this time".to_owned()],
         ),
     }
+}
+
+/// Connections from elsewhere that this host's applications reset.
+fn watch(model: &Model, now: Time) -> Vec<Warning> {
+    let by_application = Trouble {
+        cause: RULE.code,
+        tally: |door| &door.reset,
+        what: |door| match door.last_reset.as_ref().map(kind) {
+            Some((_, what, _)) => format!("connections reset before an answer, the last one {what}"),
+            None => "connections reset before an answer".to_owned(),
+        },
+        advice: "look into the application's log at this time; the page (observer explain upstream-reset) tells the kinds",
+    };
+    let with_listener = Trouble {
+        cause: RULE.code,
+        tally: |door| &door.reset_queued,
+        what: |_| "connections reset in the accept queue, as their listener was closed".to_owned(),
+        advice: "restart without closing the listener (gunicorn HUP, socket activation)",
+    };
+    [by_application, with_listener].iter().flat_map(|trouble| trouble::warnings(model, now, trouble)).collect()
 }
 
 #[cfg(test)]

@@ -5,15 +5,17 @@ use crate::{
         evidence::Evidence,
         queue,
         rule::{Case, Finding, Judgement, Rule},
-        verdict::Confidence,
+        trouble::{self, Trouble},
+        verdict::{Confidence, Warning},
     },
     event::ConnectionEnded,
-    model::Ending,
-    time::Human,
+    model::{Ending, Model},
+    time::{Human, Time},
 };
 
 /// The registry's line.
-pub const RULE: Rule = Rule { code: "upstream-timeout", page: include_str!("upstream_timeout.md"), judge, watch: None };
+pub const RULE: Rule =
+    Rule { code: "upstream-timeout", page: include_str!("upstream_timeout.md"), judge, watch: Some(watch) };
 
 /// Segments sent again per try from which on a network is lossy.
 const LOSSY: f64 = 0.05;
@@ -73,8 +75,7 @@ fn judge(case: &Case<'_>) -> Judgement {
 
 fn never_accepted(case: &Case<'_>, connection: &ConnectionEnded, confidence: Confidence) -> Judgement {
     let upstream = case.attempt.upstream;
-    let why =
-        case.listener().map(|listener| queue::why(listener, case.server_namespace(), case.model, case.attempt.time));
+    let why = case.listener().map(|listener| queue::why(listener, case.server_namespace(), case.model, case.span()));
     let why = why.unwrap_or_default();
     let words = why.words.map(|words| format!(": {words}")).unwrap_or_default();
     let mut codes = why.codes.into_iter().filter(|code| *code != "backlog-small" && *code != "backlog-clamped");
@@ -112,6 +113,23 @@ fn evidence(case: &Case<'_>, connection: &ConnectionEnded) -> Evidence {
         .maybe("queue_limit", case.listener().map(|it| it.limit))
 }
 
+/// Clients from elsewhere that wait in vain.
+fn watch(model: &Model, now: Time) -> Vec<Warning> {
+    let unanswered = Trouble {
+        cause: RULE.code,
+        tally: |door| &door.left_unanswered,
+        what: |_| "clients left after waiting for an answer".to_owned(),
+        advice: "find what the application waits for: a slow query, a lock, another service",
+    };
+    let unaccepted = Trouble {
+        cause: RULE.code,
+        tally: |door| &door.left_unaccepted,
+        what: |_| "clients left after waiting to be accepted".to_owned(),
+        advice: "add workers, or see why the application does not accept",
+    };
+    [unanswered, unaccepted].iter().flat_map(|trouble| trouble::warnings(model, now, trouble)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +160,15 @@ mod tests {
 
     fn unserved(accepted: bool, unacked: u32) -> Body {
         let (flow, new) = (server_flow(), State::CloseWait);
-        Body::Unserved(Unserved { flow, new, accepted, bytes_received: 80, bytes_sent: unacked.into(), unacked })
+        Body::Unserved(Unserved {
+            flow,
+            new,
+            accepted,
+            bytes_received: 80,
+            bytes_sent: unacked.into(),
+            unacked,
+            waited: None,
+        })
     }
 
     #[test]
