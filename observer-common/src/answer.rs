@@ -19,7 +19,7 @@ pub const HEAD_NONE: u8 = 0;
 pub const HEAD_BEGUN: u8 = 1;
 /// [`Outcome::head`]: a whole head.
 pub const HEAD_WHOLE: u8 = 2;
-/// [`Outcome::head`]: a status line, and more than is looked at.
+/// [`Outcome::head`]: a status line in a read too long to be looked at.
 pub const HEAD_LONG: u8 = 3;
 
 /// A proxy's thread let go of a try and then did this; or it wrote a 502 or 504 without a try behind it.

@@ -44,6 +44,8 @@ pub enum Counter {
     TriesUntracked,
     /// connect() calls not followed because the CONNECTING map was full.
     ConnectsUntracked,
+    /// SYNs dropped by full SYN queues without cookies (TCPReqQFullDrop).
+    SynQueueDrops,
     /// First of the losses, one counter per [`Kind`]: records that found the ring full.
     Lost,
 }

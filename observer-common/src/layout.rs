@@ -56,6 +56,14 @@ offsets! {
     err = "sock.sk_err", required;
     /// Error that ended nothing.
     err_soft = "sock.sk_err_soft", required;
+    /// Packets in the queue of errors.
+    error_queue_len = "sock.sk_error_queue.qlen", required;
+    /// Last packet in the queue of errors.
+    error_queue_last = "sock.sk_error_queue.prev", required;
+    /// Control block of a packet.
+    skb_cb = "sk_buff.cb", required;
+    /// In the control block of an error, `struct sock_extended_err`, which begins with the errno.
+    exterr_errno = "sock_exterr_skb.ee", required;
     /// Shutdown mask.
     shutdown = "sock.sk_shutdown", required;
     /// Accept queue depth.
@@ -130,6 +138,18 @@ offsets! {
     regs_si = "pt_regs.si", optional;
     /// Number of the system call (x86-64).
     regs_orig_ax = "pt_regs.orig_ax", optional;
+    /// Type of a socket (`SOCK_STREAM` and so on).
+    sk_type = "sock.sk_type", optional;
+    /// Packets that wait to be received; for a listening unix socket, connections.
+    receive_queue_len = "sock.sk_receive_queue.qlen", optional;
+    /// Where a unix socket is bound.
+    unix_addr = "unix_sock.addr", optional;
+    /// Length of that address, its family included.
+    unix_addr_len = "unix_address.len", optional;
+    /// The address itself, a `struct sockaddr_un`.
+    unix_addr_name = "unix_address.name", optional;
+    /// Number of the inode that lies behind a `struct socket`.
+    socket_inode = "socket_alloc.vfs_inode.i_ino", optional;
     /// Byte that holds the `acked` bit of a request.
     req_acked = "inet_request_sock.acked", required;
 }

@@ -16,6 +16,7 @@ pub mod reset;
 pub mod retransmit;
 pub mod signal;
 pub mod time_wait;
+pub mod unix;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

@@ -8,6 +8,8 @@ use crate::{Flow, Header, Task};
 pub const PATH_SYN: u8 = 1;
 /// [`Overflow::path`]: the ACK that ends the handshake (or data behind it) was dropped or answered with a RST.
 pub const PATH_ACK: u8 = 2;
+/// [`Overflow::path`]: a SYN was dropped because the SYN queue was full, which ListenOverflows does not count.
+pub const PATH_SYN_QUEUE: u8 = 3;
 
 /// A segment met a listener whose accept queue was full (`sk_acceptq_is_full`, include/net/sock.h:
 /// `sk_ack_backlog > sk_max_ack_backlog`), the kernel's own ListenOverflows test.
@@ -24,7 +26,7 @@ pub struct Overflow {
     pub limit: u32,
     /// Handshakes under way on this listener.
     pub syn_queue: u32,
-    /// [`PATH_SYN`] or [`PATH_ACK`].
+    /// [`PATH_SYN`], [`PATH_ACK`] or [`PATH_SYN_QUEUE`].
     pub path: u8,
     /// Padding, 0.
     pub pad: [u8; 3],

@@ -9,7 +9,8 @@ use aya_ebpf::{
 use observer_common::{
     Flow, Kind,
     answer::{
-        ANSWERED, CLIENT_GONE, HEAD_BEGUN, HEAD_LONG, HEAD_NONE, HEAD_WHOLE, HIDDEN, Outcome, Process, RETRIED, SERVER_ERRORS, THREAD_PER_REQUEST,
+        ANSWERED, CLIENT_GONE, HEAD_BEGUN, HEAD_LONG, HEAD_NONE, HEAD_WHOLE, HIDDEN, Outcome, Process, RETRIED,
+        SERVER_ERRORS, THREAD_PER_REQUEST,
     },
     counter::Counter,
 };
@@ -155,12 +156,17 @@ fn passes_on(process: *mut Process, index: usize, now: u64) -> bool {
 #[inline(always)]
 pub(crate) fn head_of(buffer: *const u8, length: u32) -> u8 {
     const END: u32 = u32::from_ne_bytes(*b"\r\n\r\n");
+    // Answers that go wrong are short; of a long one it is not worth the time.
+    if length as usize >= HEAD_BYTES {
+        return HEAD_LONG;
+    }
+    // The compiler knows the bound by now and would leave this out, but the verifier is to see it in the very register.
+    let length = core::hint::black_box(length as usize) & (HEAD_BYTES - 1);
     let Some(bytes) = HEADS.get_ptr_mut(0) else { return HEAD_NONE };
-    let wanted = if length as usize >= HEAD_BYTES { HEAD_BYTES } else { length as usize };
     // SAFETY: this CPU's own buffer; the helper checks the user's address.
     unsafe {
         *bytes = [0; HEAD_BYTES];
-        if bpf_probe_read_user_buf(buffer, &mut (&mut *bytes)[..wanted]).is_err() {
+        if bpf_probe_read_user_buf(buffer, &mut (&mut *bytes)[..length]).is_err() {
             return HEAD_NONE;
         }
         let mut at = 0;
@@ -171,7 +177,7 @@ pub(crate) fn head_of(buffer: *const u8, length: u32) -> u8 {
             at += 1;
         }
     }
-    if length as usize > HEAD_BYTES { HEAD_LONG } else { HEAD_BEGUN }
+    HEAD_BEGUN
 }
 
 /// The current thread has let go of a try, whose end was told at `told`; `failed` if a request was out on it.

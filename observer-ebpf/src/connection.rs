@@ -96,7 +96,7 @@ pub(crate) fn read(sock: Sock) {
     unsafe {
         if (*entry).flags & BASELINE == 0 || written != (*entry).write_seq {
             (*entry).exchanges = (*entry).exchanges.wrapping_add(1);
-            answer_begins(&mut *entry, sock, tcp);
+            answer_begins(&mut *entry, tcp);
         }
         (*entry).write_seq = written;
         (*entry).flags |= BASELINE;
@@ -107,7 +107,7 @@ pub(crate) fn read(sock: Sock) {
 
 /// The first read of an answer: its status, if it is plain HTTP.
 #[inline(always)]
-fn answer_begins(entry: &mut Try, sock: Sock, tcp: TcpSock) {
+fn answer_begins(entry: &mut Try, tcp: TcpSock) {
     // What a connection was upgraded to stays: a tunnel is no sequence of requests.
     if setting!(registers_readable) == 0 || entry.answer_status == SWITCHING_PROTOCOLS {
         return;
@@ -119,10 +119,7 @@ fn answer_begins(entry: &mut Try, sock: Sock, tcp: TcpSock) {
     let Some(status) = answer::status(&head) else { return };
     entry.answer_status = status;
     answer::upstream_answered(status);
-    // Whether the answer was cut off matters only if the upstream has closed.
-    if sock.state() == state::CLOSE_WAIT {
-        entry.head = answer::head_of(buffer, tcp.copied_seq().wrapping_sub(entry.copied_seq));
-    }
+    entry.head = answer::head_of(buffer, tcp.copied_seq().wrapping_sub(entry.copied_seq));
 }
 
 /// HTTP's answer to an upgrade that is granted.
@@ -371,6 +368,12 @@ fn unserved(sock: Sock, tcp: TcpSock, new: u8) {
 pub(crate) fn error_reported(sock: Sock) {
     let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
     let Some(tcp) = sock.tcp() else { return };
+    if tcp.err() != 0 {
+        return;
+    }
+    // Reported before the soft error is set, after it is queued.
+    let soft = tcp.err_soft();
+    let error = if soft != 0 { soft } else { tcp.queued_error().unwrap_or(0) };
     // SAFETY: as in `established`.
-    unsafe { (*entry).soft_error = tcp.err_soft() as u16 };
+    unsafe { (*entry).soft_error = error as u16 };
 }

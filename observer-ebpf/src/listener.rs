@@ -4,7 +4,7 @@ use aya_ebpf::programs::{BtfTracePointContext, SkBuffContext};
 use observer_common::{
     Flow, Kind,
     counter::Counter,
-    listener::{Changed, Overflow, PATH_ACK, PATH_SYN},
+    listener::{Changed, Overflow, PATH_ACK, PATH_SYN, PATH_SYN_QUEUE},
     state,
 };
 
@@ -51,20 +51,21 @@ pub(crate) fn packet(ctx: &SkBuffContext) {
         return;
     }
     let Some(tcp) = Sock::new(sk.cast()).and_then(Sock::tcp) else { return };
-    if !tcp.accept_queue_full() {
+    // Without cookies a full SYN queue drops a SYN before the accept queue is looked at (tcp_conn_request,
+    // net/ipv4/tcp_input.c), and ListenOverflows does not count it. Full is as inet_csk_reqsk_queue_is_full
+    // (include/net/inet_connection_sock.h) says; kernels in which it still says `>=` never get beyond the limit, and there
+    // such drops are not seen.
+    let syn_queue_full = tcp.syn_queue() > tcp.max_ack_backlog() && tcp.syncookies() == 0;
+    if !syn_queue_full && !tcp.accept_queue_full() {
         return;
     }
     let Some(segment) = packet::of_context(ctx) else { return };
     let path = match segment.flags & (SYN | ACK | RST) {
-        SYN => PATH_SYN,
-        ACK => PATH_ACK,
+        SYN if syn_queue_full => PATH_SYN_QUEUE,
+        SYN if tcp.accept_queue_full() => PATH_SYN,
+        ACK if tcp.accept_queue_full() => PATH_ACK,
         _ => return,
     };
-    // Without cookies a full SYN queue drops the SYN before the accept queue is looked at
-    // (tcp_conn_request, net/ipv4/tcp_input.c), and ListenOverflows does not count it.
-    if path == PATH_SYN && tcp.syncookies() == 0 && tcp.syn_queue() > tcp.max_ack_backlog() {
-        return;
-    }
     overflowed(tcp, &segment, path);
 }
 
@@ -88,7 +89,11 @@ fn overflowed(tcp: TcpSock, segment: &Segment, path: u8) {
     if !port_matters(segment.flow.local_port) || !netns_matters(tcp.sock().netns()) {
         return;
     }
-    emit::count(if path == PATH_SYN { Counter::ListenOverflowsSyn } else { Counter::ListenOverflowsAck });
+    emit::count(match path {
+        PATH_SYN => Counter::ListenOverflowsSyn,
+        PATH_ACK => Counter::ListenOverflowsAck,
+        _ => Counter::SynQueueDrops,
+    });
     emit::record::<Overflow>(Kind::ListenOverflow, |record, header| {
         record.header = header;
         record.flow = Flow { netns: tcp.sock().netns(), ..segment.flow };

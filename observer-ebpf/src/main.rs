@@ -22,6 +22,7 @@ mod settings;
 mod signal;
 mod sock;
 mod walk;
+mod walk_unix;
 
 use aya_ebpf::{
     macros::{btf_tracepoint, cgroup_skb, tracepoint},

@@ -103,7 +103,7 @@ pub(crate) struct Try {
     pub(crate) failed: u8,
     /// It is closed; only the proxy has not let go of it yet.
     pub(crate) ended: u8,
-    /// How much of an HTTP head was read, as `observer_common::answer` numbers it; looked at after the upstream's FIN only.
+    /// How much of an HTTP head was read, as `observer_common::answer` numbers it.
     pub(crate) head: u8,
     pub(crate) pad: u8,
     pub(crate) soft_error: u16,

@@ -1,10 +1,13 @@
 //! Typed reads of kernel structs at the offsets that userspace resolved. With the maps the only unsafe code here.
 
 use aya_ebpf::helpers::{
-    bpf_probe_read_kernel, bpf_probe_read_user,
+    bpf_probe_read_kernel, bpf_probe_read_kernel_buf, bpf_probe_read_user,
     generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_skc_to_tcp_sock, bpf_task_pt_regs},
 };
-use observer_common::{COMM_LEN, Flow, connect::AF_INET};
+use observer_common::{
+    COMM_LEN, Flow,
+    connect::{AF_INET, PATH_LEN},
+};
 
 use crate::settings::offset;
 
@@ -125,6 +128,20 @@ impl TcpSock {
         // SAFETY: see `load`; the pointer is only tested.
         let socket: *const u8 = unsafe { load(self.0, offset!(socket)) };
         !socket.is_null()
+    }
+
+    /// Errno of the last error in the socket's queue, where an ICMP error goes first (`ip_icmp_error`,
+    /// net/ipv4/ip_sockglue.c).
+    #[inline(always)]
+    pub(crate) fn queued_error(self) -> Option<u32> {
+        // SAFETY: see `load`; the packet is read with a helper that cannot fault.
+        unsafe {
+            if load::<u32>(self.0, offset!(error_queue_len)) == 0 {
+                return None;
+            }
+            let last: *const u8 = bpf_probe_read_kernel(self.0.wrapping_add(offset!(error_queue_last)).cast()).ok()?;
+            bpf_probe_read_kernel(last.wrapping_add(offset!(skb_cb) + offset!(exterr_errno)).cast()).ok()
+        }
     }
 
     /// The kernel's own test (`sk_acceptq_is_full`).
@@ -324,4 +341,53 @@ pub(crate) unsafe fn device_netns(device: *const u8) -> u32 {
 pub(crate) unsafe fn skb_field<T: Copy>(skb: *const u8, offset: usize) -> T {
     // SAFETY: the caller's promise.
     unsafe { load(skb, offset) }
+}
+
+/// A `struct unix_sock *` that the verifier trusts: an iterator's argument.
+#[derive(Clone, Copy)]
+pub(crate) struct UnixSock(*const u8);
+
+/// The family before the path in a `struct sockaddr_un` (include/uapi/linux/un.h).
+const FAMILY_LEN: u32 = 2;
+
+impl UnixSock {
+    /// `None` for NULL.
+    #[inline(always)]
+    pub(crate) fn new(pointer: *const u8) -> Option<Self> {
+        (!pointer.is_null()).then_some(Self(pointer))
+    }
+
+    fields! {
+        state: u8;
+        sk_type: u16;
+        receive_queue_len: u32;
+        max_ack_backlog: u32;
+    }
+
+    /// Number of the socket's inode; 0 if no process owns it.
+    #[inline(always)]
+    pub(crate) fn inode(self) -> u64 {
+        // SAFETY: see `load`; the `struct socket` is part of a larger struct, which a helper that cannot fault reads.
+        unsafe {
+            let socket: *const u8 = load(self.0, offset!(socket));
+            bpf_probe_read_kernel(socket.wrapping_add(offset!(socket_inode)).cast()).unwrap_or(0)
+        }
+    }
+
+    /// Copies the path that it is bound to, and tells its length; 0 if it is not bound.
+    #[inline(always)]
+    pub(crate) fn path(self, to: &mut [u8; PATH_LEN]) -> u32 {
+        // SAFETY: see `load`; an address lives as long as its socket, and the helpers cannot fault.
+        unsafe {
+            let address: *const u8 = load(self.0, offset!(unix_addr));
+            let length: u32 = bpf_probe_read_kernel(address.wrapping_add(offset!(unix_addr_len)).cast()).unwrap_or(0);
+            let used = length.saturating_sub(FAMILY_LEN);
+            let used = if used > PATH_LEN as u32 { PATH_LEN as u32 } else { used };
+            let path = address.wrapping_add(offset!(unix_addr_name)).wrapping_add(FAMILY_LEN as usize);
+            match bpf_probe_read_kernel_buf(path, &mut to[..used as usize]) {
+                Ok(()) => used,
+                Err(_) => 0,
+            }
+        }
+    }
 }

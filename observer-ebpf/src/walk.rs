@@ -30,8 +30,8 @@ struct Context {
 
 /// `struct bpf_iter_meta` (include/linux/bpf.h) begins with the file that is written to.
 #[repr(C)]
-struct Meta {
-    seq: *mut core::ffi::c_void,
+pub(crate) struct Meta {
+    pub(crate) seq: *mut core::ffi::c_void,
 }
 
 /// Called by the kernel for each TCP socket of the namespace in which the iterator was opened, and once more with

@@ -210,13 +210,15 @@ impl Destination {
     }
 }
 
-/// The two places at which a full accept queue turns a client away.
+/// The places at which a full queue turns a client away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverflowPath {
     /// The SYN was dropped.
     Syn,
     /// The final ACK (or data after it) was dropped, or answered with a RST.
     Ack,
+    /// The SYN was dropped, by a full SYN queue without cookies: no overflow of the accept queue.
+    SynQueue,
 }
 
 /// See [`Body::Outcome`].
@@ -230,7 +232,7 @@ pub struct Outcome {
     pub did: Did,
     /// The client that it concerned, where that was looked up.
     pub client: Option<Endpoint>,
-    /// How much of an HTTP head the proxy had read on the try's connection after the upstream's FIN.
+    /// How much of an HTTP head the proxy had read as the try's last answer.
     pub head: Head,
     /// Payload bytes that it left unread there.
     pub left_unread: u32,
@@ -246,7 +248,7 @@ pub enum Head {
     Begun,
     /// All of it.
     Whole,
-    /// A status line, and more than is looked at.
+    /// A status line in a read too long to be looked at.
     Long,
 }
 
@@ -338,9 +340,9 @@ pub struct ListenOverflow {
     pub flow: Flow,
     /// Where in the handshake.
     pub path: OverflowPath,
-    /// Connections in the queue.
+    /// Connections in the queue; for the SYN queue, handshakes.
     pub depth: u32,
-    /// The queue's limit; full means deeper than that.
+    /// The queue's limit, which both have in common; full means deeper than that.
     pub limit: u32,
 }
 
@@ -513,6 +515,10 @@ pub struct Counters {
     pub answers_failed: u64,
     /// Answers of 500, 502, 503 or 504 that an application had given itself, passed on.
     pub application_errors: u64,
+    /// SYNs dropped by full SYN queues.
+    pub syn_queue_drops: u64,
+    /// SYNs that full queues drop are seen on this kernel: nothing counted means that there were none.
+    pub sees_syn_drops: bool,
     /// What was lost.
     pub lost: Lost,
 }
@@ -537,20 +543,8 @@ pub struct Lost {
 impl Lost {
     /// Names and numbers of all kinds, in a stable order.
     pub fn by_kind(&self) -> [(&'static str, u64); 17] {
-        let [
-            ended,
-            unserved,
-            connect,
-            overflow,
-            listener,
-            reset,
-            retransmit,
-            synack,
-            outcome,
-            hurt,
-            signal,
-            handshake,
-        ] = self.records;
+        let [ended, unserved, connect, overflow, listener, reset, retransmit, synack, outcome, hurt, signal, handshake] =
+            self.records;
         [
             ("connection_ended", ended),
             ("unserved", unserved),

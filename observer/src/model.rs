@@ -137,12 +137,19 @@ impl Model {
             Body::Unserved(unserved) => {
                 self.flow_mut(FlowKey::of_server(&unserved.flow)).unserved = Some(*unserved);
             }
+            Body::ListenOverflow(overflow) if overflow.path == OverflowPath::SynQueue => {
+                let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));
+                evidence.syn_queue_drops += 1;
+                evidence.server_netns = overflow.flow.netns;
+                let listener = self.listener_at_mut(overflow.flow.netns, overflow.flow.local);
+                listener.syn_queue_dropped(now, overflow.depth, overflow.limit);
+            }
             Body::ListenOverflow(overflow) => {
                 let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));
                 let first = evidence.overflows_syn + evidence.overflows_ack == 0;
                 match overflow.path {
-                    OverflowPath::Syn => evidence.overflows_syn += 1,
                     OverflowPath::Ack => evidence.overflows_ack += 1,
+                    OverflowPath::Syn | OverflowPath::SynQueue => evidence.overflows_syn += 1,
                 }
                 (evidence.depth, evidence.limit) = (overflow.depth, overflow.limit);
                 evidence.server_netns = overflow.flow.netns;
@@ -201,7 +208,9 @@ impl Model {
     fn ending_of_abandoned(&self, ended: &ConnectionEnded, attempt: &Attempt) -> Ending {
         let flow = self.evidence(attempt);
         match ended.old {
-            State::SynSent if flow.overflows_syn > 0 => Ending::ConnectTimedOut { by_kernel: false },
+            State::SynSent if flow.overflows_syn + flow.syn_queue_drops > 0 => {
+                Ending::ConnectTimedOut { by_kernel: false }
+            }
             State::Established if flow.overflows_ack > 0 && ended.unacked > 0 => Ending::NoAnswer,
             _ => Ending::Abandoned,
         }
@@ -328,7 +337,8 @@ impl Model {
         match here[..] {
             [] => Home::Elsewhere,
             [netns] => Home::Here(netns),
-            _ => Home::Several,
+            // Where nothing listens no queue can be full: only the one with a listener is in question.
+            _ => self.listener_behind(upstream, netns).map_or(Home::Several, |(netns, _, _)| Home::Here(netns)),
         }
     }
 

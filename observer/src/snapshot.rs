@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    addr::{Endpoint, NetNs},
+    addr::{NetNs, UnixPath},
     diagnose::{Engine, Incident, Verdict, Warning},
     event::{Counters, Process},
     kernel::Hooks,
@@ -67,8 +67,8 @@ pub struct UpstreamRow {
     pub minute: Vec<Second>,
     /// Its address is this host's.
     pub local: bool,
-    /// Its listener, if on this host, with namespace and bound address.
-    pub listener: Option<(NetNs, Endpoint, Listener)>,
+    /// Its listener, if on this host, with namespace and bound address or path.
+    pub listener: Option<(NetNs, String, Listener)>,
     /// TIME_WAIT sockets of the proxy's namespace towards it.
     pub time_wait: u32,
     /// Ephemeral ports in that namespace's range, if known.
@@ -96,9 +96,13 @@ impl Snapshot {
         let mut upstreams: Vec<_> = model
             .upstreams()
             .map(|(key, upstream)| {
-                let listener = model
+                let tcp = model
                     .listener_behind(key, NetNs::default())
-                    .map(|(netns, at, listener)| (netns, at, listener.clone()));
+                    .map(|(netns, at, listener)| (netns, at.to_string(), listener.clone()));
+                let unix = |path: &UnixPath| {
+                    model.unix_listener(path).map(|(netns, listener)| (netns, path.to_string(), listener.clone()))
+                };
+                let listener = tcp.or_else(|| key.path.as_ref().and_then(unix));
                 row(*key, upstream, model, listener, frame.since)
             })
             .collect();
@@ -133,7 +137,7 @@ fn row(
     key: UpstreamKey,
     upstream: &Upstream,
     model: &Model,
-    listener: Option<(NetNs, Endpoint, Listener)>,
+    listener: Option<(NetNs, String, Listener)>,
     since: Time,
 ) -> UpstreamRow {
     let now = model.now();

@@ -31,7 +31,8 @@ pub(super) struct Told {
 /// How the process that closed this try's connection was dying, or about to, if it was.
 pub(super) fn of(case: &Case<'_>, base: Evidence) -> Option<Told> {
     let (process, death) = closer(case)?;
-    let signalled = case.model.signal(process.pid).is_some_and(|(when, _)| case.attempt.time.since(*when) <= CLOSES_WITHIN);
+    let signalled =
+        case.model.signal(process.pid).is_some_and(|(when, _)| case.attempt.time.since(*when) <= CLOSES_WITHIN);
     (death.is_some() || signalled).then(|| tell(&process, death, case.model, base))
 }
 

@@ -5,7 +5,9 @@ use super::{causes, rule::Rule};
 /// The causes that are rules. [`causes::unknown`] is what is left.
 pub const CAUSES: &[Rule] = &[
     causes::accept_queue_overflow::RULE,
+    causes::syn_queue_overflow::RULE,
     causes::connect_timeout::RULE,
+    causes::packet_loss::RULE,
     causes::port_exhaustion::RULE,
     causes::upstream_refused::RULE,
     causes::upstream_unreachable::RULE,

@@ -11,8 +11,9 @@ use zerocopy::FromBytes;
 use crate::{
     addr::{Endpoint, NetNs},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Death, Destination, Did, Event, Flow, Handshake, Head, Hurt, ListenOverflow,
-        ListenerChanged, Outcome, OverflowPath, Process, ResetSent, Retransmit, Signal, State, Unserved,
+        Body, ConnectFailed, ConnectionEnded, Death, Destination, Did, Event, Flow, Handshake, Head, Hurt,
+        ListenOverflow, ListenerChanged, Outcome, OverflowPath, Process, ResetSent, Retransmit, Signal, State,
+        Unserved,
     },
     text::escape,
     time::Time,
@@ -234,7 +235,7 @@ fn connect_failed(record: &connect::Failed) -> Body {
 }
 
 /// A path up to its NUL, or an abstract name, which begins with one.
-fn unix_path(bytes: &[u8]) -> String {
+pub(super) fn unix_path(bytes: &[u8]) -> String {
     match bytes.split_first() {
         Some((0, name)) => format!("@{}", escape(name)),
         _ => escape(bytes.split(|byte| *byte == 0).next().unwrap_or_default()),
@@ -245,12 +246,13 @@ fn overflow(record: &listener::Overflow) -> Result<Body, DecodeError> {
     let path = match record.path {
         listener::PATH_SYN => OverflowPath::Syn,
         listener::PATH_ACK => OverflowPath::Ack,
+        listener::PATH_SYN_QUEUE => OverflowPath::SynQueue,
         _ => return Err(DecodeError::Impossible),
     };
     Ok(Body::ListenOverflow(ListenOverflow {
         flow: flow(&record.flow),
         path,
-        depth: record.depth,
+        depth: if path == OverflowPath::SynQueue { record.syn_queue } else { record.depth },
         limit: record.limit,
     }))
 }

@@ -33,11 +33,13 @@ pub enum Hook {
     Signals,
     /// Errors that sockets report.
     SocketErrors,
+    /// Listening unix sockets, walked.
+    UnixSockets,
 }
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::StateChanges,
         Self::ResetsSent,
         Self::ResetsReceived,
@@ -51,6 +53,7 @@ impl Hook {
         Self::Answers,
         Self::Signals,
         Self::SocketErrors,
+        Self::UnixSockets,
     ];
 
     /// Name in JSON and on screens.
@@ -69,6 +72,7 @@ impl Hook {
             Self::Answers => "answers",
             Self::Signals => "signals",
             Self::SocketErrors => "socket_errors",
+            Self::UnixSockets => "unix_sockets",
         }
     }
 
@@ -90,6 +94,9 @@ impl Hook {
             Self::Answers => "the statuses that clients really got; those told are what is to be expected",
             Self::SocketErrors => "an ICMP error that met a socket in use is not told from a proxy that gave up",
             Self::Signals => "who killed or stopped an upstream's process",
+            Self::UnixSockets => {
+                "queues of listening unix sockets: a full one shows only when a connect() is turned away"
+            }
         }
     }
 }

@@ -126,26 +126,32 @@ impl Kernel {
     /// Loads and attaches. The calling thread may get a mount namespace of its own (tracefs, where the host has not
     /// mounted it), so it should be a thread for this alone.
     pub fn attach(options: &Options) -> Result<Self, LoadError> {
-        let attached = Self::attach_having(options, true)?;
+        let attached = Self::attach_having(options, None)?;
         // The programs were told what they can rely on before it was tried.
-        let relied_on = [Hook::Reads, Hook::SocketEnds];
-        let missing = |hook| matches!(attached.hooks.status(hook), Some(HookStatus::Missing(_)));
-        if relied_on.into_iter().any(missing) {
-            drop(attached);
-            return Self::attach_having(options, false);
+        let missing = [Hook::Reads, Hook::SocketEnds].into_iter().find_map(|hook| match attached.hooks.status(hook) {
+            Some(HookStatus::Missing(why)) => Some(format!("{}: {why}", hook.name())),
+            _ => None,
+        });
+        match missing {
+            None => Ok(attached),
+            Some(why) => {
+                drop(attached);
+                Self::attach_having(options, Some(&why))
+            }
         }
-        Ok(attached)
     }
 
-    fn attach_having(options: &Options, reads_and_ends: bool) -> Result<Self, LoadError> {
+    /// With a reason why not, does without what proxies read and how their sockets end: the one is of no use without the other.
+    fn attach_having(options: &Options, without_reads: Option<&str>) -> Result<Self, LoadError> {
+        let reads = without_reads.is_none();
         let layout = btf::resolve(crate::host::jiffy())?;
         let btf = Btf::from_sys_fs().map_err(|error| BtfError::Unreadable(error.to_string()))?;
         let tracefs = find_tracefs();
         let settings = layout::Settings {
             connect_traced: u8::from(tracefs.is_ok()),
             filter_ports: u8::from(!options.ports.is_empty()),
-            reads_traced: u8::from(reads_and_ends),
-            destroys_traced: u8::from(reads_and_ends),
+            reads_traced: u8::from(reads),
+            destroys_traced: u8::from(reads),
             only_netns: options.netns.map_or(0, |netns| netns.0),
             ..layout.settings
         };
@@ -190,10 +196,12 @@ impl Kernel {
             },
         ));
         for (hook, name) in [(Hook::Reads, "tcp_rcv_space_adjust"), (Hook::SocketEnds, "tcp_destroy_sock")] {
-            let status = match tracepoint(&mut ebpf, name, &btf) {
-                _ if !reads_and_ends => HookStatus::Missing("this kernel does not let both of these attach".to_owned()),
-                Ok(()) => HookStatus::Full(Carrier::TpBtf),
-                Err(error) => HookStatus::Missing(explain(&error)),
+            let status = match without_reads {
+                Some(why) => HookStatus::Missing(why.to_owned()),
+                None => match tracepoint(&mut ebpf, name, &btf) {
+                    Ok(()) => HookStatus::Full(Carrier::TpBtf),
+                    Err(error) => HookStatus::Missing(explain(&error)),
+                },
             };
             statuses.push((hook, status));
         }
@@ -216,6 +224,13 @@ impl Kernel {
             };
             statuses.push((hook, status));
         }
+        statuses.push((
+            Hook::UnixSockets,
+            match super::walk_unix::load(&mut ebpf, &btf) {
+                Ok(()) => HookStatus::Full(Carrier::Iterator),
+                Err(error) => HookStatus::Missing(explain(&error)),
+            },
+        ));
 
         let programs = ebpf.programs().filter_map(|(_, program)| Some(program.fd().ok()?.as_fd_raw())).collect();
         Ok(Self { ebpf, counters, hooks: Hooks(statuses), layout, unadopted: 0, programs })
@@ -267,6 +282,8 @@ impl Kernel {
             answers: named(Counter::Answers)?,
             answers_failed: named(Counter::AnswersFailed)?,
             application_errors: named(Counter::ApplicationErrors)?,
+            syn_queue_drops: named(Counter::SynQueueDrops)?,
+            sees_syn_drops: matches!(self.hooks.status(Hook::ListenOverflow), Some(HookStatus::Full(_))),
             lost: Lost {
                 records,
                 tries_untracked: named(Counter::TriesUntracked)?,
@@ -375,7 +392,7 @@ fn listen_overflow(ebpf: &mut Ebpf, btf: &Btf, options: &Options, settings: layo
             }
             Carrier::KfreeSkb => match tracepoint(ebpf, "kfree_skb", btf) {
                 Ok(()) => {
-                    let missing = "SYNs dropped at a full accept queue, and handshakes by SYN cookie, are not seen";
+                    let missing = "SYNs dropped at a full queue, and handshakes by SYN cookie, are not seen";
                     return HookStatus::Partial(Carrier::KfreeSkb, missing.into());
                 }
                 Err(error) => refusals.push(format!("kfree_skb: {}", explain(&error))),

@@ -65,7 +65,7 @@ pub struct Answer {
     pub status: Option<u16>,
     /// Who got it, where that is known.
     pub client: Option<Endpoint>,
-    /// How much of a head the upstream's last words were, if it had closed by then.
+    /// How much of a head the upstream's last answer had been when the proxy first read of it.
     pub head: Head,
     /// Payload bytes that the proxy left unread.
     pub left_unread: u32,

@@ -58,6 +58,8 @@ pub struct FlowEvidence {
     pub unserved: Option<Unserved>,
     /// Its application closed it with a request unanswered, or by dying.
     pub hurt: Option<Hurt>,
+    /// SYNs dropped by a full SYN queue.
+    pub syn_queue_drops: u32,
     /// When the last of this was told.
     pub told: Time,
 }

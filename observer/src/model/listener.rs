@@ -76,12 +76,25 @@ pub struct Listener {
     pub overflows: u64,
     /// When it last overflowed.
     pub last_overflow: Option<Time>,
+    /// What its SYN queue dropped.
+    pub syn_queue: SynQueue,
     /// When it was opened, if that was seen.
     pub opened_at: Option<Time>,
     /// When it was closed, with how many connections in its queue.
     pub closed_at: Option<(Time, u32)>,
     /// When it was last looked at.
     pub seen: Time,
+}
+
+/// Handshakes under way at a listener, when they were too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SynQueue {
+    /// SYNs dropped since observer attached, a lower bound when records were lost.
+    pub drops: u64,
+    /// When the last was.
+    pub last_drop: Option<Time>,
+    /// How many handshakes were under way then.
+    pub depth: u32,
 }
 
 impl Listener {
@@ -183,6 +196,12 @@ impl Listener {
             self.last_overflow = None;
         }
         self.seen = now;
+    }
+
+    pub(super) fn syn_queue_dropped(&mut self, now: Time, depth: u32, limit: u32) {
+        self.limit = limit;
+        self.seen = now;
+        self.syn_queue = SynQueue { drops: self.syn_queue.drops + 1, last_drop: Some(now), depth };
     }
 
     fn measured(&mut self, now: Time, depth: u32, limit: u32) {

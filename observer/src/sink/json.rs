@@ -149,6 +149,8 @@ fn totals(counters: &Counters) -> Value {
         answers,
         answers_failed,
         application_errors,
+        syn_queue_drops,
+        sees_syn_drops: _,
         lost: _,
     } = counters;
     json!({
@@ -169,6 +171,7 @@ fn totals(counters: &Counters) -> Value {
         "answers": answers,
         "answers_failed": answers_failed,
         "application_errors": application_errors,
+        "syn_queue_drops": syn_queue_drops,
     })
 }
 

@@ -66,6 +66,8 @@ pub(super) fn addresses() -> Vec<IpAddr> {
 pub(super) struct Owners {
     round: u32,
     known: HashMap<(NetNs, Endpoint), Owner>,
+    /// The same by the socket's inode.
+    sockets_known: HashMap<u64, Owner>,
     /// Holders of the sockets looked for in this round, made once when first needed.
     sockets: Option<HashMap<u64, Vec<u32>>>,
 }
@@ -77,6 +79,12 @@ struct Owner {
     looked_up: u32,
 }
 
+impl Owner {
+    fn told(&self) -> (Option<Process>, u32) {
+        (self.process.clone(), u32::try_from(self.holders.len()).unwrap_or(u32::MAX))
+    }
+}
+
 impl Owners {
     /// A new round begins; what was not seen for long is forgotten.
     pub(super) fn begin_round(&mut self) {
@@ -84,6 +92,7 @@ impl Owners {
         self.sockets = None;
         let round = self.round;
         self.known.retain(|_, owner| round - owner.looked_up <= 2 * REFRESH_ROUNDS);
+        self.sockets_known.retain(|_, owner| round - owner.looked_up <= 2 * REFRESH_ROUNDS);
     }
 
     /// The eldest process that holds the listener, and how many do. The thread must be in its namespace.
@@ -94,9 +103,18 @@ impl Owners {
             let owner = self.look_up(at);
             self.known.insert((netns, at), owner);
         }
-        self.known
-            .get(&(netns, at))
-            .map_or((None, 0), |owner| (owner.process.clone(), u32::try_from(owner.holders.len()).unwrap_or(u32::MAX)))
+        self.known.get(&(netns, at)).map_or((None, 0), Owner::told)
+    }
+
+    /// The same of the socket with this inode.
+    pub(super) fn of_inode(&mut self, inode: u64) -> (Option<Process>, u32) {
+        let round = self.round;
+        let stale = |owner: &Owner| round - owner.looked_up >= REFRESH_ROUNDS;
+        if self.sockets_known.get(&inode).is_none_or(stale) {
+            let owner = self.holding(&[inode]);
+            self.sockets_known.insert(inode, owner);
+        }
+        self.sockets_known.get(&inode).map_or((None, 0), Owner::told)
     }
 
     /// How many of the processes that hold a listener are stopped, and how many run, as far as they are known.
@@ -108,7 +126,10 @@ impl Owners {
     }
 
     fn look_up(&mut self, at: Endpoint) -> Owner {
-        let inodes = listening_inodes(at);
+        self.holding(&listening_inodes(at))
+    }
+
+    fn holding(&mut self, inodes: &[u64]) -> Owner {
         let sockets = self.sockets.get_or_insert_with(sockets_of_processes);
         let holders: HashSet<u32> = inodes.iter().filter_map(|inode| sockets.get(inode)).flatten().copied().collect();
         // The one that opened it started first; its children inherited it.

@@ -17,12 +17,14 @@ use observer_common::{COMM_LEN, Flow, Task, listener::Sample};
 use super::procs::{self, Owners};
 use crate::{
     addr::{Endpoint, NetNs},
-    event::{Body, Event, Handshake, ListenerSample, MAX_DESTINATIONS, NamespaceSample, Process},
+    event::{Body, Event, Handshake, ListenerSample, MAX_DESTINATIONS, NamespaceSample, Process, UnixListenerSample},
     host,
     kernel::{
         Hooks, Kernel, LoadError, Options,
         walk::{Open, Walked},
+        walk_unix::UnixListener,
     },
+    time::Time,
 };
 
 /// Between two rounds of samples.
@@ -66,8 +68,14 @@ pub(super) fn run(
     };
     let mut logger = if options.verbose { kernel.take_logger() } else { None };
     let mut open = adopt(&mut kernel, options);
-    let mut rounds =
-        Sampler { kernel: &mut kernel, owners: Owners::default(), turn: 0, first: true, only: options.netns };
+    let mut rounds = Sampler {
+        kernel: &mut kernel,
+        owners: Owners::default(),
+        turn: 0,
+        first: true,
+        only: options.netns,
+        unix: options.ports.is_empty(),
+    };
     open.append(&mut rounds.round());
     let first = Round { events: open, last: false };
     if samples.send(first).is_err() || attached.send(Ok(ready)).is_err() {
@@ -166,6 +174,8 @@ struct Sampler<'a> {
     first: bool,
     /// The only namespace that matters.
     only: Option<NetNs>,
+    /// Unix sockets matter too: not where the filter is a port.
+    unix: bool,
 }
 
 impl Sampler<'_> {
@@ -233,6 +243,17 @@ impl Sampler<'_> {
                 holders,
             };
             events.push(Event { time, body: Body::ListenerSample(Box::new(sample)) });
+        }
+        if self.unix {
+            self.sample_unix(netns, time, events);
+        }
+    }
+
+    fn sample_unix(&mut self, netns: NetNs, time: Time, events: &mut Vec<Event>) {
+        for UnixListener { path, inode, depth, limit } in self.kernel.unix_listeners().unwrap_or_default() {
+            let (process, holders) = self.owners.of_inode(inode);
+            let sample = UnixListenerSample { path, netns, depth, limit, process, holders };
+            events.push(Event { time, body: Body::UnixListenerSample(Box::new(sample)) });
         }
     }
 }

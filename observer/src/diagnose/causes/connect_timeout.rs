@@ -31,13 +31,16 @@ fn judge(case: &Case<'_>) -> Judgement {
     let (Some(connection), Some(to)) = (&case.attempt.connection, case.attempt.upstream.endpoint) else {
         return Judgement::No;
     };
-    if case.flow.overflows_syn + case.flow.overflows_ack > 0 {
+    if case.flow.overflows_syn + case.flow.overflows_ack + case.flow.syn_queue_drops > 0 {
         return Judgement::No;
     }
     let why = if never_left(case, connection) {
         Ok(Why::NeverLeft)
     } else {
         match case.model.home_of(&case.attempt.upstream, case.flow.server_netns) {
+            Home::Here(_) if let_in(case, connection.started) => {
+                Err("others were let in meanwhile: loss, or a rule that drops only some")
+            }
             Home::Here(netns) => here(case, netns, connection.started),
             Home::Several => Err("several network namespaces of this host have the upstream's address"),
             Home::Elsewhere => elsewhere(case, to, connection),
@@ -51,11 +54,13 @@ fn judge(case: &Case<'_>) -> Judgement {
 
 /// What rules out a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
+pub(super) enum Why {
     /// The SYNs are kept from leaving.
     NeverLeft,
     /// Where the address is at home, no listener dropped anything.
     NotDropped,
+    /// The same by the programs alone: its count has not been read since.
+    NotSeenDropped,
     /// Nothing was ever heard of the address.
     NeverHeard,
     /// Connections that had worked are cut off as well.
@@ -66,17 +71,25 @@ fn never_left(case: &Case<'_>, connection: &ConnectionEnded) -> bool {
     connection.syn_retransmits == 0 && case.attempt.time.since(connection.started) >= SYN_OVERDUE
 }
 
+/// The upstream completed the handshakes of others since, or may have.
+fn let_in(case: &Case<'_>, started: Time) -> bool {
+    let upstream = case.model.upstream(&case.attempt.upstream);
+    upstream.and_then(|upstream| upstream.contact.handshake).is_some_and(|last| last >= started - HANDSHAKE_EVERY)
+}
+
 /// Every way in which a listener drops a SYN counts in ListenDrops (tcp_conn_request, net/ipv4/tcp_input.c), whatever
 /// observer sees of it.
-fn here(case: &Case<'_>, netns: NetNs, started: Time) -> Result<Why, &'static str> {
-    if case.listener().and_then(|listener| listener.last_overflow).is_some_and(|last| last >= started) {
+pub(super) fn here(case: &Case<'_>, netns: NetNs, started: Time) -> Result<Why, &'static str> {
+    let turned_away = case.listener().and_then(|listener| listener.last_overflow.max(listener.syn_queue.last_drop));
+    if turned_away.is_some_and(|last| last >= started) {
         return Err("its listener turned others away meanwhile");
     }
     let Some(namespace) = case.model.namespace(netns) else {
         return Err("the network namespace of its address was never sampled");
     };
     if namespace.sample.listen_drops.is_none() || namespace.sampled_at < started + ARRIVAL {
-        return Err("what listeners dropped meanwhile was not sampled");
+        let seen = case.model.counters().sees_syn_drops;
+        return seen.then_some(Why::NotSeenDropped).ok_or("what listeners dropped meanwhile was not sampled");
     }
     if namespace.drops_rose.is_some_and(|rose| rose >= started) {
         return Err("listeners of that network namespace dropped something meanwhile");
@@ -86,10 +99,9 @@ fn here(case: &Case<'_>, netns: NetNs, started: Time) -> Result<Why, &'static st
 
 /// Of a remote queue nothing can be seen but what came from its host.
 fn elsewhere(case: &Case<'_>, to: Endpoint, connection: &ConnectionEnded) -> Result<Why, &'static str> {
-    let upstream = case.model.upstream(&case.attempt.upstream).map(|upstream| upstream.contact).unwrap_or_default();
     let host = case.model.contact_with(to.ip);
     let since = |time: Option<Time>, from: Time| time.is_some_and(|time| time >= from);
-    if since(upstream.handshake, connection.started - HANDSHAKE_EVERY) {
+    if let_in(case, connection.started) {
         return Err("others were let in meanwhile: a queue that is full at times, or loss; only its host can tell");
     }
     if since(host.heard, connection.started - HANDSHAKE_EVERY) {
@@ -133,10 +145,12 @@ fn found(case: &Case<'_>, connection: &ConnectionEnded, why: Why, status: u16) -
         );
     let what = match (why, listener) {
         (Why::NeverLeft, _) => "they do not leave this host".to_owned(),
-        (Why::NotDropped, Some(listener)) => {
+        (Why::NotDropped | Why::NotSeenDropped, Some(listener)) => {
             format!("its listener is here and dropped none: lost on the way{}", owner(listener))
         }
-        (Why::NotDropped, None) => "the address is this host's, and no RST came: dropped by a firewall".to_owned(),
+        (Why::NotDropped | Why::NotSeenDropped, None) => {
+            "the address is this host's, and no RST came: dropped by a firewall".to_owned()
+        }
         (Why::NeverHeard, _) => {
             "nothing was ever heard of that address (a queue that is full all the time looks the same)".to_owned()
         }
@@ -144,8 +158,9 @@ fn found(case: &Case<'_>, connection: &ConnectionEnded, why: Why, status: u16) -
     };
     Judgement::Found(Finding {
         confidence: match why {
-            // An application that hangs, its queue full since before observer came, is as silent.
-            Why::NeverHeard => Confidence::Possible,
+            // An application that hangs, its queue full since before observer came, is as silent; and some drops only
+            // ListenDrops counts.
+            Why::NeverHeard | Why::NotSeenDropped => Confidence::Possible,
             // A rule that translates the address may lead elsewhere.
             Why::NeverLeft | Why::NotDropped | Why::CutOff(_) => Confidence::Likely,
         },
@@ -171,7 +186,7 @@ fn advice(to: Option<Endpoint>, why: Why) -> Vec<String> {
             "see whether the connection tracking table is full: dmesg | grep conntrack".to_owned(),
             fast,
         ],
-        Why::NotDropped => {
+        Why::NotDropped | Why::NotSeenDropped => {
             vec![drop_rules("on this host, in the namespaces of both proxy and upstream"), capture, fast]
         }
         Why::NeverHeard | Why::CutOff(_) => vec![
@@ -245,6 +260,21 @@ mod tests {
     }
 
     #[test]
+    fn of_namespaces_with_that_address_the_one_that_listens_counts() {
+        let twin = |ms| {
+            let mut event = drops(ms, 3);
+            if let Body::NamespaceSample(sample) = &mut event.body {
+                sample.netns = NetNs(99);
+            }
+            event
+        };
+        let verdict = judged([drops(0, 7), twin(0), listening(), drops(1_000, 7), twin(1_000)], silent());
+        assert_eq!((verdict.cause, verdict.confidence), (RULE.code, Confidence::Likely));
+        let verdict = judged([drops(0, 7), twin(0), drops(1_000, 7), twin(1_000)], silent());
+        assert_eq!(verdict.cause, "unknown", "neither listens, as far as is known");
+    }
+
+    #[test]
     fn whatever_a_listener_dropped_meanwhile_leaves_it_open() {
         for before in [
             vec![drops(0, 7), listening(), drops(1_000, 8)],
@@ -254,6 +284,13 @@ mod tests {
             let verdict = judged(before, silent());
             assert_eq!(verdict.cause, "unknown", "{}", verdict.summary);
         }
+    }
+
+    #[test]
+    fn where_drops_are_seen_none_seen_counts_for_less_than_none_counted() {
+        let counters = event(100, Body::Counters(Counters { sees_syn_drops: true, ..Counters::default() }));
+        let verdict = judged([drops(0, 7), listening(), counters], silent());
+        assert_eq!((verdict.cause, verdict.confidence), (RULE.code, Confidence::Possible));
     }
 
     #[test]

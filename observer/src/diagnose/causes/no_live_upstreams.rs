@@ -77,7 +77,8 @@ mod tests {
             model.apply(&event(ms, Body::ConnectionEnded(Box::new(ended))));
         }
         let proxy = Process { pid: 42, comm: "nginx".into() };
-        let outcome = Outcome { proxy, told: None, did: Did::Answered(502), client: None, head: Head::Unseen, left_unread: 0 };
+        let outcome =
+            Outcome { proxy, told: None, did: Did::Answered(502), client: None, head: Head::Unseen, left_unread: 0 };
         judge_attempt(&Attempt::without_try(at(ms), &outcome), &model)
     }
 

@@ -7,6 +7,7 @@ use crate::{
         rule::{Case, Finding, Judgement, Rule},
         verdict::Confidence,
     },
+    event::Head,
     model::Ending,
 };
 
@@ -34,6 +35,11 @@ fn judge(case: &Case<'_>) -> Judgement {
     if connection.bytes_sent == 0 && connection.unacked == 0 && !answered {
         return Judgement::NotEnough(
             "it closed before the proxy had sent anything: a check by connect() looks the same",
+        );
+    }
+    if case.attempt.answer.is_some_and(|answer| answer.head == Head::Long) {
+        return Judgement::NotEnough(
+            "it sent a long answer and closed: cut off within its head, or refused by the proxy for what is in it",
         );
     }
     let upstream = case.attempt.upstream;

@@ -184,7 +184,7 @@ fn fix(advice: &str, width: usize, max_lines: usize) -> Vec<Line<'static>> {
 fn tells(shown: &Snapshot, incident: &Incident, warning: &Warning) -> bool {
     let bound = || {
         let row = shown.upstreams.iter().find(|row| row.key == incident.upstream);
-        row.and_then(|row| row.listener.as_ref()).map(|(_, bound, _)| bound.to_string())
+        row.and_then(|row| row.listener.as_ref()).map(|(_, bound, _)| bound.clone())
     };
     (incident.cause == warning.cause || incident.latest.because == Some(warning.cause))
         && (warning.subject == incident.upstream.to_string() || bound().is_some_and(|bound| bound == warning.subject))
