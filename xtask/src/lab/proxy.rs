@@ -4,6 +4,7 @@ mod apache;
 mod caddy;
 mod haproxy;
 mod nginx;
+mod syslog;
 
 use std::fmt;
 use std::fs;
@@ -14,6 +15,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::syslog::Syslog;
 use super::access_log::Line;
 use super::address::Address;
 use super::netns::Netns;
@@ -72,11 +74,11 @@ impl Kind {
         }
     }
 
-    /// Where its standard output goes: HAProxy writes no log file by itself.
-    pub(super) fn output(self) -> &'static str {
+    /// Takes in the log of those that do not write a file by themselves.
+    pub(super) fn collect(self, log: &Path) -> Result<Option<Syslog>> {
         match self {
-            Self::Haproxy => "access.log",
-            Self::Nginx | Self::Apache | Self::Caddy => "proxy.log",
+            Self::Haproxy => Syslog::open(log).map(Some),
+            Self::Nginx | Self::Apache | Self::Caddy => Ok(None),
         }
     }
 

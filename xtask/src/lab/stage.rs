@@ -17,7 +17,7 @@ use super::access_log::AccessLog;
 use super::address::Address;
 use super::folder::RunFolder;
 use super::netns::Netns;
-use super::proxy::{Kind, Setup};
+use super::proxy::{Kind, Setup, Syslog};
 use super::scenario::{Action, Backend, Event, Filter, Load, Nginx, Probe, Side, Sysctls, Timeouts, Topology};
 use super::{backend, link, proxy};
 use crate::{shell, wait};
@@ -33,6 +33,8 @@ pub(crate) struct Stage {
     kind: Kind,
     backend: Option<Child>,
     front: Option<Child>,
+    /// Of a proxy that writes no file.
+    syslog: Option<Syslog>,
     probes: Vec<Child>,
     /// Of the proxy, since it was started: what observer says of others on the host is not about this stage.
     pub(super) proxy_pids: BTreeSet<u32>,
@@ -58,6 +60,7 @@ impl Stage {
             kind: Kind::Nginx,
             backend: None,
             front: None,
+            syslog: None,
             probes: Vec::new(),
             proxy_pids: BTreeSet::new(),
         };
@@ -79,7 +82,11 @@ impl Stage {
 
     /// The proxy's account so far.
     pub(crate) fn access_log(&self) -> Result<AccessLog> {
-        AccessLog::read(self.kind, &self.folder().join("access.log"))
+        AccessLog::read(self.kind, &self.access_log_path())
+    }
+
+    fn access_log_path(&self) -> PathBuf {
+        self.folder().join("access.log")
     }
 
     pub(super) fn proxy(&self) -> &Netns {
@@ -146,7 +153,8 @@ impl Stage {
         let setup = Setup { folder: self.folder(), upstream: &self.address, dead: &dead, timeouts, nginx };
         let mut command = kind.command(&self.proxy, &setup)?;
         self.kind = kind;
-        self.front = Some(spawn(&mut command, self.log(kind.output())?, self.log("proxy.log")?)?);
+        self.syslog = kind.collect(&self.access_log_path())?;
+        self.front = Some(spawn(&mut command, self.log("proxy.log")?, self.log("proxy.log")?)?);
         self.wait_for(kind.program(), |stage| {
             let processes = stage.proxy.processes(kind.program())?.len();
             Ok(stage.proxy.listens(proxy::FRONT_PORT)? && processes >= kind.processes(nginx))

@@ -1,16 +1,18 @@
-//! HAProxy: its configuration, and its log on standard output.
+//! HAProxy: its configuration, and its log, which is sent in datagrams.
 
 use std::fmt::Write;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::{FRONT, Setup};
+use super::{FRONT, Setup, syslog};
 use crate::lab::access_log::Line;
 
 /// One try for each request, and a connection of its own for each.
 pub(super) fn configuration(setup: &Setup) -> String {
     let upstream = setup.upstream;
+    let log = syslog::socket();
+    let log = log.display();
     let mut checked = String::new();
     for (number, address) in setup.dead.iter().enumerate() {
         let _ = write!(checked, "\n  server dead{number} {address} weight 0 check inter 100ms");
@@ -20,7 +22,7 @@ pub(super) fn configuration(setup: &Setup) -> String {
     format!(
         r#"# Written by xtask.
 global
-  log stdout format raw local0 info
+  log {log} len 8192 format raw local0 info
   maxconn 5000
 defaults
   mode http

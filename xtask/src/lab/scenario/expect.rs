@@ -73,8 +73,10 @@ pub(in crate::lab) struct Expect {
     /// As `accept`, where only the proxy's side is seen. None: unknown will do. Given, the cause cannot be known there for
     /// certain, and nothing may be claimed so.
     pub(in crate::lab) proxy_side: Option<Vec<String>>,
-    /// What must be warned of where only the upstream's side is seen; nothing else may.
+    /// What must be warned of where only the upstream's side is seen.
     pub(in crate::lab) upstream_side: Option<String>,
+    /// What may be warned of there as well, being true; nothing else may.
+    pub(in crate::lab) upstream_also: Vec<String>,
 }
 
 fn all() -> f64 {
