@@ -14,6 +14,7 @@ use super::proxy::Kind;
 struct Raw {
     status: String,
     client: String,
+    path: String,
     upstream_addr: String,
     answered_by: String,
     msec: String,
@@ -26,6 +27,8 @@ pub(crate) struct Line {
     pub(crate) status: String,
     /// Address and port.
     pub(crate) client: String,
+    /// What was asked for.
+    pub(crate) path: String,
     /// The last one tried. None: the proxy answered without any try, or the log does not say.
     pub(crate) upstream: Option<String>,
     /// Whether the application made this answer; what it says itself is no failure to reach it.
@@ -79,6 +82,7 @@ impl Line {
             pid: Some(raw.pid.parse().with_context(|| format!("not a pid: {}", raw.pid))?),
             upstream: raw.upstream_addr.rsplit(", ").next().filter(|name| name.contains(':')).map(str::to_owned),
             client: raw.client,
+            path: raw.path,
             passed_on: !matches!(raw.answered_by.as_str(), "" | "-"),
             status: raw.status,
             text: text.to_owned(),
@@ -97,7 +101,7 @@ fn microseconds(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const LINE: &str = r#"{"status":"502","client":"127.0.0.1:5000","upstream_addr":"10.77.0.2:9000","upstream_status":"502","answered_by":"","msec":"1700000000.123","pid":"42","request_time":"0.001","request":"GET /\"a HTTP/1.1"}"#;
+    const LINE: &str = r#"{"status":"502","client":"127.0.0.1:5000","path":"/\"a","upstream_addr":"10.77.0.2:9000","upstream_status":"502","answered_by":"","msec":"1700000000.123","pid":"42","request_time":"0.001"}"#;
 
     #[test]
     fn reads_a_line() {

@@ -135,7 +135,7 @@ impl Judgement {
             self.remark("another status".to_owned(), both.clone());
         }
         let tried = expect.tried.as_ref().filter(|_| line.upstream.is_some());
-        let cause = tried.or(expect.cause.as_ref());
+        let cause = expect.paths.get(&line.path).or(tried).or(expect.cause.as_ref());
         if cause == Some(&verdict.cause) || expect.also.contains(&verdict.cause) {
             self.counts.right += 1;
             if verdict.because.iter().any(|because| expect.because.contains(because)) {
@@ -164,6 +164,7 @@ mod tests {
         Line {
             status: "502".into(),
             client: "127.0.0.1:5000".into(),
+            path: "/".into(),
             upstream,
             passed_on: false,
             end,
@@ -252,6 +253,15 @@ mod tests {
         let internal = Verdict { upstream: None, ..verdict("no-live-upstreams", 1_100_000, 1) };
         let verdicts = [verdict("upstream-refused", 1_000_000, 1), internal];
         assert_eq!(counts(&lines, &verdicts, &expect), [2, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_path_may_have_a_cause_of_its_own() {
+        let paths = [("/fin".to_owned(), "upstream-closed-early".to_owned())].into();
+        let expect = Expect { paths, ..reset() };
+        let lines = [line(1_000_000, 1), Line { path: "/fin".into(), ..line(1_100_000, 1) }];
+        let verdicts = [verdict("upstream-reset", 1_000_000, 1), verdict("upstream-reset", 1_100_000, 1)];
+        assert_eq!(counts(&lines, &verdicts, &expect), [1, 0, 0, 1, 0, 0]);
     }
 
     #[test]

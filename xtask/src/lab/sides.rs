@@ -91,6 +91,7 @@ mod tests {
         let line = Line {
             status: "504".into(),
             client: "127.0.0.1:5000".into(),
+            path: "/".into(),
             upstream: upstream.clone(),
             passed_on: false,
             end: 1,

@@ -25,7 +25,7 @@ PidFile {folder}/apache.pid
 User nobody
 Group nogroup
 ErrorLog {folder}/error.log
-LogFormat "{{\"status\":\"%>s\",\"client\":\"%a:%{{remote}}p\",\"upstream_addr\":\"{upstream}\",\"answered_by\":\"%{{Answered-By}}o\",\"msec\":\"%{{end:sec}}t.%{{end:msec_frac}}t\",\"pid\":\"%{{pid}}P\"}}" lab
+LogFormat "{{\"status\":\"%>s\",\"client\":\"%a:%{{remote}}p\",\"path\":\"%U\",\"upstream_addr\":\"{upstream}\",\"answered_by\":\"%{{Answered-By}}o\",\"msec\":\"%{{end:sec}}t.%{{end:msec_frac}}t\",\"pid\":\"%{{pid}}P\"}}" lab
 CustomLog {folder}/access.log lab
 Listen {FRONT}
 ListenBacklog 4096

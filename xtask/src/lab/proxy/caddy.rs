@@ -55,6 +55,7 @@ struct Raw {
 struct Request {
     remote_ip: String,
     remote_port: String,
+    uri: String,
 }
 
 /// It names neither upstream nor process, and has one of each.
@@ -65,6 +66,7 @@ pub(super) fn parse(text: &str) -> Result<Line> {
     Ok(Line {
         status: raw.status.to_string(),
         client: format!("{}:{}", raw.request.remote_ip, raw.request.remote_port),
+        path: raw.request.uri,
         upstream: None,
         passed_on: raw.resp_headers.contains_key("Answered-By"),
         end,
@@ -79,7 +81,7 @@ mod tests {
 
     #[test]
     fn reads_a_line() {
-        let text = r#"{"level":"error","ts":1700000000123.5,"request":{"remote_ip":"127.0.0.1","remote_port":"5000"},"status":502,"resp_headers":{"Server":["Caddy"]}}"#;
+        let text = r#"{"level":"error","ts":1700000000123.5,"request":{"remote_ip":"127.0.0.1","remote_port":"5000","uri":"/"},"status":502,"resp_headers":{"Server":["Caddy"]}}"#;
         let line = parse(text).expect("a line of Caddy's");
         assert_eq!((line.status.as_str(), line.end, line.pid), ("502", 1_700_000_000_123_500, None));
         assert_eq!((line.client.as_str(), line.passed_on), ("127.0.0.1:5000", false));

@@ -35,7 +35,7 @@ defaults
 frontend front
   bind {FRONT} backlog 4096
   capture response header answered-by len 16
-  log-format '{{"status":"%ST","client":"%ci:%cp","upstream_addr":"%si:%sp","answered_by":"%[capture.res.hdr(0)]","msec":"%Ts.%ms","took":"%Tt","pid":"%pid","ended":"%ts"}}'
+  log-format '{{"status":"%ST","client":"%ci:%cp","path":"%HU","upstream_addr":"%si:%sp","answered_by":"%[capture.res.hdr(0)]","msec":"%Ts.%ms","took":"%Tt","pid":"%pid","ended":"%ts"}}'
   default_backend app
 backend app
   server app {upstream}{checked}
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_end_is_the_beginning_and_how_long_it_took() {
-        let text = r#"{"status":"503","client":"127.0.0.1:5000","upstream_addr":"10.77.0.2:9000","answered_by":"-","msec":"1700000000.123","took":"7","pid":"42","ended":"SC"}"#;
+        let text = r#"{"status":"503","client":"127.0.0.1:5000","path":"/","upstream_addr":"10.77.0.2:9000","answered_by":"-","msec":"1700000000.123","took":"7","pid":"42","ended":"SC"}"#;
         let line = parse(text).expect("a line of ours").expect("a request");
         assert_eq!((line.end, line.passed_on), (1_700_000_000_130_000, false));
         assert!(parse("Proxy front started.").expect("not a request").is_none());

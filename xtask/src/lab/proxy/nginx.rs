@@ -32,9 +32,8 @@ pid {folder}/nginx.pid;
 error_log {folder}/error.log info;
 events {{ worker_connections {worker_connections}; }}
 http {{
-  log_format lab escape=json '{{"status":"$status","client":"$remote_addr:$remote_port","upstream_addr":"$upstream_addr",'
-    '"upstream_status":"$upstream_status","answered_by":"$upstream_http_answered_by","msec":"$msec","pid":"$pid","request_time":"$request_time",'
-    '"request":"$request"}}';
+  log_format lab escape=json '{{"status":"$status","client":"$remote_addr:$remote_port","path":"$request_uri","upstream_addr":"$upstream_addr",'
+    '"upstream_status":"$upstream_status","answered_by":"$upstream_http_answered_by","msec":"$msec","pid":"$pid","request_time":"$request_time"}}';
   access_log {folder}/access.log lab;
   client_body_temp_path {folder}/tmp/body;
   proxy_temp_path {folder}/tmp/proxy;

@@ -45,6 +45,8 @@ const UNDERLYING: &[&str] = &[
 pub(in crate::lab) struct Expect {
     /// None: nothing fails that observer could have a word on, and nothing may be reported.
     pub(in crate::lab) cause: Option<String>,
+    /// Cause by the path asked for, where one load fails in several ways; `cause` is that of the others.
+    pub(in crate::lab) paths: BTreeMap<String, String>,
     /// Other causes of some of the failures, just as right: one event may end requests in two ways.
     pub(in crate::lab) also: Vec<String>,
     /// Answers that are no miss though they do not name the cause, where only the proxy's log could tell.
@@ -100,7 +102,7 @@ impl Expect {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let named = self.cause.iter().chain(&self.also).chain(&self.tried);
+        let named = self.cause.iter().chain(self.paths.values()).chain(&self.also).chain(&self.tried);
         for cause in named {
             if !CAUSES.contains(&cause.as_str()) {
                 bail!("unknown cause {cause}");
