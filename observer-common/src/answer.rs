@@ -42,8 +42,10 @@ pub struct Outcome {
     pub head: u8,
     /// Payload bytes of the try that the proxy left unread.
     pub left_unread: u32,
+    /// [`Header::time`] of the record that told of this answer before, then without its try; 0 if there was none.
+    pub told_before: u64,
 }
-const _: () = assert!(size_of::<Outcome>() == 96);
+const _: () = assert!(size_of::<Outcome>() == 104);
 
 /// Value of the PROXIES map: the thread that lets go of a try is the one that answers for it.
 pub const THREAD_PER_REQUEST: u8 = 1;
@@ -52,6 +54,9 @@ pub const THREADS_SHARED: u8 = 2;
 
 /// A process that has read so many answers and written none to a client writes them in a way that is not seen.
 pub const UNSEEN_AFTER: u32 = 16;
+
+/// Value of the PROXIES map: like [`THREAD_PER_REQUEST`], but the thread answers first and lets go then (HAProxy does that).
+pub const ANSWERS_FIRST: u8 = 3;
 
 /// Statuses of 500 and above that a proxy both gives itself and passes on.
 pub const SERVER_ERRORS: [u16; 4] = [500, 502, 503, 504];
@@ -73,7 +78,7 @@ pub struct Process {
     pub passed_on: [i32; 4],
     /// What it was seen to write to clients: [`SILENT`] or another.
     pub speaks: u32,
-    /// [`THREAD_PER_REQUEST`] or [`THREADS_SHARED`].
+    /// [`THREAD_PER_REQUEST`] or another.
     pub threading: u32,
     /// Upstreams' answers that it has read while [`SILENT`].
     pub read_in_silence: u32,

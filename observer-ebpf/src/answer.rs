@@ -9,8 +9,8 @@ use aya_ebpf::{
 use observer_common::{
     Flow, Kind,
     answer::{
-        ANSWERED, CLIENT_GONE, HEAD_BEGUN, HEAD_LONG, HEAD_NONE, HEAD_WHOLE, HIDDEN, IN_CIPHER, Outcome, PLAINLY,
-        Process, RETRIED, SERVER_ERRORS, SILENT, THREAD_PER_REQUEST, UNSEEN_AFTER,
+        ANSWERED, ANSWERS_FIRST, CLIENT_GONE, HEAD_BEGUN, HEAD_LONG, HEAD_NONE, HEAD_WHOLE, HIDDEN, IN_CIPHER, Outcome,
+        PLAINLY, Process, RETRIED, SERVER_ERRORS, SILENT, THREAD_PER_REQUEST, THREADS_SHARED, UNSEEN_AFTER,
     },
     counter::Counter,
 };
@@ -146,7 +146,7 @@ pub(crate) fn visible(pid: u32) -> bool {
     unsafe {
         // Where threads share requests, an answer names no try unless it can be read.
         (*process).speaks == PLAINLY
-            || ((*process).threading == u32::from(THREAD_PER_REQUEST)
+            || ((*process).threading != u32::from(THREADS_SHARED)
                 && ((*process).speaks != SILENT || (*process).read_in_silence < UNSEEN_AFTER))
     }
 }
@@ -220,6 +220,10 @@ pub(crate) fn let_go(told: u64, failed: bool, head: u8, left_unread: u32) {
     let Some(process) = PROCESSES.get_ptr((id >> 32) as u32) else { return };
     // SAFETY: a helper without arguments; the process is valid for the program's run.
     let (now, threading) = unsafe { (bpf_ktime_get_ns(), (*process).threading) };
+    let thread = Thread { released: now, told, left_unread, failed: u8::from(failed), head, ..Thread::NONE };
+    if threading == u32::from(ANSWERS_FIRST) {
+        return answered_before(id, now, &thread);
+    }
     if threading != u32::from(THREAD_PER_REQUEST) {
         return;
     }
@@ -231,9 +235,24 @@ pub(crate) fn let_go(told: u64, failed: bool, head: u8, left_unread: u32) {
             return;
         }
     }
-    let thread = Thread { released: now, told, left_unread, failed: u8::from(failed), head, pad: [0; 2] };
     // Without room its answer is told without the try.
     let _ = THREADS.insert(id, thread, 0);
+}
+
+/// The thread has let go of a try, and may have answered for it just before.
+#[inline(always)]
+fn answered_before(id: u64, now: u64, thread: &Thread) {
+    let Some(pointer) = THREADS.get_ptr_mut(id) else { return };
+    // SAFETY: valid for the program's run; the thread's own.
+    let before = unsafe { *pointer };
+    // One that shows nothing amiss must follow all the closer.
+    let within = if thread.failed == 1 { AT_ONCE } else { AT_ONCE / 10 };
+    if before.answered == 0 || now - before.answered > within {
+        return;
+    }
+    // SAFETY: as above.
+    unsafe { (*pointer).answered = 0 };
+    outcome(Flow::empty(), &Thread { answered: before.answered, ..*thread }, before.status, ANSWERED);
 }
 
 /// The try that the current thread let go of no longer ago than `within`, and now has done something about.
@@ -264,13 +283,23 @@ fn answered(process: *mut Process, fd: u32, status: u16) {
     if status == 502 || status == 504 {
         emit::count(Counter::AnswersFailed);
     }
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: a helper without arguments; the process is valid for the program's run.
+    let (now, first) = unsafe { (bpf_ktime_get_ns(), (*process).threading == u32::from(ANSWERS_FIRST)) };
+    if first {
+        if passes_on(process, index, now) {
+            return emit::count(Counter::ApplicationErrors);
+        }
+        let answered = tell(fd, &Thread::NONE, status, ANSWERED);
+        // Without room it stays without its try.
+        let _ = THREADS.insert(bpf_get_current_pid_tgid(), Thread { answered, status, ..Thread::NONE }, 0);
+        return;
+    }
     let taken = take(ANSWER_WITHIN, false);
     if let Some(thread) = taken
         && thread.failed == 1
     {
-        return tell(fd, &thread, status, ANSWERED);
+        tell(fd, &thread, status, ANSWERED);
+        return;
     }
     if passes_on(process, index, now) {
         return emit::count(Counter::ApplicationErrors);
@@ -338,13 +367,13 @@ pub(crate) fn hangs_up() {
 }
 
 #[inline(always)]
-fn tell(fd: u32, thread: &Thread, status: u16, what: u8) {
+fn tell(fd: u32, thread: &Thread, status: u16, what: u8) -> u64 {
     let flow = of_descriptor(fd).filter(|described| described.protocol == IPPROTO_TCP).map(|described| described.flow);
-    outcome(flow.unwrap_or(Flow::empty()), thread, status, what);
+    outcome(flow.unwrap_or(Flow::empty()), thread, status, what)
 }
 
 #[inline(always)]
-fn outcome(flow: Flow, thread: &Thread, status: u16, what: u8) {
+fn outcome(flow: Flow, thread: &Thread, status: u16, what: u8) -> u64 {
     emit::record::<Outcome>(Kind::Outcome, |record, header| {
         record.header = header;
         record.flow = flow;
@@ -354,5 +383,6 @@ fn outcome(flow: Flow, thread: &Thread, status: u16, what: u8) {
         record.what = what;
         record.head = thread.head;
         record.left_unread = thread.left_unread;
-    });
+        record.told_before = thread.answered;
+    })
 }

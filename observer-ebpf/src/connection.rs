@@ -188,7 +188,7 @@ fn left(sock: Sock, old: u8, new: u8) {
     // Closed by its own process, which thereby lets go of it; else by what came from the network.
     let by_proxy = tcp.shutdown() == BOTH_WAYS && !broken;
     if by_proxy && !in_connect {
-        answer::let_go(entry.told, entry.failed == 1, entry.head, unread(tcp, fin));
+        let_go(tcp, &entry, fin);
     }
     if new == state::CLOSE_WAIT {
         entry.closing = 1;
@@ -201,6 +201,14 @@ fn left(sock: Sock, old: u8, new: u8) {
     }
     // SAFETY: as above.
     unsafe { *pointer = entry };
+}
+
+/// The proxy lets go of a connection.
+#[inline(always)]
+fn let_go(tcp: TcpSock, entry: &Try, fin: bool) {
+    // What was read last is no answer to what was asked since.
+    let head = if tcp.write_seq() == entry.write_seq { entry.head } else { 0 };
+    answer::let_go(entry.told, entry.failed == 1, head, unread(tcp, fin));
 }
 
 /// `sk_shutdown` of a socket that its process has closed (`SHUTDOWN_MASK`, include/net/sock.h).
@@ -233,8 +241,8 @@ pub(crate) fn destroyed(sock: Sock) {
     let entry = unsafe { *pointer };
     let _ = TRIES.remove(sock.key());
     if entry.ended == 1 {
-        let left_unread = sock.tcp().map_or(0, |tcp| unread(tcp, entry.closing == 1));
-        answer::let_go(entry.told, entry.failed == 1, entry.head, left_unread);
+        let Some(tcp) = sock.tcp() else { return };
+        let_go(tcp, &entry, entry.closing == 1);
     }
 }
 

@@ -144,13 +144,16 @@ pub(crate) struct Thread {
     pub(crate) released: u64,
     /// Time of the record that told that try's end.
     pub(crate) told: u64,
+    /// Time of the record that told of an answer without a try; 0 if there is none. Where answers come first only.
+    pub(crate) answered: u64,
     /// Payload bytes of the try that the proxy left unread.
     pub(crate) left_unread: u32,
     /// 1 if a request was out on the try.
     pub(crate) failed: u8,
     /// How much of an HTTP head had been read.
     pub(crate) head: u8,
-    pub(crate) pad: [u8; 2],
+    /// Status of that answer.
+    pub(crate) status: u16,
 }
 
 /// What is remembered of a connect() call until it returns.
@@ -170,5 +173,6 @@ pub(crate) struct Connecting {
 
 impl Thread {
     /// One that let go of nothing.
-    pub(crate) const NONE: Self = Self { released: 0, told: 0, left_unread: 0, failed: 0, head: 0, pad: [0; 2] };
+    pub(crate) const NONE: Self =
+        Self { released: 0, told: 0, answered: 0, left_unread: 0, failed: 0, head: 0, status: 0 };
 }

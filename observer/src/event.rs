@@ -44,6 +44,8 @@ pub enum Body {
     Signal(Box<Signal>),
     /// The host's processors, as they stand.
     HostSample(HostSample),
+    /// A proxy's process as it stands.
+    ProxySample(Box<ProxySample>),
     /// A listener as it stands.
     ListenerSample(Box<ListenerSample>),
     /// A network namespace as it stands.
@@ -238,6 +240,8 @@ pub struct Outcome {
     pub head: Head,
     /// Payload bytes that it left unread there.
     pub left_unread: u32,
+    /// Time of the event that told of this answer before, then without its try.
+    pub told_before: Option<Time>,
 }
 
 /// How much of the head of an answer was seen.
@@ -322,6 +326,17 @@ pub struct Signal {
     pub to: Process,
     /// Its number.
     pub number: u32,
+}
+
+/// See [`Body::ProxySample`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxySample {
+    /// Which.
+    pub process: Process,
+    /// Descriptors that it holds open.
+    pub open_files: u64,
+    /// How many it may (`RLIMIT_NOFILE`, the soft limit).
+    pub open_files_limit: u64,
 }
 
 /// See [`Body::HostSample`]. Totals since boot, over all processors.

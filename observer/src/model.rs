@@ -28,8 +28,8 @@ pub use upstream::{Upstream, UpstreamKey};
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
-        Body, ConnectionEnded, Counters, Event, Flow, Hurt, ListenerChanged, ListenerSample, OverflowPath, Signal,
-        State,
+        Body, ConnectionEnded, Counters, Event, Flow, Hurt, ListenerChanged, ListenerSample, OverflowPath, ProxySample,
+        Signal, State,
     },
     time::Time,
 };
@@ -45,6 +45,8 @@ pub const MAX_UNIX_LISTENERS: usize = 4096;
 pub const MAX_NAMESPACES: usize = 512;
 /// Ports of this host that are in trouble with clients elsewhere; the one quiet longest goes first.
 pub const MAX_DOORS: usize = 1024;
+/// Proxies' processes whose limits are kept.
+pub const MAX_PROXIES: usize = 1024;
 /// Proxies' processes whose failures are kept.
 pub const MAX_FAILING: usize = 1024;
 /// Processes whose last signal is kept.
@@ -90,6 +92,7 @@ pub struct Model {
     flows: Generations<FlowKey, FlowEvidence>,
     signals: Recent<u32, (Time, Signal)>,
     failures: Recent<u32, Failures>,
+    proxies: Recent<u32, (Time, ProxySample)>,
     doors: Recent<(NetNs, Endpoint), Door>,
     processors: Processors,
     counters: Counters,
@@ -107,6 +110,7 @@ impl Default for Model {
             flows: Generations::new(MAX_FLOWS, FLOW_MEMORY),
             signals: Recent::new(MAX_SIGNALS),
             failures: Recent::new(MAX_FAILING),
+            proxies: Recent::new(MAX_PROXIES),
             doors: Recent::new(MAX_DOORS),
             processors: Processors::default(),
             counters: Counters::default(),
@@ -205,6 +209,7 @@ impl Model {
             Body::Signal(signal) => {
                 self.signals.put(signal.to.pid, now, (now, Signal::clone(signal)));
             }
+            Body::ProxySample(sample) => self.proxies.put(sample.process.pid, now, (now, ProxySample::clone(sample))),
             Body::HostSample(sample) => self.processors.sampled(now, *sample),
             // The engine's concern: it knows which try is meant.
             Body::Outcome(_) => {}
@@ -312,6 +317,11 @@ impl Model {
     /// How the tries of a proxy's process have failed of late, if any did.
     pub fn failures(&self, pid: u32) -> Option<&Failures> {
         self.failures.get(&pid)
+    }
+
+    /// Proxies' processes as last sampled, each with when.
+    pub fn proxies(&self) -> impl Iterator<Item = &(Time, ProxySample)> {
+        self.proxies.iter().map(|(_, sample)| sample)
     }
 
     /// The last signal that a process was sent, and when.

@@ -1,6 +1,6 @@
 //! Which processes are reverse proxies.
 
-use observer_common::answer::{THREAD_PER_REQUEST, THREADS_SHARED};
+use observer_common::answer::{ANSWERS_FIRST, THREAD_PER_REQUEST, THREADS_SHARED};
 
 /// `comm` names of the proxies that are recognised unless `--proxy` says otherwise.
 pub const KNOWN: [&str; 8] = ["nginx", "openresty", "haproxy", "apache2", "httpd", "caddy", "envoy", "traefik"];
@@ -8,7 +8,11 @@ pub const KNOWN: [&str; 8] = ["nginx", "openresty", "haproxy", "apache2", "httpd
 /// Those written in Go, whose requests move between threads.
 const GO: [&str; 2] = ["caddy", "traefik"];
 
-/// How a proxy's threads share its requests, as the wire contract numbers it.
+/// How a proxy's threads go about its requests, as the wire contract numbers it.
 pub fn threading(comm: &str) -> u8 {
-    if GO.contains(&comm) { THREADS_SHARED } else { THREAD_PER_REQUEST }
+    match comm {
+        "haproxy" => ANSWERS_FIRST,
+        go if GO.contains(&go) => THREADS_SHARED,
+        _ => THREAD_PER_REQUEST,
+    }
 }

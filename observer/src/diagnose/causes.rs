@@ -8,6 +8,7 @@ pub mod keepalive_race;
 pub mod no_live_upstreams;
 pub mod packet_loss;
 pub mod port_exhaustion;
+pub mod proxy_limits;
 pub mod syn_queue_overflow;
 pub mod unix_backlog_full;
 pub mod unix_missing;

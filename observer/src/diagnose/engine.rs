@@ -199,7 +199,7 @@ pub fn judge(attempt: &Attempt, model: &Model) -> Verdict {
 mod tests {
     use super::*;
     use crate::{
-        event::{ConnectionEnded, ListenOverflow, OverflowPath, State},
+        event::{ConnectionEnded, Did, ListenOverflow, OverflowPath, State},
         testing::{connection, event, refused_connection, reset_sent, server_flow},
     };
 
@@ -268,6 +268,82 @@ mod tests {
             ticking.push(each.clone());
         }
         assert_eq!(run(&plain), run(&ticking));
+    }
+
+    /// Numbers from a seed (xorshift, G. Marsaglia, 2003).
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, limit: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % limit
+        }
+    }
+
+    /// Tries, answers and evidence in whatever order, a few milliseconds apart, with stretches of silence.
+    fn any_sequence(dice: &mut Dice) -> Vec<Event> {
+        let mut ms = 0;
+        let mut told = Vec::new();
+        let mut events = Vec::new();
+        for _ in 0..60 {
+            ms += if dice.below(12) == 0 { 1_000 + dice.below(90_000) } else { dice.below(40) };
+            let ended = |ended| Body::ConnectionEnded(Box::new(ended));
+            let visible = dice.below(2) == 0;
+            let body = match dice.below(8) {
+                0 => ended(ConnectionEnded { answers_visible: visible, ..refused_connection() }),
+                1 => ended(ConnectionEnded { new: State::CloseWait, answers_visible: visible, ..connection() }),
+                2 => ended(ConnectionEnded { bytes_received: 90, answers_visible: visible, ..connection() }),
+                3 => ended(ConnectionEnded { bytes_acked: 0, unacked: 80, data_retransmits: 3, ..connection() }),
+                4 => {
+                    let path = if visible { OverflowPath::Syn } else { OverflowPath::Ack };
+                    Body::ListenOverflow(ListenOverflow { flow: server_flow(), path, depth: 129, limit: 128 })
+                }
+                5 => Body::ResetSent(reset_sent(Some(State::Close), "TCP_STATE")),
+                _ => Body::Outcome(Box::new(crate::event::Outcome {
+                    proxy: connection().proxy,
+                    told: (dice.below(4) > 0).then(|| told.last().copied()).flatten(),
+                    did: [Did::Answered(502), Did::Answered(200), Did::Hidden, Did::Retried][dice.below(4) as usize],
+                    client: None,
+                    head: crate::event::Head::Unseen,
+                    left_unread: 0,
+                    told_before: None,
+                })),
+            };
+            let event = event(ms, body);
+            told.push(event.time);
+            events.push(event);
+        }
+        events
+    }
+
+    /// A batch ends with a tick at the time up to which everything has been told.
+    fn batched(dice: &mut Dice, events: &[Event]) -> Vec<Event> {
+        let mut batched = Vec::new();
+        for (index, event) in events.iter().enumerate() {
+            batched.push(event.clone());
+            let next = events.get(index + 1).map_or(event.time, |next| next.time);
+            let gap = u64::try_from(next.since(event.time).as_nanos()).unwrap();
+            for _ in 0..dice.below(4) {
+                batched.push(Event { time: event.time + Duration::from_nanos(dice.below(gap + 1)), body: Body::Tick });
+            }
+        }
+        batched
+    }
+
+    #[test]
+    fn whatever_the_batches_the_verdicts_are_the_same() {
+        for seed in 1..=300 {
+            let mut dice = Dice(seed * 0x9e37_79b9_7f4a_7c15);
+            let plain = any_sequence(&mut dice);
+            let whole = run(&plain);
+            assert!(!whole.is_empty(), "seed {seed} says nothing");
+            for _ in 0..3 {
+                let split = batched(&mut dice, &plain);
+                assert_eq!(whole, run(&split), "seed {seed}");
+            }
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub const HOLD: Duration = Duration::from_mins(1);
 pub const REMEMBER: Duration = Duration::from_secs(2);
 /// Where a proxy's threads share requests, an error is taken for the answer to a try that failed this shortly before.
 const SHARED_WITHIN: Duration = Duration::from_millis(500);
+/// The same for one that looks well.
+const SHARED_AT_ONCE: Duration = Duration::from_millis(20);
 /// Tries that may be kept at once. Beyond that the oldest is settled early, and counted.
 pub const MAX_OPEN: usize = 131_072;
 
@@ -66,21 +68,27 @@ impl Open {
     pub(super) fn ended(&mut self, now: Time, attempt: Attempt) -> Option<Settled> {
         let hurried = if self.tries.len() >= MAX_OPEN { self.hurry() } else { None };
         let key = (attempt.proxy.pid, attempt.told);
-        if attempt.ending.failed() {
-            self.due.push_back((now + GRACE, key));
-            self.tries.insert(key, (State::Waiting, Box::new(attempt)));
-        } else {
-            self.later.push_back((now + REMEMBER, key));
-            self.tries.insert(key, (State::Well, Box::new(attempt)));
+        let state = if attempt.ending.failed() { State::Waiting } else { State::Well };
+        match state {
+            State::Well => self.later.push_back((now + REMEMBER, key)),
+            _ => self.due.push_back((now + GRACE, key)),
         }
-        hurried
+        // Two ends of one process in the same nanosecond, on two processors: the first can be told no answer any more.
+        match self.tries.insert(key, (state, Box::new(attempt))) {
+            Some((State::Waiting, first)) => Some(Settled::Judge(first)),
+            Some((State::Held, _)) => Some(Settled::Unanswered),
+            _ => hurried,
+        }
     }
 
     /// Takes in what a proxy did. Gives back a try that is to be judged at once; `shared` says that the proxy's threads share
     /// requests, so that an answer does not name its try.
     pub(super) fn outcome(&mut self, now: Time, outcome: &Outcome, shared: bool) -> Option<Settled> {
         let pid = outcome.proxy.pid;
-        let Some(told) = outcome.told.or_else(|| shared.then(|| self.unanswered_of(pid, now)).flatten()) else {
+        if let Some(before) = outcome.told_before {
+            return self.answered_before(now, (pid, before), outcome);
+        }
+        let Some(told) = outcome.told.or_else(|| if shared { self.unanswered_of(pid, now) } else { None }) else {
             return self.without_try(now, outcome);
         };
         let key = (pid, told);
@@ -93,6 +101,17 @@ impl Open {
             _ => {}
         }
         None
+    }
+
+    /// An answer that was told of without its try, and this is the try: the proxy let go of it afterwards.
+    fn answered_before(&mut self, now: Time, before: Key, outcome: &Outcome) -> Option<Settled> {
+        // One that was judged on its own already was let go of too late.
+        let first = self.tries.remove(&before).map(|(_, attempt)| attempt);
+        if first.is_none() && matches!(outcome.did, Did::Answered(502 | 504)) {
+            return None;
+        }
+        let client = first.and_then(|attempt| attempt.answer?.client);
+        self.answered(now, (outcome.proxy.pid, outcome.told?), &Outcome { client, ..outcome.clone() })
     }
 
     fn without_try(&mut self, now: Time, outcome: &Outcome) -> Option<Settled> {
@@ -129,7 +148,10 @@ impl Open {
         let waiting =
             self.due.iter().map(|(_, key)| *key).filter(|(of, told)| *of == pid && now.since(*told) <= SHARED_WITHIN);
         let unanswered = |key: &Key| self.tries.get(key).is_some_and(|(_, attempt)| attempt.answer.is_none());
-        waiting.filter(unanswered).map(|(_, told)| told).min()
+        let failed = waiting.filter(unanswered).map(|(_, told)| told).min();
+        // Or the latest that looks well, if it ended just now.
+        let latest = self.later.iter().rev().take_while(|(due, _)| now.since(*due - REMEMBER) <= SHARED_AT_ONCE);
+        failed.or_else(|| latest.map(|(_, key)| *key).find(|key| key.0 == pid && unanswered(key)).map(|(_, told)| told))
     }
 
     /// Whether there was something to forget: a try that failed, or was given up soon.

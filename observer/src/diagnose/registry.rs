@@ -20,6 +20,7 @@ pub const CAUSES: &[Rule] = &[
     causes::unix_permission::RULE,
     causes::upstream_timeout::RULE,
     causes::bad_response::RULE,
+    causes::proxy_limits::RULE,
     causes::no_live_upstreams::RULE,
     causes::keepalive_off::RULE,
     causes::unknown::RULE,

@@ -191,6 +191,7 @@ fn outcome(record: &answer::Outcome) -> Result<Body, DecodeError> {
         client: (client.port != 0).then_some(client),
         head,
         left_unread: record.left_unread,
+        told_before: (record.told_before != 0).then_some(Time(record.told_before)),
     })))
 }
 

@@ -273,9 +273,11 @@ fn ending(time: Time, ended: &ConnectionEnded) -> Ending {
                 Ending::Abandoned
             }
             0 if ended.closed_by_proxy => Ending::ConnectTimedOut { by_kernel: false },
+            // Undone by shutdown() (`inet_shutdown`, net/ipv4/af_inet.c), which is how HAProxy gives up.
+            0 if ended.syn_retransmits > 0 || time.since(ended.started) >= GAVE_UP_AFTER => {
+                Ending::ConnectTimedOut { by_kernel: false }
+            }
             0 if ended.flow.local.port == 0 => Ending::NoPort,
-            // Undone by connect() to nowhere (AF_UNSPEC), which is how HAProxy gives up.
-            0 if time.since(ended.started) >= GAVE_UP_AFTER => Ending::ConnectTimedOut { by_kernel: false },
             // Refused within connect() with a port of its own: the very connection exists already.
             0 => Ending::ConnectError(EADDRNOTAVAIL),
             error => Ending::ConnectError(error),
@@ -416,7 +418,7 @@ mod tests {
             ending(at(2_000), &ConnectionEnded { syn_retransmits: 1, ..gave_up }),
             Ending::ConnectTimedOut { by_kernel: false }
         );
-        let mut no_port = silent;
+        let mut no_port = ConnectionEnded { started: at(2_000), ..silent };
         no_port.flow.local.port = 0;
         assert_eq!(ending(at(2_000), &no_port), Ending::NoPort);
     }

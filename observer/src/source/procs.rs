@@ -216,6 +216,20 @@ pub(super) fn processes_of(comms: &[String]) -> Vec<Process> {
     all.filter(|process| wanted.contains(&process.comm)).collect()
 }
 
+/// Descriptors that a process holds open, and how many it may. `None` if it is gone, or not ours to look at.
+pub(super) fn open_files(pid: u32) -> Option<(u64, u64)> {
+    let folder = format!("/proc/{pid}/fd");
+    // The folder's size is their number since 6.2 (proc_fd_getattr, fs/proc/fd.c); before, they must be counted.
+    let open = match fs::metadata(&folder).ok()?.len() {
+        0 => fs::read_dir(&folder).ok()?.count() as u64,
+        size => size,
+    };
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let limit = line.split_whitespace().next()?.parse().unwrap_or(u64::MAX);
+    Some((open, limit))
+}
+
 /// Sockets that these processes hold, each with its process.
 pub(super) fn sockets_of(processes: &[Process]) -> HashMap<u64, Process> {
     let of = |process: &Process| socket_inodes(process.pid).map(|inode| (inode, process.clone())).collect::<Vec<_>>();

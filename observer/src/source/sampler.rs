@@ -17,7 +17,10 @@ use observer_common::{COMM_LEN, Flow, Task, listener::Sample};
 use super::procs::{self, Owners};
 use crate::{
     addr::{Endpoint, NetNs},
-    event::{Body, Event, Handshake, ListenerSample, MAX_DESTINATIONS, NamespaceSample, Process, UnixListenerSample},
+    event::{
+        Body, Event, Handshake, ListenerSample, MAX_DESTINATIONS, NamespaceSample, Process, ProxySample,
+        UnixListenerSample,
+    },
     host,
     kernel::{
         Hooks, Kernel, LoadError, Options,
@@ -75,6 +78,7 @@ pub(super) fn run(
         first: true,
         only: options.netns,
         unix: options.ports.is_empty(),
+        proxies: Proxies { names: &options.proxies, known: Vec::new(), rounds: 0 },
     };
     open.append(&mut rounds.round());
     let first = Round { events: open, last: false };
@@ -176,6 +180,31 @@ struct Sampler<'a> {
     only: Option<NetNs>,
     /// Unix sockets matter too: not where the filter is a port.
     unix: bool,
+    proxies: Proxies<'a>,
+}
+
+/// The proxies' processes, looked up again every [`Proxies::REFRESH`] rounds.
+struct Proxies<'a> {
+    names: &'a [String],
+    known: Vec<Process>,
+    rounds: u32,
+}
+
+impl Proxies<'_> {
+    const REFRESH: u32 = 10;
+
+    fn sample(&mut self, events: &mut Vec<Event>) {
+        if self.rounds.is_multiple_of(Self::REFRESH) {
+            self.known = procs::processes_of(self.names);
+        }
+        self.rounds += 1;
+        let time = host::now();
+        events.extend(self.known.iter().filter_map(|process| {
+            let (open_files, open_files_limit) = procs::open_files(process.pid)?;
+            let sample = ProxySample { process: process.clone(), open_files, open_files_limit };
+            Some(Event { time, body: Body::ProxySample(Box::new(sample)) })
+        }));
+    }
 }
 
 impl Sampler<'_> {
@@ -197,6 +226,10 @@ impl Sampler<'_> {
         self.first = false;
         // Those that have gone meanwhile are not counted; being a few places off does no harm.
         self.turn = (self.turn + visited) % count;
+        // With one namespace asked for, whose process is in which is not looked up.
+        if self.only.is_none() {
+            self.proxies.sample(&mut events);
+        }
         if let Some(sample) = host::processors() {
             events.push(Event { time: host::now(), body: Body::HostSample(sample) });
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use observer_common::answer::THREADS_SHARED;
+
 use crate::{
     diagnose::{
         evidence::Evidence,
@@ -9,6 +11,7 @@ use crate::{
         verdict::Confidence,
     },
     model::Ending,
+    proxy,
     time::Human,
 };
 
@@ -24,6 +27,11 @@ fn judge(case: &Case<'_>) -> Judgement {
         return Judgement::No;
     }
     let proxy = &case.attempt.proxy;
+    if proxy::threading(&proxy.comm) == THREADS_SHARED {
+        return Judgement::NotEnough(
+            "its threads share requests, so that an answer cannot always be told from its try",
+        );
+    }
     let Some(failed) = case.model.failures(proxy.pid) else {
         return Judgement::NotEnough(
             "no try of this process was seen to fail before: a resolver, a limit or the configuration may be why, and only \
@@ -77,8 +85,15 @@ mod tests {
             model.apply(&event(ms, Body::ConnectionEnded(Box::new(ended))));
         }
         let proxy = Process { pid: 42, comm: "nginx".into() };
-        let outcome =
-            Outcome { proxy, told: None, did: Did::Answered(502), client: None, head: Head::Unseen, left_unread: 0 };
+        let outcome = Outcome {
+            proxy,
+            told: None,
+            did: Did::Answered(502),
+            client: None,
+            head: Head::Unseen,
+            left_unread: 0,
+            told_before: None,
+        };
         judge_attempt(&Attempt::without_try(at(ms), &outcome), &model)
     }
 

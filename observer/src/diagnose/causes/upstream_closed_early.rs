@@ -1,5 +1,7 @@
 //! The upstream closed before it answered. See `upstream_closed_early.md`.
 
+use observer_common::answer::THREADS_SHARED;
+
 use crate::{
     diagnose::{
         death,
@@ -10,6 +12,7 @@ use crate::{
     },
     event::Head,
     model::{Ending, Model},
+    proxy,
     time::Time,
 };
 
@@ -42,6 +45,13 @@ fn judge(case: &Case<'_>) -> Judgement {
     if case.attempt.answer.is_some_and(|answer| answer.head == Head::Long) {
         return Judgement::NotEnough(
             "it sent a long answer and closed: cut off within its head, or refused by the proxy for what is in it",
+        );
+    }
+    // Where threads share requests, how much of the answer had been read when it was let go of is not known.
+    let shared = proxy::threading(&case.attempt.proxy.comm) == THREADS_SHARED;
+    if shared && connection.heard_since_asked() && case.flow.hurt.is_none() {
+        return Judgement::NotEnough(
+            "it began to answer and closed: cut off, or refused by the proxy for what is in it",
         );
     }
     let upstream = case.attempt.upstream;

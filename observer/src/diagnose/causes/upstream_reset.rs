@@ -62,6 +62,12 @@ fn judge(case: &Case<'_>) -> Judgement {
         .maybe("sender_comm", reset.process.as_ref().map(|process| process.comm.clone()))
         .maybe("sender_pid", reset.process.as_ref().map(|process| process.pid));
     let (because, what, advice) = kind(reset);
+    // A listener that was there all along knew every handshake that came to it whole.
+    if reset.state == Some(State::Listen) && !restarted(case) {
+        return Judgement::NotEnough(
+            "its listener did not know the connection, and was not restarted: part of the handshake was lost on the way",
+        );
+    }
     let summary = format!("{upstream} reset the connection{early}: {what}");
     if reset.owned
         && let Some(death) = death::of(case, evidence.clone())
@@ -75,6 +81,15 @@ fn judge(case: &Case<'_>) -> Judgement {
         );
     }
     found(Confidence::Certain, because, summary, evidence, advice)
+}
+
+/// The listener was opened or closed while the try lasted, or nothing is known of it.
+fn restarted(case: &Case<'_>) -> bool {
+    let (began, _) = case.span();
+    case.listener().is_none_or(|listener| {
+        let closed = listener.closed_at.map(|(when, _)| when);
+        [listener.opened_at, closed].into_iter().flatten().any(|when| when >= began)
+    })
 }
 
 fn found(
