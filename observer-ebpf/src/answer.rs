@@ -32,6 +32,8 @@ const LENGTH: usize = 32;
 const ANSWER_WITHIN: u64 = 1_000_000_000;
 /// What else a thread may do about it (try again, write something that cannot be read, hang up) follows at once.
 const AT_ONCE: u64 = 20_000_000;
+/// Where answers come first, the failed try that was meant is let go of within this time.
+const LET_GO_WITHIN: u64 = 150_000_000;
 /// An upstream's own 5xx is passed on within this time.
 const PASSED_ON_WITHIN: u64 = 1_000_000_000;
 /// What fits in a TLS alert that says goodbye; an answer is longer.
@@ -246,7 +248,7 @@ fn answered_before(id: u64, now: u64, thread: &Thread) {
     // SAFETY: valid for the program's run; the thread's own.
     let before = unsafe { *pointer };
     // One that shows nothing amiss must follow all the closer.
-    let within = if thread.failed == 1 { AT_ONCE } else { AT_ONCE / 10 };
+    let within = if thread.failed == 1 { LET_GO_WITHIN } else { AT_ONCE / 10 };
     if before.answered == 0 || now - before.answered > within {
         return;
     }

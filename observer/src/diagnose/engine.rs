@@ -22,8 +22,9 @@ use crate::{
 
 /// A warning that goes on is said again after this long.
 pub const REMIND_AFTER: Duration = Duration::from_secs(30);
-/// Seconds without any event that are looked at one by one; of a longer gap only the last of them.
-const CATCH_UP: u64 = 60;
+/// Seconds without any event that are looked at one by one; of a longer gap only the last of them. The host is sampled every
+/// second, so that a longer one means a machine that slept.
+const CATCH_UP: u64 = 3600;
 /// Warnings that may hold at once; further ones wait for a place.
 const MAX_WARNINGS: usize = 256;
 
@@ -52,8 +53,7 @@ impl Engine {
     /// Takes in one event and hands what follows from it to `say`, in order.
     pub fn apply(&mut self, event: &Event, say: &mut impl FnMut(Said)) {
         // What is due is judged before the event is known, so that a tick in between changes nothing.
-        self.judge_due(event.time, say);
-        self.watch(event.time, say);
+        self.advance(event.time, say);
         let attempt = self.model.apply(event);
         let now = self.model.now();
         if let Some(attempt) = attempt {
@@ -69,7 +69,8 @@ impl Engine {
 
     /// Judges whatever still waits: the stream has ended.
     pub fn finish(&mut self, say: &mut impl FnMut(Said)) {
-        while let Some(settled) = self.open.last() {
+        let answers_lost = self.answers_lost();
+        while let Some(settled) = self.open.last(answers_lost) {
             self.settle(Some(settled), say);
         }
     }
@@ -100,10 +101,15 @@ impl Engine {
     }
 
     fn judge_due(&mut self, now: Time, say: &mut impl FnMut(Said)) {
-        let answers_lost = self.model.counters().lost.of(Kind::Outcome) > 0;
+        let answers_lost = self.answers_lost();
         while let Some(settled) = self.open.due(now, answers_lost) {
             self.settle(Some(settled), say);
         }
+    }
+
+    /// Once answers were lost, their absence says nothing any more.
+    fn answers_lost(&self) -> bool {
+        self.model.counters().lost.of(Kind::Outcome) > 0
     }
 
     fn settle(&mut self, settled: Option<Settled>, say: &mut impl FnMut(Said)) {
@@ -123,15 +129,17 @@ impl Engine {
         say(Said::Verdict(Box::new(verdict)));
     }
 
-    /// At the turn of every second of event time, every rule looks at the whole model. A stretch without events is
-    /// caught up with, so that ticks make no difference.
-    fn watch(&mut self, now: Time, say: &mut impl FnMut(Said)) {
+    /// Lets the time pass: judges what is due, and at the turn of every second of event time has every rule look at the whole
+    /// model, each at its moment. A stretch without events is caught up with, so that ticks make no difference.
+    fn advance(&mut self, now: Time, say: &mut impl FnMut(Said)) {
         let second = now.seconds();
         let first = (self.watched + 1).max(second.saturating_sub(CATCH_UP));
         for turn in first..=second {
+            self.judge_due(Time(turn * 1_000_000_000), say);
             self.watched = turn;
             self.watch_at(turn, say);
         }
+        self.judge_due(now, say);
     }
 
     fn watch_at(&mut self, second: u64, say: &mut impl FnMut(Said)) {

@@ -6,15 +6,20 @@ use std::{
     time::Duration,
 };
 
+use observer_common::answer::ANSWERS_FIRST;
+
 use crate::{
     event::{Did, Outcome},
     model::{Answer, Attempt, Ending},
+    proxy,
     time::Time,
 };
 
 /// How long a failed try waits for what the server's side of it tells: on one host the two sides are microseconds
 /// apart, in either order (tcp_send_active_reset, net/ipv4/tcp_output.c, traces a RST when it has been delivered).
 pub const GRACE: Duration = Duration::from_millis(50);
+/// A proxy that answers first lets go of its try within this time.
+const LET_GO_WITHIN: Duration = Duration::from_millis(150);
 /// How long a failed try is kept whose answer is to be expected. A proxy that is itself stopped or busy answers late.
 pub const HOLD: Duration = Duration::from_mins(1);
 /// How long a try that looks well is kept: its answer follows at once, or as soon as its proxy gets to it.
@@ -54,6 +59,8 @@ pub(super) struct Open {
     tries: HashMap<Key, (State, Box<Attempt>)>,
     /// When something is to be done about a try, in order.
     due: VecDeque<(Time, Key)>,
+    /// The same for answers whose try is to be let go of yet.
+    first_answers: VecDeque<(Time, Key)>,
     /// The same for those that are kept for long.
     later: VecDeque<(Time, Key)>,
     hurried: u64,
@@ -66,13 +73,19 @@ pub(super) struct Open {
 impl Open {
     /// Takes in a try that has ended.
     pub(super) fn ended(&mut self, now: Time, attempt: Attempt) -> Option<Settled> {
+        self.keep(now, attempt, GRACE)
+    }
+
+    fn keep(&mut self, now: Time, attempt: Attempt, evidence_within: Duration) -> Option<Settled> {
         let hurried = if self.tries.len() >= MAX_OPEN { self.hurry() } else { None };
         let key = (attempt.proxy.pid, attempt.told);
         let state = if attempt.ending.failed() { State::Waiting } else { State::Well };
-        match state {
-            State::Well => self.later.push_back((now + REMEMBER, key)),
-            _ => self.due.push_back((now + GRACE, key)),
-        }
+        let (queue, span) = match state {
+            State::Well => (&mut self.later, REMEMBER),
+            _ if evidence_within > GRACE => (&mut self.first_answers, evidence_within),
+            _ => (&mut self.due, GRACE),
+        };
+        queue.push_back((now + span, key));
         // Two ends of one process in the same nanosecond, on two processors: the first can be told no answer any more.
         match self.tries.insert(key, (state, Box::new(attempt))) {
             Some((State::Waiting, first)) => Some(Settled::Judge(first)),
@@ -116,8 +129,9 @@ impl Open {
 
     fn without_try(&mut self, now: Time, outcome: &Outcome) -> Option<Settled> {
         let Did::Answered(502 | 504) = outcome.did else { return None };
-        // What failed on other threads just before may be why; those events come in any order, so it waits like the others.
-        self.ended(now, Attempt::without_try(now, outcome))
+        // Where answers come first, its try may be let go of later than evidence takes to come.
+        let first = proxy::threading(&outcome.proxy.comm) == ANSWERS_FIRST;
+        self.keep(now, Attempt::without_try(now, outcome), if first { LET_GO_WITHIN } else { GRACE })
     }
 
     fn answered(&mut self, now: Time, key: Key, outcome: &Outcome) -> Option<Settled> {
@@ -162,13 +176,14 @@ impl Open {
         self.tries.get(&key).is_some_and(failed) && self.tries.remove(&key).is_some()
     }
 
-    /// What is due by `now`, one at a time. `answers_lost` says that answers cannot be relied on any more.
+    /// What is due by `now`, one at a time, in the order in which it is due. `answers_lost` says that answers cannot be relied
+    /// on any more.
     pub(super) fn due(&mut self, now: Time, answers_lost: bool) -> Option<Settled> {
-        while let Some((_, key)) = self.due.pop_front_if(|(due, _)| *due <= now) {
+        while let Some((due, key)) = self.next_due(now) {
             let Some((state, attempt)) = self.tries.get_mut(&key) else { continue };
             if attempt.answer.is_none() && attempt.answers_visible && !answers_lost {
                 *state = State::Held;
-                self.later.push_back((now + HOLD, key));
+                self.later.push_back((due + HOLD, key));
                 continue;
             }
             return self.tries.remove(&key).map(|(_, attempt)| Settled::Judge(attempt));
@@ -186,11 +201,26 @@ impl Open {
         None
     }
 
+    fn next_due(&mut self, now: Time) -> Option<(Time, Key)> {
+        let front = |queue: &VecDeque<(Time, Key)>| queue.front().map(|(due, _)| *due);
+        let first = match (front(&self.due), front(&self.first_answers)) {
+            (Some(due), Some(first)) if first < due => &mut self.first_answers,
+            (None, Some(_)) => &mut self.first_answers,
+            _ => &mut self.due,
+        };
+        first.pop_front_if(|(due, _)| *due <= now)
+    }
+
     /// The stream has ended: what is left, one at a time.
-    pub(super) fn last(&mut self) -> Option<Settled> {
-        while let Some((_, key)) = self.due.pop_front() {
-            if let Some((_, attempt)) = self.tries.remove(&key) {
-                return Some(Settled::Judge(attempt));
+    pub(super) fn last(&mut self, answers_lost: bool) -> Option<Settled> {
+        while let Some((_, key)) = self.next_due(Time(u64::MAX)) {
+            match self.tries.remove(&key) {
+                // Its answer may have been a moment away.
+                Some((_, attempt)) if attempt.answer.is_none() && attempt.answers_visible && !answers_lost => {
+                    return Some(Settled::Unanswered);
+                }
+                Some((_, attempt)) => return Some(Settled::Judge(attempt)),
+                None => {}
             }
         }
         while let Some((_, key)) = self.later.pop_front() {

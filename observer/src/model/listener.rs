@@ -128,6 +128,12 @@ impl Listener {
         })
     }
 
+    /// Whether its queue was found empty after that time, having let something through since the sample before.
+    pub fn empty_after(&self, time: Time) -> bool {
+        let newest_first: Vec<_> = self.samples.iter().rev().take_while(|sample| sample.time >= time).collect();
+        newest_first.iter().any(|sample| sample.depth == 0 && sample.arrivals > 0)
+    }
+
     /// When it and its processes were last sampled; zero if never.
     pub fn looked_at(&self) -> Time {
         self.samples.back().map_or(Time::default(), |sample| sample.time)
