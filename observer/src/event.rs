@@ -101,6 +101,10 @@ pub enum State {
 
 /// See [`Body::ConnectionEnded`].
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what the kernel saw: each is a fact of its own, no state of a machine"
+)]
 pub struct ConnectionEnded {
     /// The proxy's end is local.
     pub flow: Flow,
@@ -382,6 +386,7 @@ pub struct ListenerChanged {
 
 /// See [`Body::ResetSent`].
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "as above")]
 pub struct ResetSent {
     /// The sender's end is local.
     pub flow: Flow,

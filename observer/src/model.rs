@@ -28,8 +28,8 @@ pub use upstream::{Upstream, UpstreamKey};
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
-        Body, ConnectionEnded, Counters, Event, Flow, Hurt, ListenerChanged, ListenerSample, OverflowPath, ProxySample,
-        Signal, State,
+        Body, ConnectionEnded, Counters, Event, Flow, Hurt, ListenOverflow, ListenerChanged, ListenerSample,
+        OverflowPath, ProxySample, ResetSent, Signal, State,
     },
     time::Time,
 };
@@ -128,15 +128,7 @@ impl Model {
             self.events += 1;
         }
         match &event.body {
-            Body::ConnectionEnded(ended) => {
-                let mut attempt = Attempt::from_connection(now, event.time, ended);
-                if attempt.ending == Ending::Abandoned {
-                    attempt.ending = self.ending_of_abandoned(ended, &attempt);
-                }
-                self.upstream_mut(attempt.upstream).connection_ended(now, ended, &attempt);
-                self.note_failure(&attempt);
-                return Some(attempt);
-            }
+            Body::ConnectionEnded(ended) => return Some(self.connection_ended(event.time, ended)),
             // A resolver or a logger that is not there is no upstream.
             Body::ConnectFailed(failed) if !failed.to.is_upstream() => {}
             Body::ConnectFailed(failed) => {
@@ -151,40 +143,9 @@ impl Model {
                 }
                 self.flow_mut(FlowKey::of_server(&unserved.flow)).unserved = Some(*unserved);
             }
-            Body::ListenOverflow(overflow) if overflow.path == OverflowPath::SynQueue => {
-                let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));
-                evidence.syn_queue_drops += 1;
-                evidence.server_netns = overflow.flow.netns;
-                let listener = self.listener_at_mut(overflow.flow.netns, overflow.flow.local);
-                listener.syn_queue_dropped(now, overflow.depth, overflow.limit);
-            }
-            Body::ListenOverflow(overflow) => {
-                let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));
-                let first = evidence.overflows_syn + evidence.overflows_ack == 0;
-                match overflow.path {
-                    OverflowPath::Ack => evidence.overflows_ack += 1,
-                    OverflowPath::Syn | OverflowPath::SynQueue => evidence.overflows_syn += 1,
-                }
-                (evidence.depth, evidence.limit) = (overflow.depth, overflow.limit);
-                evidence.server_netns = overflow.flow.netns;
-                let listener = self.listener_at_mut(overflow.flow.netns, overflow.flow.local);
-                listener.overflowed(now, overflow.depth, overflow.limit, first);
-            }
+            Body::ListenOverflow(overflow) => self.overflowed(overflow),
             Body::ListenerChanged(changed) => self.listener_changed(changed),
-            Body::ResetSent(reset) => {
-                let evidence = self.flow_mut(FlowKey::of_server(&reset.flow));
-                if reset.retracts_overflow {
-                    evidence.overflows_ack = evidence.overflows_ack.saturating_sub(1);
-                }
-                let retracts = reset.retracts_overflow;
-                evidence.reset = Some(reset.clone());
-                if let Some(door) = self.door_mut(&reset.flow) {
-                    door.reset_sent(now, reset);
-                }
-                if retracts {
-                    self.listener_at_mut(reset.flow.netns, reset.flow.local).overflow_retracted(now);
-                }
-            }
+            Body::ResetSent(reset) => self.reset_sent(reset),
             Body::Retransmit(retransmit) => {
                 let key = UpstreamKey::tcp(retransmit.flow.netns, retransmit.flow.remote);
                 self.upstream_mut(key).window.at(now).retransmits += 1;
@@ -211,8 +172,6 @@ impl Model {
             }
             Body::ProxySample(sample) => self.proxies.put(sample.process.pid, now, (now, ProxySample::clone(sample))),
             Body::HostSample(sample) => self.processors.sampled(now, *sample),
-            // The engine's concern: it knows which try is meant.
-            Body::Outcome(_) => {}
             Body::UnixListenerSample(sample) => {
                 let key = (sample.netns, sample.path);
                 self.unix_listeners.entry(key, now, Listener::default).sampled_unix(now, sample);
@@ -222,9 +181,55 @@ impl Model {
                 self.upstream_mut(key).contact.handshake(now, handshake.syn_retransmits);
             }
             Body::Counters(counters) => self.counters = *counters,
-            Body::Tick => {}
+            // Outcomes are the engine's concern: it knows which try is meant.
+            Body::Outcome(_) | Body::Tick => {}
         }
         None
+    }
+
+    fn connection_ended(&mut self, told: Time, ended: &ConnectionEnded) -> Attempt {
+        let now = self.now;
+        let mut attempt = Attempt::from_connection(now, told, ended);
+        if attempt.ending == Ending::Abandoned {
+            attempt.ending = self.ending_of_abandoned(ended, &attempt);
+        }
+        self.upstream_mut(attempt.upstream).connection_ended(now, ended, &attempt);
+        self.note_failure(&attempt);
+        attempt
+    }
+
+    fn overflowed(&mut self, overflow: &ListenOverflow) {
+        let now = self.now;
+        let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));
+        evidence.server_netns = overflow.flow.netns;
+        let first = evidence.overflows_syn + evidence.overflows_ack == 0;
+        match overflow.path {
+            OverflowPath::Ack => evidence.overflows_ack += 1,
+            OverflowPath::Syn => evidence.overflows_syn += 1,
+            OverflowPath::SynQueue => {
+                evidence.syn_queue_drops += 1;
+                let listener = self.listener_at_mut(overflow.flow.netns, overflow.flow.local);
+                return listener.syn_queue_dropped(now, overflow.depth, overflow.limit);
+            }
+        }
+        (evidence.depth, evidence.limit) = (overflow.depth, overflow.limit);
+        let listener = self.listener_at_mut(overflow.flow.netns, overflow.flow.local);
+        listener.overflowed(now, overflow.depth, overflow.limit, first);
+    }
+
+    fn reset_sent(&mut self, reset: &ResetSent) {
+        let now = self.now;
+        let evidence = self.flow_mut(FlowKey::of_server(&reset.flow));
+        if reset.retracts_overflow {
+            evidence.overflows_ack = evidence.overflows_ack.saturating_sub(1);
+        }
+        evidence.reset = Some(reset.clone());
+        if let Some(door) = self.door_mut(&reset.flow) {
+            door.reset_sent(now, reset);
+        }
+        if reset.retracts_overflow {
+            self.listener_at_mut(reset.flow.netns, reset.flow.local).overflow_retracted(now);
+        }
     }
 
     /// A try that the proxy gave up soon, before its socket showed anything amiss: the server's side may have.

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A signal that was sent this shortly before a process died is why.
-const SIGNALLED_WITHIN: Duration = Duration::from_secs(60);
+const SIGNALLED_WITHIN: Duration = Duration::from_mins(1);
 const SIGABRT: u32 = 6;
 const SIGKILL: u32 = 9;
 const SIGTERM: u32 = 15;

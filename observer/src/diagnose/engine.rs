@@ -311,8 +311,13 @@ mod tests {
                 5 => Body::ResetSent(reset_sent(Some(State::Close), "TCP_STATE")),
                 _ => Body::Outcome(Box::new(crate::event::Outcome {
                     proxy: connection().proxy,
-                    told: (dice.below(4) > 0).then(|| told.last().copied()).flatten(),
-                    did: [Did::Answered(502), Did::Answered(200), Did::Hidden, Did::Retried][dice.below(4) as usize],
+                    told: if dice.below(4) > 0 { told.last().copied() } else { None },
+                    did: match dice.below(4) {
+                        0 => Did::Answered(200),
+                        1 => Did::Hidden,
+                        2 => Did::Retried,
+                        _ => Did::Answered(502),
+                    },
                     client: None,
                     head: crate::event::Head::Unseen,
                     left_unread: 0,

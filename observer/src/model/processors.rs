@@ -21,21 +21,22 @@ impl Processors {
         self.samples.push_back((now, sample));
     }
 
-    fn ends(&self) -> Option<(&(Time, HostSample), &(Time, HostSample))> {
-        Some((self.samples.front()?, self.samples.back()?)).filter(|(first, last)| first.0 < last.0)
+    /// The first and the last sample kept.
+    fn ends(&self) -> Option<[(Time, HostSample); 2]> {
+        Some([*self.samples.front()?, *self.samples.back()?]).filter(|[first, last]| first.0 < last.0)
     }
 
     /// Share of their time that the hypervisor stole, 0 to 1.
     pub fn stolen(&self) -> Option<f64> {
-        let ((_, first), (_, last)) = self.ends()?;
+        let [(_, first), (_, last)] = self.ends()?;
         share(last.stolen.saturating_sub(first.stolen), last.ticks.saturating_sub(first.ticks))
     }
 
     /// Share of the time in which some task waited for a processor, 0 to 1.
     pub fn waited(&self) -> Option<f64> {
-        let ((began, first), (ended, last)) = self.ends()?;
+        let [(began, first), (ended, last)] = self.ends()?;
         let waited = last.waited_us?.saturating_sub(first.waited_us?);
-        share(waited, u64::try_from(ended.since(*began).as_micros()).ok()?)
+        share(waited, u64::try_from(ended.since(began).as_micros()).ok()?)
     }
 }
 
