@@ -5,6 +5,7 @@ mod access_log;
 mod address;
 mod backend;
 mod clock;
+mod cost;
 mod folder;
 mod judge;
 mod link;
@@ -60,6 +61,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Measure what observing costs the proxy, against the same load unobserved
+    Cost,
     /// Say in what two runs differ (`target/lab/results/`)
     Compare { before: PathBuf, after: PathBuf },
 }
@@ -74,6 +77,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Action::Compare { before, after } => {
             println!("{}", results::compare(&results::read(before)?, &results::read(after)?));
             Ok(())
+        }
+        Action::Cost => {
+            prepare()?;
+            if privilege::is_root() {
+                cost::measure()
+            } else {
+                shell::run(&mut privilege::ourselves(std::env::args_os().skip(1))?)
+            }
         }
         Action::Run { names, json, quick, all: _ } => {
             let mut chosen = choose(scenarios, names)?;

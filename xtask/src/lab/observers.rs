@@ -22,12 +22,12 @@ impl Observers {
     /// Returns when all are attached, so that nothing of the load can be missed.
     pub(super) fn start(stage: &Stage, topology: Topology) -> Result<Self> {
         let folder = stage.folder();
-        let host = Watch::spawn(folder, "observer", None)?;
+        let host = Watch::spawn(folder, "observer", None, &[])?;
         let sides = match topology {
             Topology::Local => None,
             Topology::Remote => Some(Pair {
-                proxy: Watch::spawn(folder, "observer-proxy", Some(stage.proxy()))?,
-                upstream: Watch::spawn(folder, "observer-upstream", Some(stage.upstream()))?,
+                proxy: Watch::spawn(folder, "observer-proxy", Some(stage.proxy()), &[])?,
+                upstream: Watch::spawn(folder, "observer-upstream", Some(stage.upstream()), &[])?,
             }),
         };
         let mut observers = Self { host, sides };

@@ -82,11 +82,11 @@ impl Summary {
 
 impl Watch {
     /// Its output is copied to `name` under `folder`. Sees the whole host, or only `netns`.
-    pub(super) fn spawn(folder: &Path, name: &str, netns: Option<&Netns>) -> Result<Self> {
+    pub(super) fn spawn(folder: &Path, name: &str, netns: Option<&Netns>, options: &[&str]) -> Result<Self> {
         let errors = folder.join(name).with_added_extension("log");
         let log = File::create(&errors).with_context(|| format!("cannot create {}", errors.display()))?;
         let mut command = Command::new(paths::observer());
-        command.args(["watch", "--format", "json", "--duration", LIFE]);
+        command.args(["watch", "--format", "json", "--duration", LIFE]).args(options);
         if let Some(netns) = netns {
             command.arg("--netns").arg(netns.path());
         }
