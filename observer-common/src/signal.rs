@@ -1,12 +1,12 @@
-//! Signals that end or stop a process.
+//! Signals that end or stop a process, or let it go on.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{COMM_LEN, Header, Task};
 
 /// The signals told of, as the kernel numbers them on every architecture that observer runs on: SIGABRT, SIGKILL, SIGSEGV,
-/// SIGTERM, SIGSTOP.
-pub const TOLD: [u32; 5] = [6, 9, 11, 15, 19];
+/// SIGTERM, SIGCONT, SIGSTOP.
+pub const TOLD: [u32; 6] = [6, 9, 11, 15, 18, 19];
 
 /// A signal of [`TOLD`] was sent to a process (`signal_generate`).
 #[repr(C)]

@@ -292,9 +292,11 @@ impl Model {
         evidence
     }
 
-    /// The evidence on a connection has served: its ends may be another's soon.
-    pub fn forget_flow(&mut self, key: &FlowKey) {
-        self.flows.remove(key);
+    /// The evidence on a connection has served, if nothing came after `until`: its ends may be another's by then.
+    pub fn forget_flow(&mut self, key: &FlowKey, until: Time) {
+        if self.flows.get(key).is_some_and(|evidence| evidence.told <= until) {
+            self.flows.remove(key);
+        }
     }
 
     /// The listener that takes connections to `at` in this namespace, bound to any address perhaps; made if unknown.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     incident::Incidents,
-    open::{Harmless, Open, Settled},
+    open::{GRACE, Harmless, Open, Settled},
     registry::CAUSES,
     rule::{Case, Finding, Judgement},
     verdict::{Said, Verdict, Warning},
@@ -113,18 +113,25 @@ impl Engine {
     }
 
     fn settle(&mut self, settled: Option<Settled>, say: &mut impl FnMut(Said)) {
-        match settled {
-            Some(Settled::Judge(attempt)) => self.judge(&attempt, say),
-            Some(Settled::Unanswered) => self.unanswered += 1,
-            None => {}
+        let attempt = match settled {
+            Some(Settled::Judge(attempt)) => {
+                self.judge(&attempt, say);
+                attempt
+            }
+            Some(Settled::Unanswered(attempt)) => {
+                self.unanswered += 1;
+                attempt
+            }
+            Some(Settled::Harmless(attempt)) => attempt,
+            None => return,
+        };
+        if let Some(key) = &attempt.flow {
+            self.model.forget_flow(key, attempt.time + GRACE);
         }
     }
 
     fn judge(&mut self, attempt: &Attempt, say: &mut impl FnMut(Said)) {
         let verdict = judge(attempt, &self.model);
-        if let Some(key) = &attempt.flow {
-            self.model.forget_flow(key);
-        }
         self.incidents.add(&verdict);
         say(Said::Verdict(Box::new(verdict)));
     }

@@ -50,7 +50,9 @@ pub(super) enum Settled {
     /// To be judged.
     Judge(Box<Attempt>),
     /// It failed, and no answer to a client was seen.
-    Unanswered,
+    Unanswered(Box<Attempt>),
+    /// It was no failure, or nobody's.
+    Harmless(Box<Attempt>),
 }
 
 /// See the module.
@@ -89,8 +91,9 @@ impl Open {
         // Two ends of one process in the same nanosecond, on two processors: the first can be told no answer any more.
         match self.tries.insert(key, (state, Box::new(attempt))) {
             Some((State::Waiting, first)) => Some(Settled::Judge(first)),
-            Some((State::Held, _)) => Some(Settled::Unanswered),
-            _ => hurried,
+            Some((State::Held, first)) => Some(Settled::Unanswered(first)),
+            Some((State::Well, first)) => Some(Settled::Harmless(first)),
+            None => hurried,
         }
     }
 
@@ -106,14 +109,17 @@ impl Open {
         };
         let key = (pid, told);
         match outcome.did {
-            Did::Retried if self.forget_failed(key) => self.retried += 1,
-            Did::ClientGone if self.forget_failed(key) => self.clients_gone += 1,
-            // A page that says sorry with another status, or a limit: no 502 or 504, but the client's answer all the same.
-            Did::Answered(status) if status < 500 && self.forget_failed(key) => self.answered_otherwise += 1,
             Did::Answered(500..) | Did::Hidden => return self.answered(now, key, outcome),
             _ => {}
         }
-        None
+        let attempt = self.take_failed(key)?;
+        match outcome.did {
+            Did::Retried => self.retried += 1,
+            Did::ClientGone => self.clients_gone += 1,
+            // A page that says sorry with another status: no 502 or 504, but the client's answer all the same.
+            Did::Answered(_) | Did::Hidden => self.answered_otherwise += 1,
+        }
+        Some(Settled::Harmless(attempt))
     }
 
     /// An answer that was told of without its try, and this is the try: the proxy let go of it afterwards.
@@ -168,12 +174,13 @@ impl Open {
         failed.or_else(|| latest.map(|(_, key)| *key).find(|key| key.0 == pid && unanswered(key)).map(|(_, told)| told))
     }
 
-    /// Whether there was something to forget: a try that failed, or was given up soon.
-    fn forget_failed(&mut self, key: Key) -> bool {
-        let failed = |(state, attempt): &(State, Box<Attempt>)| {
-            !matches!(state, State::Well) || attempt.ending == Ending::Abandoned
-        };
-        self.tries.get(&key).is_some_and(failed) && self.tries.remove(&key).is_some()
+    /// Takes out a try that failed, or was given up soon.
+    fn take_failed(&mut self, key: Key) -> Option<Box<Attempt>> {
+        let (state, attempt) = self.tries.get(&key)?;
+        if matches!(state, State::Well) && attempt.ending != Ending::Abandoned {
+            return None;
+        }
+        self.tries.remove(&key).map(|(_, attempt)| attempt)
     }
 
     /// What is due by `now`, one at a time, in the order in which it is due. `answers_lost` says that answers cannot be relied
@@ -190,15 +197,26 @@ impl Open {
         }
         // Two spans share this queue: one that is kept for long may keep shorter ones behind it, which does no harm.
         while let Some((_, key)) = self.later.pop_front_if(|(due, _)| *due <= now) {
-            if let Some((State::Held, _)) = self.tries.get(&key) {
-                self.tries.remove(&key);
-                return Some(Settled::Unanswered);
-            }
-            if let Some((State::Well, _)) = self.tries.get(&key) {
-                self.forget_well(key);
+            let settled = self.settle_later(key);
+            if settled.is_some() {
+                return settled;
             }
         }
         None
+    }
+
+    /// A try whose time is up without an answer.
+    fn settle_later(&mut self, key: Key) -> Option<Settled> {
+        match self.tries.get(&key)?.0 {
+            // Its answer came, and it is to be judged.
+            State::Waiting => None,
+            State::Held => self.tries.remove(&key).map(|(_, attempt)| Settled::Unanswered(attempt)),
+            State::Well => {
+                let (_, attempt) = self.tries.remove(&key)?;
+                self.abandoned += u64::from(attempt.ending == Ending::Abandoned);
+                Some(Settled::Harmless(attempt))
+            }
+        }
     }
 
     fn next_due(&mut self, now: Time) -> Option<(Time, Key)> {
@@ -217,29 +235,19 @@ impl Open {
             match self.tries.remove(&key) {
                 // Its answer may have been a moment away.
                 Some((_, attempt)) if attempt.answer.is_none() && attempt.answers_visible && !answers_lost => {
-                    return Some(Settled::Unanswered);
+                    return Some(Settled::Unanswered(attempt));
                 }
                 Some((_, attempt)) => return Some(Settled::Judge(attempt)),
                 None => {}
             }
         }
         while let Some((_, key)) = self.later.pop_front() {
-            match self.tries.get(&key) {
-                Some((State::Held, _)) => {
-                    self.tries.remove(&key);
-                    return Some(Settled::Unanswered);
-                }
-                Some(_) => self.forget_well(key),
-                None => {}
+            let settled = self.settle_later(key);
+            if settled.is_some() {
+                return settled;
             }
         }
         None
-    }
-
-    fn forget_well(&mut self, key: Key) {
-        if let Some((_, attempt)) = self.tries.remove(&key) {
-            self.abandoned += u64::from(attempt.ending == Ending::Abandoned);
-        }
     }
 
     /// Makes room: what was to be done next is done now.
@@ -248,8 +256,8 @@ impl Open {
         let (_, key) = self.later.pop_front().or_else(|| self.due.pop_front())?;
         match self.tries.remove(&key)? {
             (State::Waiting, attempt) => Some(Settled::Judge(attempt)),
-            (State::Held, _) => Some(Settled::Unanswered),
-            (State::Well, _) => None,
+            (State::Held, attempt) => Some(Settled::Unanswered(attempt)),
+            (State::Well, attempt) => Some(Settled::Harmless(attempt)),
         }
     }
 

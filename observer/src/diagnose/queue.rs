@@ -80,8 +80,8 @@ pub(super) fn why(
 fn stopped(listener: &Listener, model: &Model) -> Option<Why> {
     let pid = listener.process.as_ref().map(|process| process.pid);
     let sender = pid.and_then(|pid| model.signal(pid)).filter(|(_, signal)| signal.number == SIGSTOP);
-    // A stop that is younger than the last look at the processes.
-    let just_now = sender.is_some_and(|(when, _)| *when >= listener.looked_at());
+    // A stop that is younger than the last look at the processes, and the last that they were told.
+    let just_now = sender.is_some_and(|(when, _)| *when >= listener.states_at);
     if listener.stopped == 0 && !just_now {
         return None;
     }

@@ -66,6 +66,8 @@ pub struct Listener {
     pub stopped: u32,
     /// How many of them ran or wanted to.
     pub runnable: u32,
+    /// When it was last looked whether they run.
+    pub states_at: Time,
     /// Open connections that they had accepted.
     pub accepted_open: u32,
     /// Clients turned away since observer attached, each counted once however often it knocked.
@@ -134,11 +136,6 @@ impl Listener {
         newest_first.iter().any(|sample| sample.depth == 0 && sample.arrivals > 0)
     }
 
-    /// When it and its processes were last sampled; zero if never.
-    pub fn looked_at(&self) -> Time {
-        self.samples.back().map_or(Time::default(), |sample| sample.time)
-    }
-
     /// How long nothing has been accepted while connections waited, by the samples; zero if something was of late.
     pub fn stalled_for(&self) -> Duration {
         let mut begin = None;
@@ -175,6 +172,10 @@ impl Listener {
         self.measured(now, sample.depth, sample.limit);
         self.closed_at = None;
         (self.stopped, self.runnable, self.accepted_open) = (sample.stopped, sample.runnable, sample.accepted_open);
+        // Their states are looked at only while connections wait.
+        if sample.depth > 0 {
+            self.states_at = now;
+        }
         if self.samples.len() >= MAX_SAMPLES {
             self.samples.pop_front();
         }

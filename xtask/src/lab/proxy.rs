@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::syslog::Syslog;
+
 use super::access_log::Line;
 use super::address::Address;
 use super::netns::Netns;
@@ -75,9 +76,9 @@ impl Kind {
     }
 
     /// Takes in the log of those that do not write a file by themselves.
-    pub(super) fn collect(self, log: &Path) -> Result<Option<Syslog>> {
+    pub(super) fn collect(self, log: &Path, netns: &Netns) -> Result<Option<Syslog>> {
         match self {
-            Self::Haproxy => Syslog::open(log).map(Some),
+            Self::Haproxy => Syslog::open(log, netns).map(Some),
             Self::Nginx | Self::Apache | Self::Caddy => Ok(None),
         }
     }

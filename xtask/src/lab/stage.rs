@@ -153,7 +153,7 @@ impl Stage {
         let setup = Setup { folder: self.folder(), upstream: &self.address, dead: &dead, timeouts, nginx };
         let mut command = kind.command(&self.proxy, &setup)?;
         self.kind = kind;
-        self.syslog = kind.collect(&self.access_log_path())?;
+        self.syslog = kind.collect(&self.access_log_path(), &self.proxy)?;
         self.front = Some(spawn(&mut command, self.log("proxy.log")?, self.log("proxy.log")?)?);
         self.wait_for(kind.program(), |stage| {
             let processes = stage.proxy.processes(kind.program())?.len();

@@ -51,6 +51,9 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outco
     let counters = rise(&before, stage.upstream().counters()?);
     observers.stop(ours, |warning| warning.netns.is_some_and(|inode| netns.contains(&inode)))?;
     let later = rise(&before, stage.upstream().counters()?);
+    // A proxy writes its log in its own time.
+    let asked = clients.status.values().sum::<usize>();
+    wait::at_most(SETTLE, || Ok(stage.access_log()?.lines.len() >= asked))?;
     let log = stage.access_log()?;
     let port = stage.address().port().unwrap_or_default();
     drop(stage);

@@ -68,7 +68,7 @@ pub(in crate::lab) struct Expect {
     pub(in crate::lab) fails_with: Vec<String>,
     /// Counters of the upstream's namespace (`TcpExt`), and by how much each must rise at least.
     pub(in crate::lab) min_counters: BTreeMap<String, u64>,
-    /// Whether observer's count of listen overflows must equal the kernel's.
+    /// Whether observer's count of listen overflows must be the kernel's, but for the few that an accept() meets.
     pub(in crate::lab) count_overflows: bool,
     pub(in crate::lab) warning: Option<Warning>,
     pub(in crate::lab) forbid_warnings: Vec<String>,
