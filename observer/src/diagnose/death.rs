@@ -101,3 +101,56 @@ fn tell(process: &Process, death: Option<Death>, model: &Model, base: Evidence) 
 pub(super) fn after(waited: Option<Duration>) -> String {
     waited.map(|waited| format!(" {} after the request", Human(waited))).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        diagnose::engine::judge,
+        event::{Body, ConnectionEnded, Hurt, Signal, State},
+        testing::{connection, ended_with, event, server_flow},
+    };
+
+    /// What is said of a request whose connection process 9 closed, after it had been signalled.
+    fn told(death: Option<Death>, signal: Option<(Option<(u32, &str)>, u32)>) -> crate::diagnose::Verdict {
+        let process = Process { pid: 9, comm: "gunicorn".into() };
+        let hurt = Hurt { flow: server_flow(), process: process.clone(), death, bytes_received: 80, bytes_sent: 0 };
+        let signalled = signal.map(|(from, number)| {
+            let from = from.map(|(pid, comm)| Process { pid, comm: comm.into() });
+            event(1_990, Body::Signal(Box::new(Signal { from, to: process, number })))
+        });
+        let events = signalled.into_iter().chain([event(1_995, Body::Hurt(Box::new(hurt)))]);
+        let closed = ConnectionEnded { new: State::CloseWait, closed_by_proxy: false, ..connection() };
+        let (model, attempt) = ended_with(events, closed);
+        judge(&attempt, &model)
+    }
+
+    #[test]
+    fn a_master_that_loses_patience_is_told_from_an_operator() {
+        let by_master = told(Some(Death::Signal(9)), Some((Some((8, "gunicorn")), SIGKILL)));
+        assert_eq!(by_master.because, Some("worker-timeout"));
+        let by_operator = told(Some(Death::Signal(9)), Some((Some((8, "bash")), SIGKILL)));
+        assert_eq!(by_operator.because, Some("worker-killed"));
+        assert!(by_operator.summary.contains("SIGKILL from bash[8]"), "{}", by_operator.summary);
+    }
+
+    #[test]
+    fn a_worker_that_handles_its_abort_closes_before_it_dies() {
+        assert_eq!(told(None, Some((Some((8, "gunicorn")), SIGABRT))).because, Some("worker-timeout"));
+    }
+
+    #[test]
+    fn the_kernels_own_hand_is_told() {
+        let verdict = told(Some(Death::Signal(9)), Some((None, SIGKILL)));
+        assert!(verdict.summary.contains("out of memory"), "{}", verdict.summary);
+        assert!(verdict.advice[0].contains("dmesg"), "{:?}", verdict.advice);
+    }
+
+    #[test]
+    fn a_process_that_lives_on_closed_on_its_own_account() {
+        let verdict = told(None, None);
+        assert_eq!(verdict.because, None);
+        assert!(verdict.summary.contains("closed it and lives on"), "{}", verdict.summary);
+        assert_eq!(told(Some(Death::Exit(1)), None).because, Some("worker-killed"));
+    }
+}

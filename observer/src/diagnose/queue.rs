@@ -195,3 +195,137 @@ fn keeps_up(listener: &Listener, since: Time, now: Time) -> bool {
     let works = flux.is_some_and(|flux| flux.accepted > u64::from(listener.limit / 2) && !flux.never_empty);
     works || listener.empty_after(since)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{Body, HostSample, ListenOverflow, ListenerSample, OverflowPath, Process, Signal},
+        model::Model,
+        testing::{at, endpoint, event, server_flow},
+    };
+
+    /// A listener of that many processes, sampled every second: arrivals so far, depth, and connections being served.
+    struct Stage {
+        model: Model,
+        holders: u32,
+        limit: u32,
+    }
+
+    impl Stage {
+        fn new(holders: u32, limit: u32) -> Self {
+            Self { model: Model::default(), holders, limit }
+        }
+
+        fn sample(&mut self, second: u64, arrivals: u64, depth: u32, accepted_open: u32) -> &mut Self {
+            self.sampled(second, ListenerSample { depth, accepted_open, arrivals: Some(arrivals), ..self.listener() })
+        }
+
+        fn sampled(&mut self, second: u64, sample: ListenerSample) -> &mut Self {
+            self.model.apply(&event(second * 1000, Body::ListenerSample(Box::new(sample))));
+            self
+        }
+
+        fn listener(&self) -> ListenerSample {
+            ListenerSample {
+                at: endpoint("10.0.0.2:8000"),
+                netns: server_flow().netns,
+                depth: 0,
+                limit: self.limit,
+                process: Some(Process { pid: 9, comm: "gunicorn".into() }),
+                holders: self.holders,
+                stopped: 0,
+                runnable: 0,
+                accepted_open: 0,
+                arrivals: None,
+            }
+        }
+
+        /// That many clients turned away, each by a connection of its own.
+        fn turned_away(&mut self, ms: u64, clients: u16) -> &mut Self {
+            for client in 0..clients {
+                let mut flow = server_flow();
+                flow.remote.port = 10_000 + client;
+                let (depth, limit) = (self.limit + 1, self.limit);
+                let overflow = ListenOverflow { flow, path: OverflowPath::Syn, depth, limit };
+                self.model.apply(&event(ms, Body::ListenOverflow(overflow)));
+            }
+            self
+        }
+
+        fn why(&self, since_ms: u64, now_ms: u64) -> Why {
+            let listener = self.model.listener_at(server_flow().netns, endpoint("10.0.0.2:8000")).unwrap();
+            why(listener, None, &self.model, (at(since_ms), at(now_ms)))
+        }
+    }
+
+    #[test]
+    fn a_pool_that_is_too_small_says_how_many_workers_would_do() {
+        let mut stage = Stage::new(9, 128);
+        // In eight seconds eight workers take twenty, and four hundred come.
+        for second in 0..8 {
+            stage.sample(second, 129 + second * 5 / 2, 129, 8);
+        }
+        stage.turned_away(7_500, 380).sample(8, 149, 129, 8);
+        let why = stage.why(7_000, 8_100);
+        assert_eq!(why.codes, ["worker-pool-undersized"]);
+        let words = why.words.unwrap();
+        let measured = "8 workers can do 2.5 requests a second (3.2 s each), 50.0 come in: 160 workers would do";
+        assert_eq!(words, measured);
+    }
+
+    #[test]
+    fn rates_need_some_seconds() {
+        let mut stage = Stage::new(9, 128);
+        stage.sample(0, 0, 129, 2).sample(1, 3, 129, 2).turned_away(1_500, 60);
+        assert_eq!(stage.why(1_000, 1_600).codes, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_stopped_process_is_named_with_who_stopped_it() {
+        let mut stage = Stage::new(1, 8);
+        let stopped = ListenerSample { depth: 9, stopped: 1, ..stage.listener() };
+        stage.sampled(3, stopped);
+        assert_eq!(stage.why(2_500, 3_100).codes, ["accept-stall"]);
+
+        let mut stage = Stage::new(1, 8);
+        stage.sample(1, 10, 2, 1);
+        let from = Some(Process { pid: 77, comm: "bash".into() });
+        let to = Process { pid: 9, comm: "gunicorn".into() };
+        stage.model.apply(&event(1_200, Body::Signal(Box::new(Signal { from, to: to.clone(), number: SIGSTOP }))));
+        let why = stage.why(1_300, 1_600);
+        assert_eq!(why.codes, ["accept-stall"], "nobody has looked since");
+        assert!(why.words.unwrap().contains("by bash[77]"));
+        stage.model.apply(&event(1_300, Body::Signal(Box::new(Signal { from: None, to, number: 18 }))));
+        assert_ne!(stage.why(1_300, 1_600).codes, ["accept-stall"], "it goes on");
+    }
+
+    #[test]
+    fn nothing_accepted_for_seconds_is_a_stall() {
+        let mut stage = Stage::new(1, 128);
+        stage.sample(1, 100, 0, 1).sample(2, 150, 40, 1).sample(3, 190, 80, 1).sample(4, 230, 120, 1);
+        let why = stage.why(3_000, 4_100);
+        assert_eq!(why.codes, ["accept-stall"]);
+        assert!(why.words.unwrap().contains("2.0 s"));
+    }
+
+    #[test]
+    fn a_burst_that_is_worked_off_met_a_short_queue() {
+        let mut stage = Stage::new(5, 8);
+        stage.sample(1, 10, 0, 0).turned_away(1_500, 40).sample(2, 40, 0, 2);
+        assert_eq!(stage.why(1_400, 2_100).codes, ["backlog-small"]);
+    }
+
+    #[test]
+    fn a_thief_of_processor_time_comes_before_the_pool() {
+        let mut stage = Stage::new(9, 128);
+        for second in 0..=5 {
+            let sample = HostSample { ticks: second * 200, stolen: second * 80, waited_us: Some(0) };
+            stage.model.apply(&event(second * 1000, Body::HostSample(sample)));
+            stage.sample(second, 129, 129, 8);
+        }
+        let why = stage.why(4_000, 5_100);
+        assert_eq!(why.codes, ["cpu-steal"]);
+        assert!(why.words.unwrap().contains("40 %"));
+    }
+}

@@ -60,3 +60,67 @@ fn warning(model: &Model, now: Time, trouble: &Trouble, (netns, at): (NetNs, End
         advice: vec![trouble.advice.to_owned()],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        diagnose::registry::CAUSES,
+        event::{Body, Death, Event, Hurt, Process, ResetSent, State, Unserved},
+        model::Model,
+        testing::{at, event, local_namespace, reset_sent, server_flow},
+    };
+
+    fn warned(events: impl IntoIterator<Item = Event>) -> Vec<&'static str> {
+        let mut model = Model::default();
+        for event in events {
+            model.apply(&event);
+        }
+        let watches = CAUSES.iter().filter_map(|rule| rule.watch);
+        watches.flat_map(|watch| watch(&model, at(3_000))).map(|warning| warning.cause).collect()
+    }
+
+    fn five_times(body: &Body) -> Vec<Event> {
+        (0..5).map(|n| event(1_000 + n, body.clone())).collect()
+    }
+
+    #[test]
+    fn what_a_port_does_to_clients_elsewhere_is_told_by_cause() {
+        let refused = ResetSent { answers_syn: true, ..reset_sent(None, "NO_SOCKET") };
+        assert_eq!(warned(five_times(&Body::ResetSent(refused))), ["upstream-refused"]);
+        let hard = ResetSent { owned: true, ..reset_sent(Some(State::Close), "TCP_STATE") };
+        assert_eq!(warned(five_times(&Body::ResetSent(hard.clone()))), ["upstream-reset"]);
+        assert_eq!(warned(five_times(&Body::ResetSent(ResetSent { answered: true, ..hard }))), Vec::<&str>::new());
+        let late = reset_sent(Some(State::Other(6)), "TCP_TIMEWAIT_SOCKET");
+        assert_eq!(warned(five_times(&Body::ResetSent(late))), ["keepalive-race"]);
+        let process = Process { pid: 9, comm: "gunicorn".into() };
+        let death = Some(Death::Signal(9));
+        let hurt = Hurt { flow: server_flow(), process, death, bytes_received: 80, bytes_sent: 0 };
+        assert_eq!(warned(five_times(&Body::Hurt(Box::new(hurt)))), ["upstream-closed-early"]);
+    }
+
+    #[test]
+    fn clients_that_leave_soon_are_their_own_business() {
+        let left = |ms| Unserved {
+            flow: server_flow(),
+            new: State::CloseWait,
+            accepted: true,
+            bytes_received: 80,
+            bytes_sent: 0,
+            unacked: 0,
+            waited: Some(std::time::Duration::from_millis(ms)),
+        };
+        assert_eq!(warned(five_times(&Body::Unserved(left(2_000)))), ["upstream-timeout"]);
+        assert_eq!(warned(five_times(&Body::Unserved(left(300)))), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn clients_on_this_host_and_single_mishaps_are_left_out() {
+        let refused = Body::ResetSent(ResetSent { answers_syn: true, ..reset_sent(None, "NO_SOCKET") });
+        assert_eq!(warned(five_times(&refused).into_iter().take(4)), Vec::<&str>::new());
+        let mut here = local_namespace();
+        if let Body::NamespaceSample(sample) = &mut here.body {
+            sample.addresses.push(server_flow().remote.ip);
+        }
+        assert_eq!(warned([here].into_iter().chain(five_times(&refused))), Vec::<&str>::new());
+    }
+}
