@@ -20,6 +20,8 @@ use crate::{
 pub const GRACE: Duration = Duration::from_millis(50);
 /// A proxy that answers first lets go of its try within this time.
 const LET_GO_WITHIN: Duration = Duration::from_millis(150);
+/// How long before such an answer a try can have failed that another thread let go of.
+const ANOTHER_THREADS_WITHIN: Duration = Duration::from_millis(20);
 /// How long a failed try is kept whose answer is to be expected. A proxy that is itself stopped or busy answers late.
 pub const HOLD: Duration = Duration::from_mins(1);
 /// How long a try that looks well is kept: its answer follows at once, or as soon as its proxy gets to it.
@@ -187,6 +189,9 @@ impl Open {
     /// on any more.
     pub(super) fn due(&mut self, now: Time, answers_lost: bool) -> Option<Settled> {
         while let Some((due, key)) = self.next_due(now) {
+            if let Some(settled) = self.answered_on_another_thread(key) {
+                return Some(settled);
+            }
             let Some((state, attempt)) = self.tries.get_mut(&key) else { continue };
             if attempt.answer.is_none() && attempt.answers_visible && !answers_lost {
                 *state = State::Held;
@@ -217,6 +222,28 @@ impl Open {
                 Some(Settled::Harmless(attempt))
             }
         }
+    }
+
+    /// An error without a try, of a proxy that answers first: if one try of its process, and only one, failed at that moment
+    /// and was not answered for, a thread answered for what another let go of.
+    fn answered_on_another_thread(&mut self, key: Key) -> Option<Settled> {
+        let (_, error) = self.tries.get(&key)?;
+        if error.ending != Ending::NoTry || proxy::threading(&error.proxy.comm) != ANSWERS_FIRST {
+            return None;
+        }
+        let (answer, told) = (error.answer?, error.told);
+        let close = |(of, when): &Key| {
+            *of == key.0 && when.since(told) <= LET_GO_WITHIN && told.since(*when) <= ANOTHER_THREADS_WITHIN
+        };
+        let unanswered = |(state, attempt): &(State, Box<Attempt>)| {
+            !matches!(state, State::Well) && attempt.answer.is_none() && attempt.ending != Ending::NoTry
+        };
+        let mut candidates = self.tries.iter().filter(|(at, held)| close(at) && unanswered(held)).map(|(at, _)| *at);
+        let only = candidates.next().filter(|_| candidates.next().is_none())?;
+        self.tries.remove(&key);
+        let (_, mut attempt) = self.tries.remove(&only)?;
+        attempt.answered(answer);
+        Some(Settled::Judge(attempt))
     }
 
     fn next_due(&mut self, now: Time) -> Option<(Time, Key)> {
@@ -291,4 +318,113 @@ pub struct Harmless {
     pub abandoned: u64,
     /// No answer was seen from a proxy whose answers are: tried again later, or the client left without a word.
     pub unanswered: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{ConnectionEnded, Head, Process, State as Tcp},
+        testing::{at, connection, refused_connection},
+    };
+
+    fn failed(ms: u64, answers_visible: bool) -> Attempt {
+        Attempt::from_connection(at(ms), at(ms), &ConnectionEnded { answers_visible, ..refused_connection() })
+    }
+
+    fn well(ms: u64) -> Attempt {
+        let answered = ConnectionEnded { bytes_received: 90, new: Tcp::CloseWait, ..connection() };
+        Attempt::from_connection(at(ms), at(ms), &ConnectionEnded { answers_visible: true, ..answered })
+    }
+
+    fn outcome(comm: &str, told: Option<u64>, did: Did) -> Outcome {
+        let proxy = Process { pid: 42, comm: comm.into() };
+        Outcome { proxy, told: told.map(at), did, client: None, head: Head::Unseen, left_unread: 0, told_before: None }
+    }
+
+    /// What is settled up to that moment: each with the status that was seen, if it is to be judged.
+    fn settled(open: &mut Open, ms: u64) -> Vec<Option<Option<u16>>> {
+        std::iter::from_fn(|| open.due(at(ms), false))
+            .map(|settled| match settled {
+                Settled::Judge(attempt) => Some(attempt.status()),
+                Settled::Unanswered(_) | Settled::Harmless(_) => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_proxy_that_cannot_be_seen_to_answer_is_judged_when_the_evidence_is_in() {
+        let mut open = Open::default();
+        assert_eq!(open.ended(at(0), failed(0, false)), None);
+        assert_eq!(settled(&mut open, 49), vec![]);
+        assert_eq!(settled(&mut open, 50), vec![Some(None)]);
+    }
+
+    #[test]
+    fn one_that_can_is_waited_for() {
+        let mut open = Open::default();
+        open.ended(at(0), failed(0, true));
+        assert_eq!(settled(&mut open, 5_000), vec![], "no answer yet");
+        let Some(Settled::Judge(attempt)) =
+            open.outcome(at(5_001), &outcome("nginx", Some(0), Did::Answered(502)), false)
+        else {
+            panic!("an answer that comes late is judged at once")
+        };
+        assert_eq!(attempt.status(), Some(502));
+        open.ended(at(6_000), failed(6_000, true));
+        assert_eq!(settled(&mut open, 70_000), vec![None], "none ever came");
+    }
+
+    #[test]
+    fn an_error_shows_that_a_try_failed_though_its_socket_does_not() {
+        let mut open = Open::default();
+        open.ended(at(0), well(0));
+        assert_eq!(open.outcome(at(1), &outcome("nginx", Some(0), Did::Answered(502)), false), None);
+        assert_eq!(settled(&mut open, 51), vec![Some(Some(502))]);
+        open.ended(at(100), well(100));
+        assert_eq!(settled(&mut open, 5_000), vec![None], "well to the end");
+    }
+
+    #[test]
+    fn what_was_tried_again_or_left_is_harmless() {
+        let mut open = Open::default();
+        for (ms, did) in [(0, Did::Retried), (1, Did::ClientGone), (2, Did::Answered(200))] {
+            open.ended(at(ms), failed(ms, true));
+            assert!(matches!(
+                open.outcome(at(ms), &outcome("nginx", Some(ms), did), false),
+                Some(Settled::Harmless(_))
+            ));
+        }
+        let Harmless { retried, clients_gone, answered_otherwise, .. } = open.harmless();
+        assert_eq!((retried, clients_gone, answered_otherwise), (1, 1, 1));
+        assert_eq!(settled(&mut open, 70_000), vec![]);
+    }
+
+    #[test]
+    fn where_threads_share_requests_the_process_names_the_try() {
+        let mut open = Open::default();
+        open.ended(at(0), failed(0, true));
+        open.outcome(at(3), &outcome("caddy", None, Did::Answered(502)), true);
+        assert_eq!(settled(&mut open, 60), vec![Some(Some(502))]);
+    }
+
+    #[test]
+    fn an_answer_that_comes_first_waits_for_its_try() {
+        let mut open = Open::default();
+        open.outcome(at(0), &outcome("haproxy", None, Did::Answered(502)), false);
+        open.ended(at(1), failed(1, true));
+        let joined = Outcome { told_before: Some(at(0)), ..outcome("haproxy", Some(1), Did::Answered(502)) };
+        assert_eq!(open.outcome(at(1), &joined, false), None);
+        assert_eq!(settled(&mut open, 500), vec![Some(Some(502))], "one verdict, not two");
+    }
+
+    #[test]
+    fn a_full_table_settles_the_oldest_early_and_counts_it() {
+        let mut open = Open::default();
+        for n in 0..u64::try_from(MAX_OPEN).unwrap() {
+            assert_eq!(open.ended(at(0), Attempt { told: Time(n), ..failed(0, false) }), None);
+        }
+        assert!(matches!(open.ended(at(1), failed(1, false)), Some(Settled::Judge(_))));
+        assert_eq!(open.hurried(), 1);
+    }
 }

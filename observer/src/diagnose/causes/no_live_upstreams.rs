@@ -22,6 +22,9 @@ pub const RULE: Rule =
 /// How long nginx leaves a server alone that has failed (`fail_timeout`, by default).
 const FAIL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A proxy answers for a try that failed within this time.
+const AT_ONCE: Duration = Duration::from_millis(5);
+
 fn judge(case: &Case<'_>) -> Judgement {
     if case.attempt.ending != Ending::NoTry {
         return Judgement::No;
@@ -39,6 +42,11 @@ fn judge(case: &Case<'_>) -> Judgement {
         );
     };
     let ago = case.attempt.time.since(failed.last);
+    if ago < AT_ONCE {
+        return Judgement::NotEnough(
+            "a try of this process failed at that very moment, and may be the one that was answered for",
+        );
+    }
     if ago > FAIL_TIMEOUT || failed.since_success == 0 {
         return Judgement::NotEnough(
             "tries of this process failed too long ago, or others have gone well since: only the proxy's error log tells",
