@@ -79,7 +79,7 @@ pub struct Ended {
 }
 const _: () = assert!(size_of::<Ended>() == 176);
 
-/// A client gave up a connection that its listener's process had never accepted, or had accepted and not answered; or one that
+/// A client gave up a connection (closed it, or reset it) that its listener's process had never accepted, or had accepted and not answered; or one that
 /// nobody accepted was reset.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -98,8 +98,10 @@ pub struct Unserved {
     pub new_state: u8,
     /// 1 if a process had accepted it.
     pub accepted: u8,
+    /// 1 if the client reset it.
+    pub reset: u8,
     /// Padding, 0.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// Microseconds since payload last arrived, to the jiffy; `u32::MAX` if none ever did.
     pub waited: u32,
     /// Padding, 0.

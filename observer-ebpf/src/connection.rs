@@ -339,14 +339,18 @@ fn hurt(sock: Sock, tcp: TcpSock) {
     });
 }
 
+/// What a RST leaves as a socket's error (`tcp_reset`, net/ipv4/tcp_input.c).
+const ECONNRESET: u32 = 104;
+
 /// A client gives up a connection: told if nobody had accepted it, or if its answer had not been sent, or not arrived.
 #[inline(always)]
 fn unserved(sock: Sock, tcp: TcpSock, new: u8) {
     let accepted = tcp.owned();
+    let reset = new == state::CLOSE && tcp.err() == ECONNRESET;
     let unacked = tcp.write_seq().wrapping_sub(tcp.snd_una());
     if accepted {
         let asked = tcp.max_ack_backlog() != 0 && tcp.bytes_received() > 1;
-        if new != state::CLOSE_WAIT || !asked || (tcp.answered() && unacked == 0) {
+        if !(new == state::CLOSE_WAIT || reset) || !asked || (tcp.answered() && unacked == 0) {
             return;
         }
     }
@@ -365,7 +369,8 @@ fn unserved(sock: Sock, tcp: TcpSock, new: u8) {
         record.unacked = unacked;
         record.new_state = new;
         record.accepted = u8::from(accepted);
-        record.pad = [0; 2];
+        record.reset = u8::from(reset);
+        record.pad = 0;
         // SAFETY: a helper without arguments.
         let now = unsafe { bpf_jiffies64() } as u32;
         record.waited = since(now, tcp.lrcvtime(), record.bytes_received);

@@ -169,6 +169,8 @@ pub struct Unserved {
     pub new: State,
     /// A process had accepted it.
     pub accepted: bool,
+    /// The client reset it.
+    pub reset: bool,
     /// Payload bytes received.
     pub bytes_received: u64,
     /// Payload bytes sent.

@@ -223,7 +223,7 @@ impl Model {
         if reset.retracts_overflow {
             evidence.overflows_ack = evidence.overflows_ack.saturating_sub(1);
         }
-        evidence.reset = Some(reset.clone());
+        evidence.reset_sent(now, reset);
         if let Some(door) = self.door_mut(&reset.flow) {
             door.reset_sent(now, reset);
         }

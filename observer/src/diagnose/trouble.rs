@@ -104,6 +104,7 @@ mod tests {
             flow: server_flow(),
             new: State::CloseWait,
             accepted: true,
+            reset: false,
             bytes_received: 80,
             bytes_sent: 0,
             unacked: 0,

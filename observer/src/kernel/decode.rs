@@ -218,6 +218,7 @@ fn unserved(record: &connection::Unserved) -> Body {
         flow: flow(&record.flow),
         new: tcp_state(record.new_state),
         accepted: record.accepted == 1,
+        reset: record.reset == 1,
         bytes_received: record.bytes_received,
         bytes_sent: record.bytes_sent,
         unacked: record.unacked,

@@ -58,9 +58,10 @@ impl Door {
 
     pub(super) fn unserved(&mut self, now: Time, unserved: &Unserved) {
         let waited = unserved.waited.is_some_and(|waited| waited >= WAITED);
-        match (unserved.new, unserved.accepted) {
-            (State::CloseWait, true) if waited && unserved.unacked == 0 => self.left_unanswered.add(now),
-            (State::CloseWait, false) if waited => self.left_unaccepted.add(now),
+        let left = unserved.new == State::CloseWait || unserved.reset;
+        match unserved.accepted {
+            true if left && waited && unserved.unacked == 0 => self.left_unanswered.add(now),
+            false if left && waited => self.left_unaccepted.add(now),
             _ => {}
         }
     }

@@ -1,5 +1,7 @@
 //! What the server's side tells of single connections, kept until the proxy's side ends.
 
+use std::time::Duration;
+
 use crate::{
     addr::{Endpoint, NetNs},
     event::{Flow, Hurt, ResetSent, Unserved},
@@ -15,6 +17,16 @@ pub struct FlowKey {
 }
 
 impl FlowEvidence {
+    /// Notes a RST. One that a process caused is followed by others, which answer what was still under way and say nothing.
+    pub(super) fn reset_sent(&mut self, now: Time, reset: &ResetSent) {
+        let caused = self.reset.as_ref().is_some_and(|first| first.process.is_some());
+        if caused && reset.process.is_none() && now.since(self.reset_at) < STRAGGLERS {
+            return;
+        }
+        self.reset = Some(reset.clone());
+        self.reset_at = now;
+    }
+
     /// It ended in the accept queue.
     pub fn never_accepted(&self) -> bool {
         self.unserved.is_some_and(|unserved| !unserved.accepted)
@@ -37,6 +49,9 @@ impl FlowKey {
     }
 }
 
+/// How long segments of a connection that is gone may still come.
+const STRAGGLERS: Duration = Duration::from_secs(1);
+
 /// What happened on the server's side of a connection.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FlowEvidence {
@@ -52,8 +67,10 @@ pub struct FlowEvidence {
     pub server_netns: NetNs,
     /// SYN-ACKs sent again although the client had completed the handshake.
     pub synacks_again: u32,
-    /// The last RST that the server's host sent.
+    /// The RST that the server's host sent: of its own accord if there was one, else the last.
     pub reset: Option<ResetSent>,
+    /// When it did.
+    pub reset_at: Time,
     /// Its client gave it up unserved.
     pub unserved: Option<Unserved>,
     /// Its application closed it with a request unanswered, or by dying.

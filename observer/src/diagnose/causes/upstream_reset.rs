@@ -201,6 +201,21 @@ mod tests {
     }
 
     #[test]
+    fn what_answers_the_segments_still_under_way_says_nothing() {
+        let unread = ResetSent {
+            owned: true,
+            unread: 56,
+            process: Some(crate::event::Process { pid: 9, comm: "app".into() }),
+            ..reset_sent(Some(State::Close), "TCP_ABORT_ON_CLOSE")
+        };
+        let straggler = reset_sent(Some(State::Listen), "TCP_FLAGS");
+        let (model, attempt) =
+            ended_with([event(9, Body::ResetSent(unread)), event(10, Body::ResetSent(straggler))], reset());
+        let verdict = judge_attempt(&attempt, &model);
+        assert!(verdict.summary.contains("56 bytes of the request unread"), "{}", verdict.summary);
+    }
+
+    #[test]
     fn without_the_sender_it_depends_on_what_was_acknowledged() {
         let (model, attempt) = ended_with([], reset());
         assert_eq!(judge_attempt(&attempt, &model).confidence, Confidence::Likely);

@@ -164,6 +164,7 @@ mod tests {
             flow,
             new,
             accepted,
+            reset: false,
             bytes_received: 80,
             bytes_sent: unacked.into(),
             unacked,
