@@ -1,7 +1,11 @@
 //! The Event: everything the model and the rules ever learn comes as one of these, from the kernel, from samples of
 //! the host, or from a recording. A stream of them is complete in itself.
 
+mod counters;
+
 use std::{net::IpAddr, time::Duration};
+
+pub use counters::{Counters, Lost};
 
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
@@ -505,104 +509,6 @@ pub struct NamespaceSample {
 
 /// Destinations told per namespace and sample; the rest is in the total only.
 pub const MAX_DESTINATIONS: usize = 64;
-
-/// See [`Body::Counters`]. Totals since attaching, exact whatever was lost on the way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Connections that proxies began.
-    pub connections_started: u64,
-    /// Connections of proxies that were open before observer, and are followed since.
-    pub connections_adopted: u64,
-    /// Connections of proxies that ended.
-    pub connections_ended: u64,
-    /// connect() calls that failed at once.
-    pub connects_failed: u64,
-    /// Accept-queue overflows by a SYN.
-    pub listen_overflow_syn: u64,
-    /// Accept-queue overflows by an ACK.
-    pub listen_overflow_ack: u64,
-    /// RSTs sent by this host.
-    pub resets_sent: u64,
-    /// RSTs received by proxies from upstreams.
-    pub resets_received: u64,
-    /// Retransmissions by proxies to upstreams.
-    pub retransmits: u64,
-    /// SYN-ACKs sent again to clients that had answered.
-    pub synack_retransmits: u64,
-    /// Sockets that entered TIME_WAIT.
-    pub time_waits_entered: u64,
-    /// Connections that ended in an accept queue.
-    pub unaccepted: u64,
-    /// Listeners opened and closed.
-    pub listener_changes: u64,
-    /// HTTP answers that proxies wrote in plain text.
-    pub answers: u64,
-    /// Those with status 502 or 504, whoever is to blame.
-    pub answers_failed: u64,
-    /// Answers of 500, 502, 503 or 504 that an application had given itself, passed on.
-    pub application_errors: u64,
-    /// SYNs dropped by full SYN queues.
-    pub syn_queue_drops: u64,
-    /// SYNs that full queues drop are seen on this kernel: nothing counted means that there were none.
-    pub sees_syn_drops: bool,
-    /// What was lost.
-    pub lost: Lost,
-}
-
-/// What observer did not get to see, by kind. All zero is the normal case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lost {
-    /// Records that found the ring full, in the order of the wire's kinds.
-    pub records: [u64; observer_common::Kind::ALL.len()],
-    /// Connections not followed because the kernel's table was full.
-    pub tries_untracked: u64,
-    /// connect() calls not followed because the kernel's table was full.
-    pub connects_untracked: u64,
-    /// Times that the kernel skipped a program because it was running already on that CPU.
-    pub skipped: u64,
-    /// Records that could not be decoded.
-    pub undecoded: u64,
-    /// Connections open before observer that are not followed, for want of room.
-    pub unadopted: u64,
-}
-
-impl Lost {
-    /// Names and numbers of all kinds, in a stable order.
-    pub fn by_kind(&self) -> [(&'static str, u64); 17] {
-        let [ended, unserved, connect, overflow, listener, reset, retransmit, synack, outcome, hurt, signal, handshake] =
-            self.records;
-        [
-            ("connection_ended", ended),
-            ("unserved", unserved),
-            ("connect_failed", connect),
-            ("listen_overflow", overflow),
-            ("listener_changed", listener),
-            ("reset_sent", reset),
-            ("retransmit", retransmit),
-            ("synack_retransmit", synack),
-            ("outcome", outcome),
-            ("hurt", hurt),
-            ("signal", signal),
-            ("handshake", handshake),
-            ("tries_untracked", self.tries_untracked),
-            ("connects_untracked", self.connects_untracked),
-            ("programs_skipped", self.skipped),
-            ("undecoded", self.undecoded),
-            ("unadopted", self.unadopted),
-        ]
-    }
-
-    /// Records of one kind that were lost.
-    pub fn of(&self, kind: observer_common::Kind) -> u64 {
-        let slot = observer_common::Kind::ALL.iter().position(|each| *each == kind);
-        slot.map_or(0, |slot| self.records[slot])
-    }
-
-    /// All of it together.
-    pub fn total(&self) -> u64 {
-        self.by_kind().iter().map(|(_, count)| count).sum()
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,12 @@ use anyhow::Result;
 use crate::{
     host,
     kernel::{HookStatus, Kernel, LoadError, Options},
+    proxy,
+    source::procs,
 };
+
+/// Processes shown that behave like a proxy.
+const MAX_RELAYS: usize = 10;
 
 /// Attaches everything for a moment, and tells how that went.
 pub(super) fn doctor() -> Result<ExitCode> {
@@ -50,6 +55,17 @@ pub(super) fn doctor() -> Result<ExitCode> {
         let _ = writeln!(text, "  {:<36} {}", setting.name, setting.value);
         if let Some(remark) = setting.remark {
             let _ = writeln!(text, "      ! {remark}");
+        }
+    }
+    let relays = procs::relays(&proxy::KNOWN);
+    if !relays.is_empty() {
+        text.push_str("\nprocesses that accept and connect onward, and may be proxies\n");
+        for procs::Relay { comm, pid, onward } in relays.iter().take(MAX_RELAYS) {
+            let _ = writeln!(
+                text,
+                "  {:<36} {onward} connections: observer watch --proxy {comm}",
+                format!("{comm}[{pid}]")
+            );
         }
     }
     super::print(&text)?;

@@ -230,6 +230,39 @@ pub(super) fn open_files(pid: u32) -> Option<(u64, u64)> {
     Some((open, limit))
 }
 
+/// Processes of one name that behave like a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// Their name.
+    pub comm: String,
+    /// One of them.
+    pub pid: u32,
+    /// Connections that they have begun, in the network namespace that was looked at.
+    pub onward: usize,
+}
+
+/// Processes of the calling thread's network namespace that listen and have connections onward, by name, the busiest
+/// first; those of `names` left out. An application with a database behind it is among them.
+pub fn relays(names: &[&str]) -> Vec<Relay> {
+    let holders = sockets_of_processes();
+    let lines = tcp_lines();
+    let of = |line: &Line| holders.get(&line.inode).into_iter().flatten().copied();
+    let listening = lines.iter().filter(|line| line.state == state::LISTEN);
+    let accept: HashSet<u32> = listening.clone().flat_map(of).collect();
+    let ports: HashSet<u16> = listening.map(|line| line.local.port).collect();
+    let onward = lines.iter().filter(|line| line.state == state::ESTABLISHED && !ports.contains(&line.local.port));
+    let mut relays: HashMap<String, Relay> = HashMap::new();
+    for pid in onward.flat_map(of).filter(|pid| accept.contains(pid)) {
+        let comm = comm(pid);
+        if !names.contains(&comm.as_str()) {
+            relays.entry(comm.clone()).or_insert(Relay { comm, pid, onward: 0 }).onward += 1;
+        }
+    }
+    let mut relays: Vec<_> = relays.into_values().collect();
+    relays.sort_by(|a, b| b.onward.cmp(&a.onward).then(a.comm.cmp(&b.comm)));
+    relays
+}
+
 /// Sockets that these processes hold, each with its process.
 pub(super) fn sockets_of(processes: &[Process]) -> HashMap<u64, Process> {
     let of = |process: &Process| socket_inodes(process.pid).map(|inode| (inode, process.clone())).collect::<Vec<_>>();
@@ -301,6 +334,17 @@ mod tests {
         for bad in ["", "0100007F", "01:", "xyz:1", "0100007F:12345", "0100007é:0050"] {
             assert_eq!(parse_endpoint(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_process_that_listens_and_connects_onward_is_found_by_what_it_does() {
+        let front = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let onward = std::net::TcpStream::connect(other.local_addr().unwrap()).unwrap();
+        let ours = comm(std::process::id());
+        assert!(relays(&[]).iter().any(|relay| relay.comm == ours), "{:?}", relays(&[]));
+        assert!(!relays(&[&ours]).iter().any(|relay| relay.comm == ours));
+        drop((front, onward));
     }
 
     #[test]
