@@ -44,8 +44,14 @@ pub struct Outcome {
     pub left_unread: u32,
     /// [`Header::time`] of the record that told of this answer before, then without its try; 0 if there was none.
     pub told_before: u64,
+    /// HTTP status of the last answer whose head the proxy read on the try's connection; 0 if none was seen.
+    pub upstream_status: u16,
+    /// 1 if the process has upstreams behind unix sockets, on which nothing can be followed.
+    pub unix: u8,
+    /// Padding, 0.
+    pub pad: [u8; 5],
 }
-const _: () = assert!(size_of::<Outcome>() == 104);
+const _: () = assert!(size_of::<Outcome>() == 112);
 
 /// Value of the PROXIES map: the thread that lets go of a try is the one that answers for it.
 pub const THREAD_PER_REQUEST: u8 = 1;
@@ -82,8 +88,8 @@ pub struct Process {
     pub threading: u32,
     /// Upstreams' answers that it has read while [`SILENT`].
     pub read_in_silence: u32,
-    /// Padding, 0.
-    pub pad: u32,
+    /// 1 once it has connected to a unix socket.
+    pub unix: u32,
 }
 const _: () = assert!(size_of::<Process>() == 40);
 
@@ -96,7 +102,7 @@ impl Process {
             speaks: SILENT,
             threading: threading as u32,
             read_in_silence: 0,
-            pad: 0,
+            unix: 0,
         }
     }
 }

@@ -28,13 +28,13 @@ const DESCRIPTOR: usize = 16;
 const BUFFER: usize = 24;
 const LENGTH: usize = 32;
 
-/// A 5xx that answers for a try follows its end this soon; longer, and the thread has had other things to do.
-const ANSWER_WITHIN: u64 = 1_000_000_000;
-/// What else a thread may do about it (try again, write something that cannot be read, hang up) follows at once.
+/// What a thread does about a try (answer, try again, write something that cannot be read, hang up) follows at once, longer
+/// only if it has to wait for a processor.
 const AT_ONCE: u64 = 20_000_000;
 /// Where answers come first, the failed try that was meant is let go of within this time.
 const LET_GO_WITHIN: u64 = 150_000_000;
-/// An upstream's own 5xx is passed on within this time.
+/// An upstream's own 5xx is passed on within this time: as soon as all of it has come, or for a proxy that answers first at
+/// once.
 const PASSED_ON_WITHIN: u64 = 1_000_000_000;
 /// What fits in a TLS alert that says goodbye; an answer is longer.
 const GOODBYE_BYTES: u64 = 40;
@@ -77,7 +77,7 @@ pub(crate) fn wrote(ctx: &TracePointContext, call: Call) {
         unsafe { (*process).speaks = PLAINLY };
         answered(process, fd as u32, status);
     } else {
-        wrote_something(process, fd as u32, length);
+        wrote_something(process, fd as u32, length, &head);
     }
 }
 
@@ -113,6 +113,19 @@ pub(crate) fn status(head: &Head) -> Option<u16> {
     (hundreds < 10 && tens < 10 && ones < 10).then_some(hundreds * 100 + tens * 10 + ones)
 }
 
+/// The status that an application gives over FastCGI: a record of standard output (FastCGI specification 3.3) that begins with
+/// `Status: NNN`. Without one it is 200.
+#[inline(always)]
+pub(crate) fn fastcgi_status(buffer: *const u8, head: &Head) -> Option<u16> {
+    if head[0] != 1 || head[1] != 6 || head[8] != b'S' || head[9] != b't' || head[10] != b'a' || head[11] != b't' {
+        return None;
+    }
+    // SAFETY: the helper checks the user's address. The digits come after a header of 8 bytes and `Status: `.
+    let digits: [u8; 3] = unsafe { bpf_probe_read_user(buffer.wrapping_add(16).cast()) }.ok()?;
+    let digit = |at: usize| u16::from(digits[at].wrapping_sub(b'0'));
+    (digit(0) < 10 && digit(1) < 10 && digit(2) < 10).then_some(digit(0) * 100 + digit(1) * 10 + digit(2))
+}
+
 #[inline(always)]
 fn index(status: u16) -> Option<usize> {
     match status {
@@ -146,10 +159,9 @@ pub(crate) fn visible(pid: u32) -> bool {
     let Some(process) = PROCESSES.get_ptr(pid) else { return false };
     // SAFETY: valid for the program's run.
     unsafe {
-        // Where threads share requests, an answer names no try unless it can be read.
-        (*process).speaks == PLAINLY
-            || ((*process).threading != u32::from(THREADS_SHARED)
-                && ((*process).speaks != SILENT || (*process).read_in_silence < UNSEEN_AFTER))
+        // Where threads share requests, an answer names no try.
+        (*process).threading != u32::from(THREADS_SHARED)
+            && ((*process).speaks != SILENT || (*process).read_in_silence < UNSEEN_AFTER)
     }
 }
 
@@ -171,7 +183,8 @@ pub(crate) fn upstream_answers(pid: u32) {
 fn passes_on(process: *mut Process, index: usize, now: u64) -> bool {
     // SAFETY: as above.
     unsafe {
-        if now - (*process).passed_on_at > PASSED_ON_WITHIN {
+        let within = if (*process).threading == u32::from(ANSWERS_FIRST) { AT_ONCE } else { PASSED_ON_WITHIN };
+        if now - (*process).passed_on_at > within {
             (*process).passed_on = [0; 4];
             return false;
         }
@@ -212,9 +225,25 @@ pub(crate) fn head_of(buffer: *const u8, length: u32) -> u8 {
     HEAD_BEGUN
 }
 
-/// The current thread has let go of a try, whose end was told at `told`; `failed` if a request was out on it.
+/// A try that is let go of.
+pub(crate) struct Release {
+    /// Time of the record that told its end.
+    pub(crate) told: u64,
+    /// A request was out on it.
+    pub(crate) failed: bool,
+    /// See [`Thread`].
+    pub(crate) head: u8,
+    /// See [`Thread`].
+    pub(crate) left_unread: u32,
+    /// See [`Thread`].
+    pub(crate) upstream_status: u16,
+    /// When the proxy last read from it.
+    pub(crate) last_read: u64,
+}
+
+/// The current thread has let go of a try.
 #[inline(always)]
-pub(crate) fn let_go(told: u64, failed: bool, head: u8, left_unread: u32) {
+pub(crate) fn let_go(try_: &Release) {
     if setting!(answers_traced) == 0 {
         return;
     }
@@ -222,23 +251,45 @@ pub(crate) fn let_go(told: u64, failed: bool, head: u8, left_unread: u32) {
     let Some(process) = PROCESSES.get_ptr((id >> 32) as u32) else { return };
     // SAFETY: a helper without arguments; the process is valid for the program's run.
     let (now, threading) = unsafe { (bpf_ktime_get_ns(), (*process).threading) };
-    let thread = Thread { released: now, told, left_unread, failed: u8::from(failed), head, ..Thread::NONE };
+    let mut thread = Thread {
+        released: now,
+        told: try_.told,
+        left_unread: try_.left_unread,
+        failed: u8::from(try_.failed),
+        head: try_.head,
+        upstream_status: try_.upstream_status,
+        ..Thread::NONE
+    };
     if threading == u32::from(ANSWERS_FIRST) {
         return answered_before(id, now, &thread);
     }
     if threading != u32::from(THREAD_PER_REQUEST) {
         return;
     }
-    if !failed && let Some(before) = THREADS.get_ptr(id) {
+    if let Some(before) = THREADS.get_ptr(id) {
         // SAFETY: valid for the program's run.
         let before = unsafe { &*before };
-        // What failed waits for its answer; what went well has had it.
-        if before.failed != 0 && before.released != 0 && now - before.released < AT_ONCE {
+        // What failed waits for its answer; what went well has had it, if something was answered since it was read.
+        let waits = before.failed != 0 && before.released != 0 && now - before.released < AT_ONCE;
+        if !try_.failed && (waits || before.wrote > try_.last_read) {
             return;
         }
+        thread.wrote = before.wrote;
     }
     // Without room its answer is told without the try.
     let _ = THREADS.insert(id, thread, 0);
+}
+
+/// The current thread waits for events: what it has not done about its last try, it will not do.
+#[inline(always)]
+pub(crate) fn waits(ctx: &TracePointContext) {
+    if PROCESSES.get_ptr(ctx.tgid()).is_none() {
+        return;
+    }
+    if let Some(thread) = THREADS.get_ptr_mut(bpf_get_current_pid_tgid()) {
+        // SAFETY: valid for the program's run; the thread's own.
+        unsafe { ((*thread).released, (*thread).answered) = (0, 0) };
+    }
 }
 
 /// The thread has let go of a try, and may have answered for it just before.
@@ -249,12 +300,13 @@ fn answered_before(id: u64, now: u64, thread: &Thread) {
     let before = unsafe { *pointer };
     // One that shows nothing amiss must follow all the closer.
     let within = if thread.failed == 1 { LET_GO_WITHIN } else { AT_ONCE / 10 };
-    if before.answered == 0 || now - before.answered > within {
+    let limit = before.status == 500 || before.status == 503;
+    if before.answered == 0 || now - before.answered > within || (limit && thread.failed == 0) {
         return;
     }
     // SAFETY: as above.
     unsafe { (*pointer).answered = 0 };
-    outcome(Flow::empty(), &Thread { answered: before.answered, ..*thread }, before.status, ANSWERED);
+    outcome(Flow::empty(), &Thread { answered: before.answered, ..*thread }, before.status, ANSWERED, false);
 }
 
 /// The try that the current thread let go of no longer ago than `within`, and now has done something about.
@@ -275,46 +327,59 @@ fn take(within: u64, only_failed: bool) -> Option<Thread> {
 /// A plain HTTP answer.
 #[inline(always)]
 fn answered(process: *mut Process, fd: u32, status: u16) {
+    let id = bpf_get_current_pid_tgid();
+    // SAFETY: a helper without arguments; the process is valid for the program's run.
+    let (now, first) = unsafe { (bpf_ktime_get_ns(), (*process).threading == u32::from(ANSWERS_FIRST)) };
+    let thread = THREADS.get_ptr_mut(id);
+    if let Some(thread) = thread {
+        // SAFETY: valid for the program's run; the thread's own.
+        unsafe { (*thread).wrote = now };
+    }
     let Some(index) = index(status) else {
         // A page that says sorry with another status, most likely; or the thread has turned to another client.
-        if let Some(thread) = take(AT_ONCE, true) {
-            tell(fd, &thread, status, ANSWERED);
+        if let Some(thread) = take(AT_ONCE, false)
+            && thread.failed == 1
+        {
+            tell(process, fd, &thread, status, ANSWERED);
         }
         return;
     };
     if status == 502 || status == 504 {
         emit::count(Counter::AnswersFailed);
     }
-    // SAFETY: a helper without arguments; the process is valid for the program's run.
-    let (now, first) = unsafe { (bpf_ktime_get_ns(), (*process).threading == u32::from(ANSWERS_FIRST)) };
     if first {
         if passes_on(process, index, now) {
             return emit::count(Counter::ApplicationErrors);
         }
-        let answered = tell(fd, &Thread::NONE, status, ANSWERED);
+        let answered = tell(process, fd, &Thread::NONE, status, ANSWERED);
         // Without room it stays without its try.
-        let _ = THREADS.insert(bpf_get_current_pid_tgid(), Thread { answered, status, ..Thread::NONE }, 0);
+        let _ = THREADS.insert(id, Thread { answered, wrote: now, status, ..Thread::NONE }, 0);
         return;
     }
-    let taken = take(ANSWER_WITHIN, false);
+    // SAFETY: as above. The head of an upstream's own 5xx that was read after the try was let go of is what is passed on.
+    let own = unsafe { thread.is_some_and(|thread| (*process).passed_on_at > (*thread).released) };
+    if own && passes_on(process, index, now) {
+        return emit::count(Counter::ApplicationErrors);
+    }
+    let taken = take(AT_ONCE, false);
     if let Some(thread) = taken
         && thread.failed == 1
     {
-        tell(fd, &thread, status, ANSWERED);
+        tell(process, fd, &thread, status, ANSWERED);
         return;
     }
     if passes_on(process, index, now) {
         return emit::count(Counter::ApplicationErrors);
     }
-    // Without a try behind them, 500 and 503 are limits and configuration of the proxy's own.
-    if taken.is_some() || status == 502 || status == 504 {
-        tell(fd, &taken.unwrap_or(Thread::NONE), status, ANSWERED);
+    // 500 and 503 are limits and configuration of the proxy's own, whatever it let go of in peace just before.
+    if status == 502 || status == 504 {
+        tell(process, fd, &taken.unwrap_or(Thread::NONE), status, ANSWERED);
     }
 }
 
 /// Something that is no plain HTTP answer: the next try, or an answer that cannot be read.
 #[inline(always)]
-fn wrote_something(process: *mut Process, fd: u32, length: u64) {
+fn wrote_something(process: *mut Process, fd: u32, length: u64, head: &Head) {
     // Looked at first: it is rare that a thread has something to answer for, and that its process has not spoken yet.
     // SAFETY: valid for the program's run.
     let (silent, answers) = unsafe {
@@ -333,10 +398,23 @@ fn wrote_something(process: *mut Process, fd: u32, length: u64) {
         // SAFETY: as above.
         unsafe { (*process).speaks = IN_CIPHER };
     }
-    if (again || length > GOODBYE_BYTES)
+    // Of a process that answers plainly, only TLS hides an answer (a record of application data, RFC 8446
+    // section 5.1): anything else is the middle of a plain one.
+    let hidden =
+        length > GOODBYE_BYTES && ((head[0] == 0x17 && head[1] == 3 && head[2] == 3) || !visible_plainly(process));
+    if (again || hidden)
         && let Some(thread) = take(AT_ONCE, true)
     {
-        tell(fd, &thread, 0, if again { RETRIED } else { HIDDEN });
+        tell(process, fd, &thread, 0, if again { RETRIED } else { HIDDEN });
+    }
+}
+
+/// The current process has connected to a unix socket: what it hears there is not followed.
+#[inline(always)]
+pub(crate) fn has_unix_upstreams() {
+    if let Some(process) = PROCESSES.get_ptr_mut((bpf_get_current_pid_tgid() >> 32) as u32) {
+        // SAFETY: valid for the program's run; threads that race write the same.
+        unsafe { (*process).unix = 1 };
     }
 }
 
@@ -348,13 +426,20 @@ fn speaks() -> bool {
     process.is_some_and(|process| unsafe { (*process).speaks != SILENT })
 }
 
+/// Whether a process answers in plain HTTP.
+#[inline(always)]
+fn visible_plainly(process: *mut Process) -> bool {
+    // SAFETY: valid for the program's run.
+    unsafe { (*process).speaks == PLAINLY }
+}
+
 /// The current thread begins a connection.
 #[inline(always)]
 pub(crate) fn connects_again() {
     if speaks()
         && let Some(thread) = take(AT_ONCE, true)
     {
-        outcome(Flow::empty(), &thread, 0, RETRIED);
+        outcome(Flow::empty(), &thread, 0, RETRIED, false);
     }
 }
 
@@ -364,18 +449,20 @@ pub(crate) fn hangs_up() {
     if speaks()
         && let Some(thread) = take(AT_ONCE, true)
     {
-        outcome(Flow::empty(), &thread, 0, CLIENT_GONE);
+        outcome(Flow::empty(), &thread, 0, CLIENT_GONE, false);
     }
 }
 
 #[inline(always)]
-fn tell(fd: u32, thread: &Thread, status: u16, what: u8) -> u64 {
+fn tell(process: *mut Process, fd: u32, thread: &Thread, status: u16, what: u8) -> u64 {
     let flow = of_descriptor(fd).filter(|described| described.protocol == IPPROTO_TCP).map(|described| described.flow);
-    outcome(flow.unwrap_or(Flow::empty()), thread, status, what)
+    // SAFETY: valid for the program's run.
+    let unix = unsafe { (*process).unix != 0 };
+    outcome(flow.unwrap_or(Flow::empty()), thread, status, what, unix)
 }
 
 #[inline(always)]
-fn outcome(flow: Flow, thread: &Thread, status: u16, what: u8) -> u64 {
+fn outcome(flow: Flow, thread: &Thread, status: u16, what: u8, unix: bool) -> u64 {
     emit::record::<Outcome>(Kind::Outcome, |record, header| {
         record.header = header;
         record.flow = flow;
@@ -386,5 +473,8 @@ fn outcome(flow: Flow, thread: &Thread, status: u16, what: u8) -> u64 {
         record.head = thread.head;
         record.left_unread = thread.left_unread;
         record.told_before = thread.answered;
+        record.upstream_status = thread.upstream_status;
+        record.unix = u8::from(unix);
+        record.pad = [0; 5];
     })
 }

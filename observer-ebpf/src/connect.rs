@@ -12,7 +12,8 @@ use observer_common::{
 };
 
 use crate::{
-    answer, emit,
+    answer::{self, Release},
+    emit,
     filter::{self, netns_matters, port_matters},
     maps::{CONNECTING, Connecting},
     settings::setting,
@@ -131,6 +132,9 @@ pub(crate) fn left(ctx: &TracePointContext) {
     let result = unsafe { ctx.read_at::<i64>(EXIT_RESULT) }.unwrap_or(0);
     // SAFETY: the entry is valid for the program's run, and its thread is here.
     let call = unsafe { &*call };
+    if result == 0 && call.family == AF_UNIX {
+        answer::has_unix_upstreams();
+    }
     if result < 0 && !HARMLESS.contains(&result) {
         failed(call, (-result) as u16);
     }
@@ -173,5 +177,5 @@ fn failed(call: &Connecting, error: u16) {
         record.answers_visible = u8::from(answer::visible(record.task.pid));
         record.pad = [0; 2];
     });
-    answer::let_go(told, true, 0, 0);
+    answer::let_go(&Release { told, failed: true, head: 0, left_unread: 0, upstream_status: 0, last_read: 0 });
 }

@@ -14,7 +14,7 @@ use observer_common::{
 };
 
 use crate::{
-    answer::{self, Head},
+    answer::{self, Head, Release},
     connect, emit,
     filter::{self, netns_matters, port_matters},
     handshake, listener,
@@ -117,6 +117,9 @@ fn answer_begins(entry: &mut Try, tcp: TcpSock) {
     let Some(buffer) = sock::read_buffer() else { return };
     // SAFETY: the helper checks the user's address.
     let Ok(head) = (unsafe { bpf_probe_read_user::<Head>(buffer.cast()) }) else { return };
+    if let Some(status) = answer::fastcgi_status(buffer, &head) {
+        return answer::upstream_answered(status);
+    }
     let Some(status) = answer::status(&head) else { return };
     entry.answer_status = status;
     answer::upstream_answered(status);
@@ -208,7 +211,14 @@ fn left(sock: Sock, old: u8, new: u8) {
 fn let_go(tcp: TcpSock, entry: &Try, fin: bool) {
     // What was read last is no answer to what was asked since.
     let head = if tcp.write_seq() == entry.write_seq { entry.head } else { 0 };
-    answer::let_go(entry.told, entry.failed == 1, head, unread(tcp, fin));
+    answer::let_go(&Release {
+        told: entry.told,
+        failed: entry.failed == 1,
+        head,
+        left_unread: unread(tcp, fin),
+        upstream_status: if head == 0 { 0 } else { entry.answer_status },
+        last_read: entry.last_read,
+    });
 }
 
 /// `sk_shutdown` of a socket that its process has closed (`SHUTDOWN_MASK`, include/net/sock.h).

@@ -115,6 +115,20 @@ pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// `syscalls:sys_enter_epoll_wait`
+#[tracepoint]
+pub fn sys_enter_epoll_wait(ctx: TracePointContext) -> u32 {
+    answer::waits(&ctx);
+    0
+}
+
+/// `syscalls:sys_enter_epoll_pwait`
+#[tracepoint]
+pub fn sys_enter_epoll_pwait(ctx: TracePointContext) -> u32 {
+    answer::waits(&ctx);
+    0
+}
+
 /// `syscalls:sys_enter_write`
 #[tracepoint]
 pub fn sys_enter_write(ctx: TracePointContext) -> u32 {

@@ -136,7 +136,8 @@ impl Try {
     }
 }
 
-/// What a proxy's thread did last that its next answer may be about.
+/// What a proxy's thread did last that its next answer may be about. Forgotten when it waits for events: what belongs
+/// together is done in one go.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Thread {
@@ -144,16 +145,21 @@ pub(crate) struct Thread {
     pub(crate) released: u64,
     /// Time of the record that told that try's end.
     pub(crate) told: u64,
-    /// Time of the record that told of an answer without a try; 0 if there is none. Where answers come first only.
+    /// Time of the record that told of an answer without a try, where answers come first; 0 if there is none.
     pub(crate) answered: u64,
+    /// When it last wrote a plain HTTP answer.
+    pub(crate) wrote: u64,
     /// Payload bytes of the try that the proxy left unread.
     pub(crate) left_unread: u32,
     /// 1 if a request was out on the try.
     pub(crate) failed: u8,
     /// How much of an HTTP head had been read.
     pub(crate) head: u8,
-    /// Status of that answer.
+    /// Status of that answer without a try.
     pub(crate) status: u16,
+    /// Status of the upstream's last answer on the try.
+    pub(crate) upstream_status: u16,
+    pub(crate) pad: [u8; 6],
 }
 
 /// What is remembered of a connect() call until it returns.
@@ -173,6 +179,16 @@ pub(crate) struct Connecting {
 
 impl Thread {
     /// One that let go of nothing.
-    pub(crate) const NONE: Self =
-        Self { released: 0, told: 0, answered: 0, left_unread: 0, failed: 0, head: 0, status: 0 };
+    pub(crate) const NONE: Self = Self {
+        released: 0,
+        told: 0,
+        answered: 0,
+        wrote: 0,
+        left_unread: 0,
+        failed: 0,
+        head: 0,
+        status: 0,
+        upstream_status: 0,
+        pad: [0; 6],
+    };
 }

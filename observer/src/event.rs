@@ -252,6 +252,10 @@ pub struct Outcome {
     pub left_unread: u32,
     /// Time of the event that told of this answer before, then without its try.
     pub told_before: Option<Time>,
+    /// HTTP status of the last answer whose head was read there.
+    pub upstream_status: Option<u16>,
+    /// The proxy has upstreams behind unix sockets, on which nothing can be followed.
+    pub unix: bool,
 }
 
 /// How much of the head of an answer was seen.

@@ -329,6 +329,8 @@ mod tests {
                     head: crate::event::Head::Unseen,
                     left_unread: 0,
                     told_before: None,
+                    upstream_status: None,
+                    unix: false,
                 })),
             };
             let event = event(ms, body);

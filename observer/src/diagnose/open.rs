@@ -26,7 +26,7 @@ const ANOTHER_THREADS_WITHIN: Duration = Duration::from_millis(20);
 pub const HOLD: Duration = Duration::from_mins(1);
 /// How long a try that looks well is kept: its answer follows at once, or as soon as its proxy gets to it.
 pub const REMEMBER: Duration = Duration::from_secs(2);
-/// Where a proxy's threads share requests, an error is taken for the answer to a try that failed this shortly before.
+/// Where a proxy's threads share requests, an error is taken for the answer to the only try that failed this shortly before.
 const SHARED_WITHIN: Duration = Duration::from_millis(500);
 /// The same for one that looks well.
 const SHARED_AT_ONCE: Duration = Duration::from_millis(20);
@@ -106,7 +106,15 @@ impl Open {
         if let Some(before) = outcome.told_before {
             return self.answered_before(now, (pid, before), outcome);
         }
-        let Some(told) = outcome.told.or_else(|| if shared { self.unanswered_of(pid, now) } else { None }) else {
+        let told = match outcome.told {
+            None if shared => match self.only_one_of(pid, now) {
+                Ok(told) => told,
+                // Which of them was answered for cannot be told: each speaks for itself.
+                Err(()) => return None,
+            },
+            told => told,
+        };
+        let Some(told) = told else {
             return self.without_try(now, outcome);
         };
         let key = (pid, told);
@@ -165,15 +173,23 @@ impl Open {
         None
     }
 
-    /// The failed try of a process that has waited longest for its answer, among those that ended just now.
-    fn unanswered_of(&self, pid: u32, now: Time) -> Option<Time> {
+    /// The one try of a process that an error of its can be about: that failed just now, or if none did looks well and ended
+    /// just now. `Err` if there are several.
+    fn only_one_of(&self, pid: u32, now: Time) -> Result<Option<Time>, ()> {
+        let unanswered = |key: &Key| self.tries.get(key).is_some_and(|(_, attempt)| attempt.answer.is_none());
+        let one = |mut candidates: Vec<Time>| match (candidates.pop(), candidates.pop()) {
+            (Some(only), None) => Ok(Some(only)),
+            (Some(_), Some(_)) => Err(()),
+            (None, _) => Ok(None),
+        };
         let waiting =
             self.due.iter().map(|(_, key)| *key).filter(|(of, told)| *of == pid && now.since(*told) <= SHARED_WITHIN);
-        let unanswered = |key: &Key| self.tries.get(key).is_some_and(|(_, attempt)| attempt.answer.is_none());
-        let failed = waiting.filter(unanswered).map(|(_, told)| told).min();
-        // Or the latest that looks well, if it ended just now.
+        let failed = one(waiting.filter(unanswered).map(|(_, told)| told).collect())?;
+        if failed.is_some() {
+            return Ok(failed);
+        }
         let latest = self.later.iter().rev().take_while(|(due, _)| now.since(*due - REMEMBER) <= SHARED_AT_ONCE);
-        failed.or_else(|| latest.map(|(_, key)| *key).find(|key| key.0 == pid && unanswered(key)).map(|(_, told)| told))
+        one(latest.map(|(_, key)| *key).filter(|key| key.0 == pid && unanswered(key)).map(|(_, told)| told).collect())
     }
 
     /// Takes out a try that failed, or was given up soon.
@@ -339,7 +355,17 @@ mod tests {
 
     fn outcome(comm: &str, told: Option<u64>, did: Did) -> Outcome {
         let proxy = Process { pid: 42, comm: comm.into() };
-        Outcome { proxy, told: told.map(at), did, client: None, head: Head::Unseen, left_unread: 0, told_before: None }
+        Outcome {
+            proxy,
+            told: told.map(at),
+            did,
+            client: None,
+            head: Head::Unseen,
+            left_unread: 0,
+            told_before: None,
+            upstream_status: None,
+            unix: false,
+        }
     }
 
     /// What is settled up to that moment: the statuses of what is to be judged, 0 where none was seen, and how much is not.
@@ -405,9 +431,13 @@ mod tests {
     #[test]
     fn where_threads_share_requests_the_process_names_the_try() {
         let mut open = Open::default();
-        open.ended(at(0), failed(0, true));
+        open.ended(at(0), failed(0, false));
         open.outcome(at(3), &outcome("caddy", None, Did::Answered(502)), true);
         assert_eq!(settled(&mut open, 60), (vec![502], 0));
+        open.ended(at(100), failed(100, false));
+        open.ended(at(101), failed(101, false));
+        open.outcome(at(103), &outcome("caddy", None, Did::Answered(502)), true);
+        assert_eq!(settled(&mut open, 160), (vec![0, 0], 0), "two could be meant: neither is said to be");
     }
 
     #[test]

@@ -192,6 +192,8 @@ fn outcome(record: &answer::Outcome) -> Result<Body, DecodeError> {
         head,
         left_unread: record.left_unread,
         told_before: (record.told_before != 0).then_some(Time(record.told_before)),
+        upstream_status: (record.upstream_status != 0).then_some(record.upstream_status),
+        unix: record.unix == 1,
     })))
 }
 

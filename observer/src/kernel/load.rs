@@ -383,7 +383,15 @@ fn connects(ebpf: &mut Ebpf) -> Result<(), ProgramError> {
 }
 
 fn answers(ebpf: &mut Ebpf) -> Result<(), ProgramError> {
-    for name in ["sys_enter_write", "sys_enter_sendto", "sys_enter_writev", "sys_enter_sendmsg"] {
+    const CALLS: [&str; 6] = [
+        "sys_enter_epoll_wait",
+        "sys_enter_epoll_pwait",
+        "sys_enter_write",
+        "sys_enter_sendto",
+        "sys_enter_writev",
+        "sys_enter_sendmsg",
+    ];
+    for name in CALLS {
         let program: &mut TracePoint = program(ebpf, name)?;
         program.load()?;
         program.attach("syscalls", name)?;

@@ -31,7 +31,7 @@ const GAVE_UP_AFTER: Duration = Duration::from_millis(950);
 pub const SYN_OVERDUE: Duration = Duration::from_millis(1_500);
 
 /// What fits in a TLS close_notify: a record of five bytes around an alert of two and its protection. A request is longer.
-const GOODBYE_BYTES: u32 = 40;
+pub const GOODBYE_BYTES: u32 = 40;
 
 /// A try at an upstream that ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +69,10 @@ pub struct Answer {
     pub head: Head,
     /// Payload bytes that the proxy left unread.
     pub left_unread: u32,
+    /// HTTP status of that answer.
+    pub upstream_status: Option<u16>,
+    /// The proxy has upstreams behind unix sockets, too.
+    pub unix: bool,
 }
 
 /// How a try ended, by the proxy's socket alone.
@@ -150,7 +154,9 @@ impl Attempt {
     /// does not.
     pub fn answered(&mut self, answer: Answer) {
         self.answer = Some(answer);
-        let Some(ended) = &self.connection else { return };
+        let Some(ended) = &mut self.connection else { return };
+        // The end may have been told before the proxy read what there was.
+        ended.answer_status = answer.upstream_status.or(ended.answer_status);
         if self.ending.failed() || answer.status.is_none() {
             return;
         }
@@ -162,7 +168,9 @@ impl Attempt {
             (State::SynSent, _) => Ending::ConnectError(0),
             (State::CloseWait, _) => Ending::SentOnClosed,
             // The upstream had closed, but what it had said was all there, or more than the proxy cared to read.
-            (_, State::CloseWait) if answer.head == Head::Whole || answer.left_unread > 0 => Ending::Rejected,
+            (_, State::CloseWait) if answer.head == Head::Whole || answer.left_unread > GOODBYE_BYTES => {
+                Ending::Rejected
+            }
             (_, State::CloseWait) => Ending::ClosedEarly,
             (_, State::Close) if ended.reset_received || ended.error != 0 => Ending::Reset,
             // The proxy closed. It did so for want of an answer, or because of the one that it got.
@@ -214,7 +222,8 @@ impl Answer {
             Did::Hidden => None,
             Did::Retried | Did::ClientGone => return None,
         };
-        Some(Self { status, client: outcome.client, head: outcome.head, left_unread: outcome.left_unread })
+        let Outcome { client, head, left_unread, upstream_status, unix, .. } = *outcome;
+        Some(Self { status, client, head, left_unread, upstream_status, unix })
     }
 }
 
@@ -236,8 +245,11 @@ impl ConnectionEnded {
     /// Since the request went out; without retransmissions to the jiffy, else at most this.
     pub fn waited(&self, now: Time) -> Option<Duration> {
         let since = self.last_read.or(self.established);
+        // Retransmissions renew the stamp of the last payload sent, and so does a goodbye.
+        let goodbye = (1..=GOODBYE_BYTES).contains(&self.unacked);
         match (self.data_retransmits, since) {
             (1.., Some(since)) => Some(now.since(since)),
+            (_, Some(since)) if goodbye => Some(now.since(since)),
             _ => self.since_sent,
         }
     }

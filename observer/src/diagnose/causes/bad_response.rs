@@ -66,7 +66,14 @@ mod tests {
 
     fn answered(status: u16, ended: ConnectionEnded) -> crate::diagnose::Verdict {
         let (model, mut attempt) = ended_with([], ended);
-        attempt.answered(Answer { status: Some(status), client: None, head: Head::Unseen, left_unread: 0 });
+        attempt.answered(Answer {
+            status: Some(status),
+            client: None,
+            head: Head::Unseen,
+            left_unread: 0,
+            upstream_status: None,
+            unix: false,
+        });
         judge_attempt(&attempt, &model)
     }
 

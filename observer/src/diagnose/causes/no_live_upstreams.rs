@@ -29,6 +29,15 @@ fn judge(case: &Case<'_>) -> Judgement {
     if case.attempt.ending != Ending::NoTry {
         return Judgement::No;
     }
+    // What nginx answers then.
+    if case.attempt.status() != Some(502) {
+        return Judgement::No;
+    }
+    if case.attempt.answer.is_some_and(|answer| answer.unix) {
+        return Judgement::NotEnough(
+            "this process has upstreams behind unix sockets as well, on which what they answer cannot be followed",
+        );
+    }
     let proxy = &case.attempt.proxy;
     if proxy::threading(&proxy.comm) == THREADS_SHARED {
         return Judgement::NotEnough(
@@ -53,12 +62,13 @@ fn judge(case: &Case<'_>) -> Judgement {
         );
     }
     Judgement::Found(Finding {
-        confidence: Confidence::Likely,
+        // A static answer of the proxy's configuration looks the same.
+        confidence: Confidence::Possible,
         status: Some(502),
         because: None,
         also: Vec::new(),
         summary: format!(
-            "{}[{}] answered without trying any upstream: it had marked all of them as failed, the last {} before at {}",
+            "{}[{}] answered without trying any upstream: it had marked all of them as failed, most likely, the last {} before at {}",
             proxy.comm,
             proxy.pid,
             Human(ago),
@@ -101,14 +111,16 @@ mod tests {
             head: Head::Unseen,
             left_unread: 0,
             told_before: None,
+            upstream_status: None,
+            unix: false,
         };
         judge_attempt(&Attempt::without_try(at(ms), &outcome), &model)
     }
 
     #[test]
-    fn failures_just_before_make_it_likely() {
+    fn failures_just_before_make_it_possible() {
         let verdict = after([(100, refused_connection())], 3_000);
-        assert_eq!((verdict.cause, verdict.confidence), (RULE.code, Confidence::Likely));
+        assert_eq!((verdict.cause, verdict.confidence), (RULE.code, Confidence::Possible));
     }
 
     #[test]

@@ -116,8 +116,17 @@ mod tests {
     fn an_error_without_a_try_is_likely_this_when_none_is_left() {
         let proxy = Process { pid: 42, comm: "nginx".into() };
         let did = Did::Answered(502);
-        let outcome =
-            Outcome { proxy, told: None, did, client: None, head: Head::Unseen, left_unread: 0, told_before: None };
+        let outcome = Outcome {
+            proxy,
+            told: None,
+            did,
+            client: None,
+            head: Head::Unseen,
+            left_unread: 0,
+            told_before: None,
+            upstream_status: None,
+            unix: false,
+        };
         let attempt = Attempt::without_try(at(2_000), &outcome);
         assert_eq!(judge_attempt(&attempt, &with(99)).cause, RULE.code);
         assert_eq!(judge_attempt(&attempt, &with(50)).cause, "unknown");

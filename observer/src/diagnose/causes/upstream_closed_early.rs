@@ -47,11 +47,12 @@ fn judge(case: &Case<'_>) -> Judgement {
             "it sent a long answer and closed: cut off within its head, or refused by the proxy for what is in it",
         );
     }
-    // Where threads share requests, how much of the answer had been read when it was let go of is not known.
+    // Where threads share requests, how much of the answer had been read when it was let go of is not known; and of one that
+    // is no HTTP it never is (TLS, FastCGI).
     let shared = proxy::threading(&case.attempt.proxy.comm) == THREADS_SHARED;
-    if shared && connection.heard_since_asked() && case.flow.hurt.is_none() {
+    if connection.heard_since_asked() && case.flow.hurt.is_none() && (shared || connection.answer_status.is_none()) {
         return Judgement::NotEnough(
-            "it began to answer and closed: cut off, or refused by the proxy for what is in it",
+            "it sent something and closed: an answer cut off, or one that the proxy made an error of or passed on",
         );
     }
     let upstream = case.attempt.upstream;

@@ -9,7 +9,7 @@ use crate::{
         verdict::{Confidence, Warning},
     },
     event::ConnectionEnded,
-    model::{Ending, Model},
+    model::{Ending, Model, attempt::GOODBYE_BYTES},
     time::{Human, Time},
 };
 
@@ -25,8 +25,8 @@ fn judge(case: &Case<'_>) -> Judgement {
     if case.attempt.ending != Ending::NoAnswer || connection.error != 0 {
         return Judgement::No;
     }
-    // Something of it must have arrived: a handshake that the upstream never knew is another matter.
-    if connection.unacked > 0 {
+    // All of it must have arrived, but for the goodbye with which a proxy leaves (TLS): a handshake that the upstream never knew is another matter.
+    if connection.unacked > GOODBYE_BYTES {
         return Judgement::NotEnough("part of the request was never acknowledged: it may not have arrived");
     }
     if case.is_tunnel_perhaps() {
@@ -145,7 +145,14 @@ mod tests {
         let (model, mut attempt) = ended_with([], connection());
         let verdict = judge_attempt(&attempt, &model);
         assert_eq!((verdict.cause, verdict.confidence, verdict.observed), (RULE.code, Confidence::Likely, false));
-        attempt.answered(Answer { status: Some(504), client: None, head: Head::Unseen, left_unread: 0 });
+        attempt.answered(Answer {
+            status: Some(504),
+            client: None,
+            head: Head::Unseen,
+            left_unread: 0,
+            upstream_status: None,
+            unix: false,
+        });
         let verdict = judge_attempt(&attempt, &model);
         assert_eq!((verdict.confidence, verdict.status, verdict.observed), (Confidence::Certain, Some(504), true));
     }
@@ -182,7 +189,7 @@ mod tests {
 
     #[test]
     fn one_that_did_not_arrive_is_not_this() {
-        let (model, attempt) = ended_with([], ConnectionEnded { unacked: 10, bytes_acked: 70, ..connection() });
+        let (model, attempt) = ended_with([], ConnectionEnded { unacked: 60, bytes_acked: 20, ..connection() });
         assert_ne!(judge_attempt(&attempt, &model).cause, RULE.code);
         let (model, attempt) = ended_with([], ConnectionEnded { error: 110, new: State::Close, ..connection() });
         assert_ne!(judge_attempt(&attempt, &model).cause, RULE.code);
