@@ -174,22 +174,21 @@ impl Open {
     }
 
     /// The one try of a process that an error of its can be about: that failed just now, or if none did looks well and ended
-    /// just now. `Err` if there are several.
+    /// just now. `Err` if several failed.
     fn only_one_of(&self, pid: u32, now: Time) -> Result<Option<Time>, ()> {
         let unanswered = |key: &Key| self.tries.get(key).is_some_and(|(_, attempt)| attempt.answer.is_none());
-        let one = |mut candidates: Vec<Time>| match (candidates.pop(), candidates.pop()) {
-            (Some(only), None) => Ok(Some(only)),
-            (Some(_), Some(_)) => Err(()),
-            (None, _) => Ok(None),
-        };
         let waiting =
             self.due.iter().map(|(_, key)| *key).filter(|(of, told)| *of == pid && now.since(*told) <= SHARED_WITHIN);
-        let failed = one(waiting.filter(unanswered).map(|(_, told)| told).collect())?;
-        if failed.is_some() {
-            return Ok(failed);
+        let mut failed = waiting.filter(unanswered).map(|(_, told)| told);
+        match (failed.next(), failed.next()) {
+            (Some(_), Some(_)) => return Err(()),
+            (Some(only), None) => return Ok(Some(only)),
+            (None, _) => {}
         }
         let latest = self.later.iter().rev().take_while(|(due, _)| now.since(*due - REMEMBER) <= SHARED_AT_ONCE);
-        one(latest.map(|(_, key)| *key).filter(|key| key.0 == pid && unanswered(key)).map(|(_, told)| told).collect())
+        let mut well = latest.map(|(_, key)| *key).filter(|key| key.0 == pid && unanswered(key)).map(|(_, told)| told);
+        let first = well.next();
+        Ok(first.filter(|_| well.next().is_none()))
     }
 
     /// Takes out a try that failed, or was given up soon.

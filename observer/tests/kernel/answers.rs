@@ -184,7 +184,8 @@ fn an_answer_that_cannot_be_read_leaves_the_status_to_be_expected() {
     staged("obs-cipher", 7360, |stage| {
         let connection = stage.connect();
         close_early(connection);
-        stage.answer(&[0x17; 120]);
+        // A TLS record of application data.
+        stage.answer(&[&[0x17, 3, 3, 0, 115][..], &[0xa5; 115]].concat());
         let (verdicts, _) = stage.result(1);
         assert_eq!((verdicts.len(), verdicts[0].status, verdicts[0].observed), (1, Some(502), false));
     });

@@ -14,7 +14,7 @@ use crate::{interrupt, paths, wait};
 const REQUESTS: usize = 30_000;
 const CLIENTS: usize = 8;
 /// Each way of observing is measured so often, in turn, and its median counts: machines are shared.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const LOAD: Duration = Duration::from_mins(2);
 
 #[derive(Clone, Copy)]
