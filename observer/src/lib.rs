@@ -28,7 +28,7 @@
 //! | [`kernel`] | aya: offsets from BTF, load, attach, decode, walk. With `observer-ebpf` the only home of unsafe |
 //! | [`source`] | yields batches of Events; the kernel thread and its samples |
 //! | [`model`] | `apply(&Event)`: upstreams, listeners, namespaces, and single connections' evidence |
-//! | [`diagnose`] | rules, verdicts, registry, one file and one page per cause |
+//! | [`diagnose`] | tries that wait for evidence and for their answer; rules, verdicts, registry, one file and one page per cause |
 //! | [`snapshot`] | what a reader sees: an immutable copy |
 //! | [`sink`], [`tui`] | lines; the live view |
 //! | [`cli`], [`pipeline`], [`run`] | arguments; the one place that knows every stage; the commands |
