@@ -31,13 +31,13 @@ const LENGTH: usize = 32;
 /// What a thread does about a try (answer, try again, write something that cannot be read, hang up) follows at once, longer
 /// only if it has to wait for a processor.
 const AT_ONCE: u64 = 20_000_000;
-/// Where answers come first, the failed try that was meant is let go of within this time.
+/// Where answers come first, the try that was meant is let go of within this time.
 const LET_GO_WITHIN: u64 = 150_000_000;
 /// An upstream's own 5xx is passed on within this time: as soon as all of it has come, or for a proxy that answers first at
 /// once.
 const PASSED_ON_WITHIN: u64 = 1_000_000_000;
 /// What fits in a TLS alert that says goodbye; an answer is longer.
-const GOODBYE_BYTES: u64 = 40;
+const GOODBYE_BYTES: u64 = 31;
 const IPPROTO_TCP: u16 = 6;
 
 /// The beginning of what is written: enough for `HTTP/1.1 502`.
@@ -237,6 +237,8 @@ pub(crate) struct Release {
     pub(crate) left_unread: u32,
     /// See [`Thread`].
     pub(crate) upstream_status: u16,
+    /// The proxy had written something after it last read, or had never read.
+    pub(crate) asked: bool,
     /// When the proxy last read from it.
     pub(crate) last_read: u64,
 }
@@ -271,7 +273,7 @@ pub(crate) fn let_go(try_: &Release) {
         let before = unsafe { &*before };
         // What failed waits for its answer; what went well has had it, if something was answered since it was read.
         let waits = before.failed != 0 && before.released != 0 && now - before.released < AT_ONCE;
-        if !try_.failed && (waits || before.wrote > try_.last_read) {
+        if !try_.failed && (waits || (!try_.asked && before.wrote > try_.last_read)) {
             return;
         }
         thread.wrote = before.wrote;
@@ -298,10 +300,8 @@ fn answered_before(id: u64, now: u64, thread: &Thread) {
     let Some(pointer) = THREADS.get_ptr_mut(id) else { return };
     // SAFETY: valid for the program's run; the thread's own.
     let before = unsafe { *pointer };
-    // One that shows nothing amiss must follow all the closer.
-    let within = if thread.failed == 1 { LET_GO_WITHIN } else { AT_ONCE / 10 };
     let limit = before.status == 500 || before.status == 503;
-    if before.answered == 0 || now - before.answered > within || (limit && thread.failed == 0) {
+    if before.answered == 0 || now - before.answered > LET_GO_WITHIN || (limit && thread.failed == 0) {
         return;
     }
     // SAFETY: as above.

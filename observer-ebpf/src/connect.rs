@@ -177,5 +177,13 @@ fn failed(call: &Connecting, error: u16) {
         record.answers_visible = u8::from(answer::visible(record.task.pid));
         record.pad = [0; 2];
     });
-    answer::let_go(&Release { told, failed: true, head: 0, left_unread: 0, upstream_status: 0, last_read: 0 });
+    answer::let_go(&Release {
+        told,
+        failed: true,
+        head: 0,
+        left_unread: 0,
+        upstream_status: 0,
+        asked: true,
+        last_read: 0,
+    });
 }

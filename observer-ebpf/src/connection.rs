@@ -217,6 +217,7 @@ fn let_go(tcp: TcpSock, entry: &Try, fin: bool) {
         head,
         left_unread: unread(tcp, fin),
         upstream_status: if head == 0 { 0 } else { entry.answer_status },
+        asked: entry.last_read == 0 || tcp.write_seq() != entry.write_seq,
         last_read: entry.last_read,
     });
 }
@@ -235,7 +236,7 @@ fn request_out(tcp: TcpSock, entry: &Try, fin: bool) -> bool {
 }
 
 /// What fits in a TLS alert that says goodbye; a request is longer.
-const GOODBYE_BYTES: u32 = 40;
+const GOODBYE_BYTES: u32 = 31;
 
 /// Payload received and not read. A FIN has a sequence number.
 #[inline(always)]

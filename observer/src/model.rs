@@ -49,6 +49,7 @@ pub const MAX_DOORS: usize = 1024;
 pub const MAX_PROXIES: usize = 1024;
 /// Proxies' processes whose failures are kept.
 pub const MAX_FAILING: usize = 1024;
+const SIGCONT: u32 = 18;
 /// Processes whose last signal is kept.
 pub const MAX_SIGNALS: usize = 1024;
 /// Closing a listening unix socket has no event: one that the samples, a second apart, no longer show has gone.
@@ -91,6 +92,7 @@ pub struct Model {
     namespaces: Recent<NetNs, Namespace>,
     flows: Generations<FlowKey, FlowEvidence>,
     signals: Recent<u32, (Time, Signal)>,
+    continued: Recent<u32, Time>,
     failures: Recent<u32, Failures>,
     proxies: Recent<u32, (Time, ProxySample)>,
     doors: Recent<(NetNs, Endpoint), Door>,
@@ -109,6 +111,7 @@ impl Default for Model {
             namespaces: Recent::new(MAX_NAMESPACES),
             flows: Generations::new(MAX_FLOWS, FLOW_MEMORY),
             signals: Recent::new(MAX_SIGNALS),
+            continued: Recent::new(MAX_SIGNALS),
             failures: Recent::new(MAX_FAILING),
             proxies: Recent::new(MAX_PROXIES),
             doors: Recent::new(MAX_DOORS),
@@ -167,6 +170,7 @@ impl Model {
                     door.hurt(now, hurt);
                 }
             }
+            Body::Signal(signal) if signal.number == SIGCONT => self.continued.put(signal.to.pid, now, now),
             Body::Signal(signal) => {
                 self.signals.put(signal.to.pid, now, (now, Signal::clone(signal)));
             }
@@ -331,9 +335,14 @@ impl Model {
         self.proxies.iter().map(|(_, sample)| sample)
     }
 
-    /// The last signal that a process was sent, and when.
+    /// The last signal that a process was sent, and when; SIGCONT apart.
     pub fn signal(&self, pid: u32) -> Option<&(Time, Signal)> {
         self.signals.get(&pid)
+    }
+
+    /// When a process was last told to go on.
+    pub fn continued(&self, pid: u32) -> Option<Time> {
+        self.continued.get(&pid).copied()
     }
 
     /// The host's processors of late.

@@ -53,7 +53,7 @@ pub(super) fn why(
     model: &Model,
     (since, now): (Time, Time),
 ) -> Why {
-    let mut why = stopped(listener, model)
+    let mut why = stopped(listener, model, since)
         .or_else(|| starved(listener, model))
         .or_else(|| undersized(listener, now))
         .or_else(|| stalled(listener))
@@ -77,12 +77,16 @@ pub(super) fn why(
     why
 }
 
-fn stopped(listener: &Listener, model: &Model) -> Option<Why> {
+fn stopped(listener: &Listener, model: &Model, since: Time) -> Option<Why> {
     let pid = listener.process.as_ref().map(|process| process.pid);
     let sender = pid.and_then(|pid| model.signal(pid)).filter(|(_, signal)| signal.number == SIGSTOP);
-    // A stop that is younger than the last look at the processes, and the last that they were told.
-    let just_now = sender.is_some_and(|(when, _)| *when >= listener.states_at);
-    if listener.stopped == 0 && !just_now {
+    let continued = pid.and_then(|pid| model.continued(pid));
+    // A stop that lasted into the span that is asked for, or is younger than the last look at the processes.
+    let was = sender.is_some_and(|(when, _)| match continued.filter(|continued| continued >= when) {
+        Some(continued) => continued >= since,
+        None => *when >= listener.states_at,
+    });
+    if listener.stopped == 0 && !was {
         return None;
     }
     let stopped = listener.stopped.max(1);
@@ -297,7 +301,8 @@ mod tests {
         assert_eq!(why.codes, ["accept-stall"], "nobody has looked since");
         assert!(why.words.unwrap().contains("by bash[77]"));
         stage.model.apply(&event(1_300, Body::Signal(Box::new(Signal { from: None, to, number: 18 }))));
-        assert_ne!(stage.why(1_300, 1_600).codes, ["accept-stall"], "it goes on");
+        assert_eq!(stage.why(1_250, 1_600).codes, ["accept-stall"], "it went on only meanwhile");
+        assert_ne!(stage.why(1_400, 1_600).codes, ["accept-stall"], "it had gone on before");
     }
 
     #[test]

@@ -31,7 +31,7 @@ const GAVE_UP_AFTER: Duration = Duration::from_millis(950);
 pub const SYN_OVERDUE: Duration = Duration::from_millis(1_500);
 
 /// What fits in a TLS close_notify: a record of five bytes around an alert of two and its protection. A request is longer.
-pub const GOODBYE_BYTES: u32 = 40;
+pub const GOODBYE_BYTES: u32 = 31;
 
 /// A try at an upstream that ended.
 #[derive(Clone, Debug, PartialEq)]
