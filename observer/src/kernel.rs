@@ -3,10 +3,8 @@
 
 pub mod btf;
 pub mod decode;
-pub mod hooks;
 pub mod load;
 pub mod walk;
 pub mod walk_unix;
 
-pub use hooks::{Carrier, Hook, HookStatus, Hooks};
 pub use load::{Kernel, LoadError, Options};

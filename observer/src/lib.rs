@@ -24,6 +24,7 @@
 //! | --- | --- |
 //! | [`time`], [`addr`], [`text`] | newtypes, and text from elsewhere made harmless; no clock |
 //! | [`event`] | the Event: one enum, a struct per kind |
+//! | [`hooks`] | what observer wants to see of a kernel, and how much of it it does |
 //! | [`host`], [`proxy`] | facts about this host; which processes are proxies |
 //! | [`kernel`] | aya: offsets from BTF, load, attach, decode, walk. With `observer-ebpf` the only home of unsafe |
 //! | [`source`] | yields batches of Events; the kernel thread and its samples |
@@ -38,6 +39,7 @@ pub mod addr;
 pub mod cli;
 pub mod diagnose;
 pub mod event;
+pub mod hooks;
 pub mod host;
 pub mod kernel;
 pub mod model;
@@ -49,6 +51,7 @@ pub mod snapshot;
 pub mod source;
 pub mod text;
 pub mod time;
+pub mod trace;
 pub mod tui;
 
 #[cfg(test)]

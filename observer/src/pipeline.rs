@@ -18,8 +18,9 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     diagnose::{Engine, Said, Verdict},
     event::Event,
+    hooks::Hooks,
     host,
-    kernel::{Hooks, Options},
+    kernel::Options,
     sink::{Overflowed, Summary},
     snapshot::{Frame, RECENT_VERDICTS, Snapshot},
     source::Live,

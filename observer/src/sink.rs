@@ -7,7 +7,7 @@ use crate::{
     addr::{Endpoint, NetNs},
     diagnose::{Harmless, Said},
     event::Counters,
-    kernel::Hooks,
+    hooks::Hooks,
     model::{Listener, Model},
     time::{Time, WallClock},
 };

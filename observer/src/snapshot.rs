@@ -7,7 +7,7 @@ use crate::{
     addr::{NetNs, UnixPath},
     diagnose::{Engine, Incident, Verdict, Warning},
     event::{Counters, Process},
-    kernel::Hooks,
+    hooks::Hooks,
     model::{Listener, Model, Namespace, Upstream, UpstreamKey, window::Second},
     time::{Time, WallClock},
 };

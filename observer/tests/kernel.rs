@@ -17,7 +17,8 @@ use common::{Watcher, carried_by, connect, eventually, in_netns, kernel_counter,
 use observer::{
     diagnose::{Confidence, Said},
     event::{Body, Counters, OverflowPath},
-    kernel::{Carrier, Hook, HookStatus, Options},
+    hooks::{Carrier, Hook, HookStatus},
+    kernel::Options,
 };
 use socket2::{SockFilter, Socket};
 

@@ -19,13 +19,11 @@ use nix::{
 };
 use observer_common::{COMM_LEN, Kind, counter::Counter, layout};
 
-use super::{
-    btf::{self, BtfError, Layout},
-    hooks::{Carrier, Hook, HookStatus, Hooks},
-};
+use super::btf::{self, BtfError, Layout};
 use crate::{
     addr::NetNs,
     event::{Counters, Lost},
+    hooks::{Carrier, Hook, HookStatus, Hooks},
 };
 
 /// The compiled programs.

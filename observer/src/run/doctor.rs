@@ -5,8 +5,9 @@ use std::{fmt::Write as _, process::ExitCode};
 use anyhow::Result;
 
 use crate::{
+    hooks::HookStatus,
     host,
-    kernel::{HookStatus, Kernel, LoadError, Options},
+    kernel::{Kernel, LoadError, Options},
     proxy,
     source::procs,
 };

@@ -6,7 +6,7 @@ use super::{Overflowed, Sink, Summary};
 use crate::{
     diagnose::{Said, Verdict, Warning},
     event::Counters,
-    kernel::Hooks,
+    hooks::Hooks,
     model::UpstreamKey,
     time::{Time, WallClock},
 };

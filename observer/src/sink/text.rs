@@ -3,7 +3,7 @@
 use super::{Sink, Summary};
 use crate::{
     diagnose::{Confidence, Harmless, Said, Verdict, Warning},
-    kernel::Hooks,
+    hooks::Hooks,
     time::{Time, WallClock},
 };
 

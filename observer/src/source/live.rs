@@ -11,8 +11,9 @@ use aya::maps::{MapData, RingBuf};
 use super::sampler::{self, Attached, Round};
 use crate::{
     event::{Body, Event},
+    hooks::Hooks,
     host,
-    kernel::{Hooks, LoadError, Options, decode::Decoder},
+    kernel::{LoadError, Options, decode::Decoder},
 };
 
 /// Records taken from the ring at a time; the rest is for the next call, so that a flood cannot starve the views.

@@ -21,9 +21,10 @@ use crate::{
         Body, Event, Handshake, ListenerSample, MAX_DESTINATIONS, NamespaceSample, Process, ProxySample,
         UnixListenerSample,
     },
+    hooks::Hooks,
     host,
     kernel::{
-        Hooks, Kernel, LoadError, Options,
+        Kernel, LoadError, Options,
         walk::{Open, Walked},
         walk_unix::UnixListener,
     },

@@ -10,7 +10,7 @@ use crate::{
         Body, ConnectFailed, ConnectionEnded, Counters, Destination, Event, Flow, ListenOverflow, ListenerSample,
         NamespaceSample, OverflowPath, Process, Retransmit, State,
     },
-    kernel::{Carrier, Hook, HookStatus, Hooks},
+    hooks::{Carrier, Hook, HookStatus, Hooks},
     snapshot::{Frame, RECENT_VERDICTS, Snapshot},
     testing::{NETNS, at, connection, endpoint, event, refused_connection},
     time::WallClock,

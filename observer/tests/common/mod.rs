@@ -13,7 +13,8 @@ use nix::sched::{CloneFlags, unshare};
 use observer::{
     diagnose::{Engine, Said, Verdict},
     event::{Body, Counters, Event, NamespaceSample},
-    kernel::{Carrier, Options},
+    hooks::Carrier,
+    kernel::Options,
     source::Live,
 };
 use socket2::{Domain, Socket, Type};

@@ -9,7 +9,7 @@ use ratatui::{
 
 use crate::{
     event::Lost,
-    kernel::{Hook, HookStatus, Hooks},
+    hooks::{Hook, HookStatus, Hooks},
     snapshot::Snapshot,
     tui::{
         app::App,

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// Something that observer wants to see of the kernel, whatever shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Something that observer wants to see of the kernel, whatever shows it. Serialised as its [`Hook::name`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Hook {
     /// State changes of TCP sockets: without them there is nothing to attribute.
     StateChanges,
@@ -16,6 +17,7 @@ pub enum Hook {
     /// Segments sent again.
     Retransmits,
     /// SYN-ACKs sent again.
+    #[serde(rename = "synack_retransmits")]
     SynAckRetransmits,
     /// connect() calls and their results.
     Connects,
@@ -102,7 +104,7 @@ impl Hook {
 }
 
 /// What carries a hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Carrier {
     /// A BTF tracepoint.
@@ -130,7 +132,8 @@ impl fmt::Display for Carrier {
 }
 
 /// How a hook stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HookStatus {
     /// It sees everything.
     Full(Carrier),
@@ -141,7 +144,7 @@ pub enum HookStatus {
 }
 
 /// All hooks, in the order of [`Hook::ALL`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks(pub Vec<(Hook, HookStatus)>);
 
 impl Hooks {
