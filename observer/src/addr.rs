@@ -5,8 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// An address and a port. IPv4 addresses are never in their mapped form here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The address.
     pub ip: IpAddr,
@@ -84,7 +86,7 @@ impl fmt::Display for UnixPath {
 }
 
 /// Inode number of a network namespace, as in /proc/PID/ns/net; 0 when unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NetNs(pub u32);
 
 impl NetNs {

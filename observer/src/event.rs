@@ -6,6 +6,7 @@ mod counters;
 use std::{net::IpAddr, time::Duration};
 
 pub use counters::{Counters, Lost};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
@@ -76,7 +77,7 @@ pub struct Flow {
 }
 
 /// A process, named by the kernel in its own context.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
     /// Process id; 0 when unknown.
     pub pid: u32,
@@ -301,7 +302,8 @@ pub struct Hurt {
 }
 
 /// How a process died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Death {
     /// By this signal.
     Signal(u8),
@@ -354,7 +356,8 @@ pub struct ProxySample {
 }
 
 /// See [`Body::HostSample`]. Totals since boot, over all processors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HostSample {
     /// Time of all processors, in clock ticks (`/proc/stat`).
     pub ticks: u64,
@@ -487,7 +490,8 @@ pub struct UnixListenerSample {
 }
 
 /// See [`Body::NamespaceSample`]. What a sysctl or counter is called there; `None` where it could not be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NamespaceSample {
     /// Which one.
     pub netns: NetNs,
