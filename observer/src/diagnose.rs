@@ -18,6 +18,6 @@ pub mod verdict;
 pub use engine::Engine;
 pub use evidence::{Evidence, Value};
 pub use incident::{Incident, Incidents};
-pub use open::Harmless;
+pub use open::{Harmless, MAX_DELAY};
 pub use rule::{Finding, Judgement, Rule};
 pub use verdict::{Confidence, Said, Verdict, Warning};

@@ -38,7 +38,7 @@ fn live(filters: &Filters) -> Result<ExitCode> {
         bail!("the live view needs a terminal; `observer watch` prints the same as lines");
     }
     let (options, watching) = filters.options(false).map_err(|error| anyhow!(error))?;
-    let pipeline = Pipeline::start(options, watching, Wanted::Snapshots)?;
+    let pipeline = Pipeline::live(options, watching, Wanted::Snapshots)?;
     let shown = runtime()?.block_on(tui::run(pipeline.snapshots.clone()));
     pipeline.finish()?;
     shown.context("drawing on the terminal")?;

@@ -26,6 +26,8 @@ const ANOTHER_THREADS_WITHIN: Duration = Duration::from_millis(20);
 pub const HOLD: Duration = Duration::from_mins(1);
 /// How long a try that looks well is kept: its answer follows at once, or as soon as its proxy gets to it.
 pub const REMEMBER: Duration = Duration::from_secs(2);
+/// A verdict comes within this time after its try has ended: all waits of a try, one after another.
+pub const MAX_DELAY: Duration = Duration::from_secs(HOLD.as_secs() + REMEMBER.as_secs());
 /// Where a proxy's threads share requests, an error is taken for the answer to the only try that failed this shortly before.
 const SHARED_WITHIN: Duration = Duration::from_millis(500);
 /// The same for one that looks well.

@@ -13,9 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::output::Output;
 use crate::{
     cli::Watch,
-    host,
-    pipeline::{Pipeline, Wanted},
+    pipeline::{Pipeline, Wanted, Window},
     sink,
+    snapshot::Frame,
 };
 
 /// Prints until the time is up, a signal comes, or nobody reads any more.
@@ -29,10 +29,11 @@ pub(super) fn watch(arguments: &Watch) -> Result<ExitCode> {
         // Installed first, so that a signal during start-up ends observer as well.
         let end = end_of(*duration)?;
         tokio::pin!(end);
-        let mut pipeline = Pipeline::start(options, watching.clone(), Wanted::Said)?;
-        let sink = sink::of(*format, pipeline.wall);
+        let mut pipeline = Pipeline::live(options, watching, Wanted::Said(Window::ALL))?;
+        let Frame { since, wall, watching, hooks } = pipeline.frame.clone();
+        let sink = sink::of(*format, wall);
         let out = Output::start()?;
-        let mut open = out.line(sink.ready(host::now(), &watching, &pipeline.hooks)).await;
+        let mut open = out.line(sink.ready(since, &watching, &hooks)).await;
         while open {
             let said = tokio::select! {
                 said = pipeline.said.recv() => said,
