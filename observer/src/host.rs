@@ -6,6 +6,7 @@ use nix::time::{ClockId, clock_getres, clock_gettime};
 
 use crate::{
     event::HostSample,
+    text::escape,
     time::{Time, WallClock},
 };
 
@@ -37,6 +38,20 @@ pub fn processors() -> Option<HostSample> {
     let pressure = fs::read_to_string("/proc/pressure/cpu").ok();
     let waited_us = pressure.and_then(|text| text.lines().next()?.rsplit_once("total=")?.1.trim().parse().ok());
     Some(HostSample { ticks: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or(0), waited_us })
+}
+
+/// The host's name, control characters escaped; empty where it cannot be read.
+pub fn name() -> String {
+    from_proc("/proc/sys/kernel/hostname")
+}
+
+/// Release of its kernel (`uname -r`), likewise.
+pub fn kernel() -> String {
+    from_proc("/proc/sys/kernel/osrelease")
+}
+
+fn from_proc(path: &str) -> String {
+    escape(fs::read(path).unwrap_or_default().trim_ascii())
 }
 
 /// A sysctl that matters, as it stands.

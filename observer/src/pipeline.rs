@@ -1,6 +1,8 @@
 //! The one place that knows every stage. A thread of its own moves batches from the source through model and rules;
 //! what is said goes through a bounded channel, what is shown through a slot that holds the latest snapshot.
 
+mod recording;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -21,10 +23,12 @@ use crate::{
     host,
     kernel::Options,
     sink::{Overflowed, Summary},
-    snapshot::{Folded, Frame, Snapshot},
+    snapshot::{Folded, Frame, Recording, Snapshot},
     source::{Live, Polled, Source},
     time::Time,
+    trace::{About, RecordOptions, Recorder},
 };
+use recording::Tape;
 
 /// How often the source is asked. Nobody is woken per event: a verdict is late by this much at most.
 const POLL_EVERY: Duration = Duration::from_millis(10);
@@ -43,6 +47,8 @@ pub struct Pipeline {
     pub said: mpsc::Receiver<Said>,
     /// The latest snapshot.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// How the recording stands.
+    pub recording: watch::Receiver<Recording>,
     /// What is watched, since when, through which hooks, by which clock.
     pub frame: Frame,
 }
@@ -52,6 +58,8 @@ pub struct Pipeline {
 pub enum Wanted {
     /// What is said of this window, one by one. The pipeline ends with the source, or when all of the window is said.
     Said(Window),
+    /// Neither: what comes is recorded.
+    Nothing,
     /// Snapshots. A source that has ended may be asked to begin again, so the pipeline goes on.
     Snapshots,
 }
@@ -80,21 +88,31 @@ impl Window {
 }
 
 impl Pipeline {
-    /// Attaches and begins to watch this host. Returns when every hook is in place.
-    pub fn live(options: Options, watching: String, wanted: Wanted) -> Result<Self> {
+    /// Attaches and begins to watch this host, and to record if that is wanted. Returns when every hook is in place.
+    pub fn live(options: Options, watching: String, wanted: Wanted, record: Option<RecordOptions>) -> Result<Self> {
+        // Refused before anything is attached.
+        record.as_ref().map(RecordOptions::check).transpose()?;
         let live = Live::start(options)?;
         let hooks = live.hooks().clone();
         let frame = Frame { since: host::now(), wall: host::wall_clock(), watching, hooks };
-        Self::start(live, Folded::default(), frame, wanted)
+        let recorder = record.map(|record| Recorder::start(record, about(&frame))).transpose()?;
+        Self::start(live, Folded::default(), frame, wanted, recorder)
     }
 
     /// Begins to take in what the source yields; it follows upon `folded`.
-    fn start(source: impl Source + 'static, folded: Folded, frame: Frame, wanted: Wanted) -> Result<Self> {
+    fn start(
+        source: impl Source + 'static,
+        folded: Folded,
+        frame: Frame,
+        wanted: Wanted,
+        recorder: Option<Recorder>,
+    ) -> Result<Self> {
         let (say, said) = mpsc::channel(MAX_SAID);
         let (show, snapshots) = watch::channel(Arc::new(Snapshot::take(&folded, &frame)));
         let stop = Arc::new(AtomicBool::new(false));
         let (say, show, window) = match wanted {
             Wanted::Said(window) => (Some(say), None, window),
+            Wanted::Nothing => (None, None, Window::ALL),
             Wanted::Snapshots => (None, Some(show), Window::ALL),
         };
         // What was said before this began belongs to a window without a beginning.
@@ -102,7 +120,8 @@ impl Pipeline {
             Time(0) => folded.engine.incidents().totals().clone(),
             _ => BTreeMap::new(),
         };
-        let stages = Stages { source, folded, frame: frame.clone(), voice: Voice { say, window, told }, show };
+        let (tape, recording) = Tape::new(recorder);
+        let stages = Stages { source, folded, frame: frame.clone(), voice: Voice { say, window, told }, show, tape };
         let (sum_up, summary) = sync_channel(1);
         let thread = thread::Builder::new()
             .name("observer-pipeline".into())
@@ -111,7 +130,7 @@ impl Pipeline {
                 move || stages.run(&stop, &sum_up)
             })
             .context("starting the pipeline's thread")?;
-        Ok(Self { stop, thread, summary, said, snapshots, frame })
+        Ok(Self { stop, thread, summary, said, snapshots, recording, frame })
     }
 
     /// Asks the pipeline to end. What it still has to say comes through `said`, which then closes.
@@ -141,6 +160,7 @@ struct Stages<S> {
     frame: Frame,
     voice: Voice,
     show: Option<watch::Sender<Arc<Snapshot>>>,
+    tape: Tape,
 }
 
 impl<S: Source> Stages<S> {
@@ -148,9 +168,9 @@ impl<S: Source> Stages<S> {
         let mut batch = Vec::new();
         let mut shown = Instant::now();
         while !stop.load(Ordering::Relaxed) && !self.voice.window.is_over(self.folded.engine.model().now()) {
-            batch.clear();
             let polled = self.source.poll(&mut batch);
-            self.fold(&batch);
+            self.fold(&mut batch);
+            self.tape.turn(Instant::now());
             if polled == Polled::Ended {
                 if self.show.is_none() {
                     break;
@@ -171,28 +191,40 @@ impl<S: Source> Stages<S> {
         drop(self.source);
     }
 
-    fn fold(&mut self, batch: &[Event]) {
-        for event in batch {
-            self.folded.apply(event, &mut |said| self.voice.say(said));
+    /// Empties the batch.
+    fn fold(&mut self, batch: &mut Vec<Event>) {
+        let Self { folded, voice, tape, .. } = self;
+        for event in batch.drain(..) {
+            folded.apply(&event, &mut |said| {
+                tape.said(&said);
+                voice.say(said);
+            });
+            tape.event(event);
         }
     }
 
     /// Judges what still waits.
     fn finish(&mut self) {
-        self.folded.finish(&mut |said| self.voice.say(said));
+        let Self { folded, voice, tape, .. } = self;
+        folded.finish(&mut |said| {
+            tape.said(&said);
+            voice.say(said);
+        });
     }
 
     fn publish(&self) {
         if let Some(show) = &self.show {
-            show.send_replace(Arc::new(Snapshot::take(&self.folded, &self.frame)));
+            let snapshot = Snapshot::take(&self.folded, &self.frame);
+            show.send_replace(Arc::new(Snapshot { recording: self.tape.state(), ..snapshot }));
         }
     }
 
     /// Takes in what is left and judges what still waits. Closes `said`.
     fn end(&mut self) -> Summary {
-        let left = self.source.last();
-        self.fold(&left);
+        let mut left = self.source.last();
+        self.fold(&mut left);
         self.finish();
+        self.tape.finish();
         self.voice.say = None;
         let engine = &self.folded.engine;
         Summary {
@@ -229,5 +261,22 @@ impl Voice {
             // Fails only when the reader has gone, and then nobody misses it.
             let _ = say.blocking_send(said);
         }
+    }
+}
+
+/// What a trace of this host says of itself.
+fn about(frame: &Frame) -> About {
+    let Frame { since, wall, watching, hooks } = frame.clone();
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: host::name(),
+        kernel: host::kernel(),
+        machine: std::env::consts::ARCH.to_owned(),
+        wall,
+        since,
+        watching,
+        hooks,
+        settings: host::settings().into_iter().map(|setting| (setting.name.to_owned(), setting.value)).collect(),
+        segment: 1,
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     hooks::Hooks,
     model::{Listener, Model, Namespace, Upstream, UpstreamKey, window::Second},
     time::{Time, WallClock},
+    trace::Recorded,
 };
 
 /// Verdicts kept for looking back at.
@@ -46,6 +47,22 @@ pub struct Snapshot {
     pub evicted: u64,
     /// How each hook stands.
     pub hooks: Hooks,
+    /// What is recorded.
+    pub recording: Recording,
+}
+
+/// How a recording stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Recording {
+    /// Nothing is recorded.
+    #[default]
+    Off,
+    /// It goes on.
+    On(Recorded),
+    /// It ended in good order.
+    Done(Recorded),
+    /// It broke off, for this reason.
+    Failed(String),
 }
 
 /// An upstream for a table.
@@ -168,6 +185,7 @@ impl Snapshot {
             events: model.events(),
             evicted: model.evicted() + engine.hurried(),
             hooks: frame.hooks.clone(),
+            recording: Recording::Off,
         }
     }
 }

@@ -52,6 +52,16 @@ pub struct RecordOptions {
     pub force: bool,
 }
 
+impl RecordOptions {
+    /// Whether nothing is in the way; to be asked before anything is changed for a recording that cannot begin.
+    pub fn check(&self) -> Result<(), RecordError> {
+        match in_the_way(self).into_iter().next() {
+            Some(path) if !self.force => Err(RecordError::Exists(path)),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// How a recording can fail.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -345,17 +355,16 @@ fn segment_path(options: &RecordOptions, segment: u32) -> PathBuf {
     options.path.with_file_name(name)
 }
 
-/// Looks for what would be overwritten: the file, or any segment of a ring of that name. Without `force` it is an error.
+/// Removes what may be overwritten.
 fn clear_the_way(options: &RecordOptions) -> Result<(), RecordError> {
+    options.check()?;
     for path in in_the_way(options) {
-        if !options.force {
-            return Err(RecordError::Exists(path));
-        }
         fs::remove_file(&path).map_err(|error| RecordError::Create { path: path.clone(), error })?;
     }
     Ok(())
 }
 
+/// What would be overwritten: the file, or any segment of a ring of that name.
 fn in_the_way(options: &RecordOptions) -> Vec<PathBuf> {
     if options.ring.is_none() {
         return if options.path.symlink_metadata().is_ok() { vec![options.path.clone()] } else { Vec::new() };
