@@ -71,7 +71,7 @@ pub struct Live {
 /// Options of `record`.
 #[derive(Debug, Args)]
 pub struct Record {
-    /// The file; with --max-size, segments of that name with a number. Arrow streams are called .arrows.
+    /// The file; with --max-size, segments of that name with a number. NAME.arrows.zst says best what it is.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// How.

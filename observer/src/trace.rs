@@ -1,4 +1,5 @@
-//! The trace file: an Arrow IPC stream of Events, complete in itself, readable by anything that reads Arrow.
+//! The trace file: an Arrow IPC stream of Events, compressed by zstd as a whole, complete in itself, readable by anything that
+//! reads Arrow and zstd.
 //!
 //! One wide table ([`columns`]), whose rows are told apart by their kind ([`words`]); [`about`] is in the stream's metadata. A
 //! recording is one file, or a ring of segments, each of which begins with a checkpoint of observer's state, so that it can be

@@ -1,12 +1,17 @@
 //! The bytes of a trace: messages of an Arrow IPC stream, each batch with a checksum in its metadata that other readers pass
-//! over. Bounds of what is written and read are here.
+//! over, and all of it compressed by zstd as one stream, flushed after each batch. Compressed buffer by buffer, as Arrow
+//! itself can, what is the same in every batch would be written again with each: at a hundred events a second that is ten times
+//! as much as the events. Bounds of what is written and read are here.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    io::{self, Write as _},
+    sync::Arc,
+};
 
 use arrow_array::RecordBatch;
 use arrow_ipc::{
-    Buffer, CompressionType, FieldNode, KeyValue, KeyValueArgs, Message, MessageArgs, MessageHeader, MetadataVersion,
-    root_as_message,
+    Buffer, FieldNode, KeyValue, KeyValueArgs, Message, MessageArgs, MessageHeader, MetadataVersion, root_as_message,
     writer::{DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, write_message},
 };
 use arrow_schema::{ArrowError, Schema, SchemaRef};
@@ -29,10 +34,12 @@ pub(super) const CHECKSUM_KEY: &str = "observer.crc32";
 pub const MAX_ROWS: usize = 65_536;
 /// Bytes of a message's metadata.
 pub const MAX_METADATA: usize = 1 << 20;
-/// Bytes of a message's body.
+/// Bytes of a message's body: no reader ever takes more memory than this for what a file claims.
 pub const MAX_BODY: usize = 64 << 20;
-/// Bytes of a batch when unpacked: no reader ever takes more memory than this and [`MAX_BODY`] for what a file claims.
-pub const MAX_UNPACKED: usize = 256 << 20;
+/// zstd's window, as a power of two, that a reader makes room for: what level 19 uses (ZSTD_defaultCParameters).
+pub(super) const MAX_WINDOW: u32 = 23;
+/// Batches after which a new zstd frame begins: where a reader can set in.
+const FRAME_BATCHES: u32 = 64;
 
 /// What starts every message of the format (Arrow columnar format, "encapsulated message format").
 pub(super) const CONTINUATION: [u8; 4] = [0xff; 4];
@@ -77,30 +84,45 @@ pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(COLUMNS.iter().map(super::columns::Column::field).collect::<Vec<_>>()))
 }
 
+/// How a batch can fail to be written.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// By Arrow.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+    /// By zstd.
+    #[error("zstd: {0}")]
+    Zstd(#[from] io::Error),
+}
+
 /// Turns a self-description and batches into bytes.
 pub(super) struct Encoder {
+    level: i32,
     options: IpcWriteOptions,
     context: IpcWriteContext,
     dictionaries: DictionaryTracker,
     checksum: Checksum,
+    frame: zstd::stream::write::Encoder<'static, Vec<u8>>,
+    /// Batches in the frame.
+    batches: u32,
 }
 
 impl Encoder {
-    /// `level` is zstd's, 1 to 22.
-    pub(super) fn new(level: i32) -> Result<Self, ArrowError> {
-        let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)?
-            .try_with_compression(Some(CompressionType::ZSTD))?
-            .try_with_compression_level(Some(level))?;
+    /// `level` is zstd's, 1 to 19.
+    pub(super) fn new(level: i32) -> Result<Self, EncodeError> {
         Ok(Self {
-            options,
+            level,
+            options: IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)?,
             context: IpcWriteContext::default(),
             dictionaries: DictionaryTracker::new(true),
             checksum: Checksum::default(),
+            frame: zstd::stream::write::Encoder::new(Vec::new(), level)?,
+            batches: 0,
         })
     }
 
     /// What a file begins with.
-    pub(super) fn begin(&mut self, about: &About) -> Result<Vec<u8>, ArrowError> {
+    pub(super) fn begin(&mut self, about: &About) -> Result<Vec<u8>, EncodeError> {
         let json = serde_json::to_string(about).map_err(|error| ArrowError::JsonError(error.to_string()))?;
         let metadata = HashMap::from([(VERSION_KEY.to_owned(), VERSION.to_string()), (ABOUT_KEY.to_owned(), json)]);
         let schema = Schema::new_with_metadata(schema().fields().clone(), metadata);
@@ -109,21 +131,45 @@ impl Encoder {
             &mut self.dictionaries,
             &self.options,
         );
-        let mut bytes = Vec::new();
-        write_message(&mut bytes, encoded, &self.options)?;
+        let mut message = Vec::new();
+        write_message(&mut message, encoded, &self.options)?;
         self.checksum = Checksum::default();
-        self.checksum.take(&bytes);
-        Ok(bytes)
+        self.checksum.take(&message);
+        self.compressed(&message)
     }
 
     /// A batch.
-    pub(super) fn batch(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    pub(super) fn batch(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, EncodeError> {
         let (_, encoded) =
             IpcDataGenerator::default().encode(batch, &mut self.dictionaries, &self.options, &mut self.context)?;
         let ipc_message = self.summed(&encoded)?;
-        let mut bytes = Vec::with_capacity(ipc_message.len() + encoded.arrow_data.len() + 64);
-        write_message(&mut bytes, EncodedData { ipc_message, arrow_data: encoded.arrow_data }, &self.options)?;
+        let mut message = Vec::with_capacity(ipc_message.len() + encoded.arrow_data.len() + 64);
+        write_message(&mut message, EncodedData { ipc_message, arrow_data: encoded.arrow_data }, &self.options)?;
+        let mut bytes = self.compressed(&message)?;
+        self.batches += 1;
+        if self.batches >= FRAME_BATCHES {
+            bytes.append(&mut self.end_frame()?);
+        }
         Ok(bytes)
+    }
+
+    /// What a file ends with.
+    pub(super) fn end(&mut self) -> Result<Vec<u8>, EncodeError> {
+        let mut bytes = self.compressed(&END)?;
+        bytes.append(&mut self.end_frame()?);
+        Ok(bytes)
+    }
+
+    fn compressed(&mut self, message: &[u8]) -> Result<Vec<u8>, EncodeError> {
+        self.frame.write_all(message)?;
+        self.frame.flush()?;
+        Ok(std::mem::take(self.frame.get_mut()))
+    }
+
+    fn end_frame(&mut self) -> Result<Vec<u8>, EncodeError> {
+        self.batches = 0;
+        let next = zstd::stream::write::Encoder::new(Vec::new(), self.level)?;
+        Ok(std::mem::replace(&mut self.frame, next).finish()?)
     }
 
     /// A batch's metadata once more, with its checksum.
@@ -140,17 +186,13 @@ impl Encoder {
         let nodes = fbb.create_vector(&nodes);
         let buffers = fbb.create_vector(&buffers);
         let variadic = fbb.create_vector(&variadic);
-        let compression = batch.compression().map(|compression| {
-            let arguments = arrow_ipc::BodyCompressionArgs { codec: compression.codec(), method: compression.method() };
-            arrow_ipc::BodyCompression::create(&mut fbb, &arguments)
-        });
         let header = arrow_ipc::RecordBatch::create(
             &mut fbb,
             &arrow_ipc::RecordBatchArgs {
                 length: batch.length(),
                 nodes: Some(nodes),
                 buffers: Some(buffers),
-                compression,
+                compression: None,
                 variadicBufferCounts: Some(variadic),
             },
         );

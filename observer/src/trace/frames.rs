@@ -2,19 +2,17 @@
 //! any of it is believed.
 
 use std::{
-    io::{self, Read},
+    io::{self, BufRead, Read},
     sync::Arc,
 };
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
-use arrow_ipc::{
-    CompressionType, Message, MessageHeader, Type, convert::try_fb_to_schema, reader::read_record_batch,
-    root_as_message,
-};
+use arrow_ipc::{Message, MessageHeader, Type, convert::try_fb_to_schema, reader::read_record_batch, root_as_message};
 use arrow_schema::SchemaRef;
+use zstd::stream::read::Decoder;
 
-use super::format::{CHECKSUM_KEY, CONTINUATION, Checksum, MAX_BODY, MAX_METADATA, MAX_ROWS, MAX_UNPACKED};
+use super::format::{CHECKSUM_KEY, CONTINUATION, Checksum, MAX_BODY, MAX_METADATA, MAX_ROWS, MAX_WINDOW};
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +43,27 @@ pub(super) enum Next {
 }
 
 /// The messages of a file.
-pub(super) struct Frames<R> {
-    input: R,
-    /// Bytes taken of the file, up to the last whole message.
-    offset: u64,
+pub(super) struct Frames<R: BufRead> {
+    input: Unpacked<R>,
+    /// Batches read since the zstd frame began.
+    batches: u32,
     checksum: Checksum,
     schema: SchemaRef,
+}
+
+/// A place before a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Byte of the file at which the zstd frame begins.
+    pub(super) frame: u64,
+    /// Batches to pass over in it.
+    pub(super) batches: u32,
+}
+
+enum Found {
+    Batch(Raw),
+    End,
+    Stopped,
 }
 
 struct Raw {
@@ -58,18 +71,17 @@ struct Raw {
     body: Vec<u8>,
 }
 
-impl<R: Read> Frames<R> {
+impl<R: BufRead> Frames<R> {
     /// Reads what a file begins with.
     pub(super) fn open(input: R) -> Result<Self, Damage> {
         let schema = Arc::new(arrow_schema::Schema::empty());
-        let mut frames = Self { input, offset: 0, checksum: Checksum::default(), schema };
-        let not_a_trace = || broken("is no trace: it does not begin like an Arrow stream");
+        let input =
+            Unpacked { frame: Some(Decoder::with_buffer(Counted { input, taken: 0 })?.single_frame()), began: 0 };
+        let mut frames = Self { input, batches: 0, checksum: Checksum::default(), schema };
+        let not_a_trace = || broken("is no trace: it does not begin like a compressed Arrow stream");
         let mut start = [0; 8];
-        frames.fill(&mut start).map_err(|damage| match damage {
-            Damage::Torn => not_a_trace(),
-            other => other,
-        })?;
-        if start[..4] != CONTINUATION {
+        // zstd says of any other file that its frame is damaged.
+        if !matches!(frames.fill_or_end(&mut start), Ok(8)) || start[..4] != CONTINUATION {
             return Err(not_a_trace());
         }
         let raw = frames.message(start)?;
@@ -94,30 +106,61 @@ impl<R: Read> Frames<R> {
         &self.schema
     }
 
-    /// Where the next message begins.
+    /// Between which batches this is.
+    pub(super) fn place(&self) -> Place {
+        Place { frame: self.input.began, batches: self.batches }
+    }
+
+    /// Bytes of the file taken so far, to the block.
     pub(super) fn offset(&self) -> u64 {
-        self.offset
+        self.input.taken()
+    }
+
+    /// Passes over batches without looking into them.
+    pub(super) fn skip(&mut self, batches: u32) -> Result<(), Damage> {
+        while self.batches < batches {
+            match self.next_raw()? {
+                Found::Batch(_) => self.batches += 1,
+                Found::End | Found::Stopped => return Err(Damage::Torn),
+            }
+        }
+        Ok(())
     }
 
     /// The next batch.
     pub(super) fn next(&mut self) -> Result<Next, Damage> {
+        let raw = match self.next_raw()? {
+            Found::Batch(raw) => raw,
+            Found::End => return Ok(Next::End),
+            Found::Stopped => return Ok(Next::Stopped),
+        };
+        let batch = self.batch(&verify(&raw.metadata)?, &raw)?;
+        self.batches += 1;
+        Ok(Next::Batch(batch))
+    }
+
+    /// The next batch as it is in the file.
+    fn next_raw(&mut self) -> Result<Found, Damage> {
         loop {
             let mut start = [0; 8];
+            let before = self.input.began;
             match self.fill_or_end(&mut start)? {
-                0 => return Ok(Next::Stopped),
+                0 => return Ok(Found::Stopped),
                 8 => {}
                 _ => return Err(Damage::Torn),
+            }
+            if self.input.began != before {
+                self.batches = 0;
             }
             if start[..4] != CONTINUATION {
                 return Err(broken("no message begins here"));
             }
             if start[4..] == [0; 4] {
-                return Ok(Next::End);
+                return Ok(Found::End);
             }
             let raw = self.message(start)?;
-            let message = verify(&raw.metadata)?;
-            if message.header_type() == MessageHeader::RecordBatch {
-                return self.batch(&message, &raw).map(Next::Batch);
+            if verify(&raw.metadata)?.header_type() == MessageHeader::RecordBatch {
+                return Ok(Found::Batch(raw));
             }
             // A later minor version may know messages that this one does not.
         }
@@ -150,22 +193,17 @@ impl<R: Read> Frames<R> {
             self.checksum.take(&metadata);
             self.checksum.take(&body);
         }
-        self.offset += 8 + (metadata.len() + body.len()) as u64;
         Ok(Raw { metadata, body })
     }
 
     /// As many bytes, which are only made room for as they come.
     fn take(&mut self, length: usize) -> Result<Vec<u8>, Damage> {
         let mut bytes = Vec::new();
-        self.input.by_ref().take(length as u64).read_to_end(&mut bytes)?;
+        self.input.by_ref().take(length as u64).read_to_end(&mut bytes).map_err(unpacking)?;
         if bytes.len() == length { Ok(bytes) } else { Err(Damage::Torn) }
     }
 
-    fn fill(&mut self, into: &mut [u8]) -> Result<(), Damage> {
-        if self.fill_or_end(into)? == into.len() { Ok(()) } else { Err(Damage::Torn) }
-    }
-
-    /// How many bytes there were.
+    /// How many bytes there were before the file ended.
     fn fill_or_end(&mut self, into: &mut [u8]) -> Result<usize, Damage> {
         let mut filled = 0;
         while filled < into.len() {
@@ -173,20 +211,110 @@ impl<R: Read> Frames<R> {
                 Ok(0) => break,
                 Ok(more) => filled += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+                // The file ends where a batch was flushed, without the frame's end.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(error) => return Err(unpacking(error)),
             }
         }
         Ok(filled)
     }
 }
 
-impl<R: Read + io::Seek> Frames<R> {
-    /// Goes to a place that [`Frames::offset`] told, where a batch begins that is not the first.
-    pub(super) fn seek(&mut self, offset: u64) -> Result<(), Damage> {
-        self.input.seek(io::SeekFrom::Start(offset))?;
-        self.offset = offset;
+impl<R: BufRead + io::Seek> Frames<R> {
+    /// Goes to a place that [`Frames::place`] told, other than before the first batch.
+    pub(super) fn seek(&mut self, to: Place) -> Result<(), Damage> {
+        self.input.seek(to.frame)?;
+        self.batches = 0;
+        self.checksum = Checksum::default();
+        self.skip(to.batches)?;
         self.checksum = Checksum::default();
         Ok(())
+    }
+}
+
+/// zstd speaks of damaged data as of a failing file.
+fn unpacking(error: io::Error) -> Damage {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Damage::Torn,
+        _ if error.raw_os_error().is_some() => Damage::Io(error),
+        _ => broken(format!("its compressed data are damaged ({error})")),
+    }
+}
+
+/// One zstd frame after the other, as one stream.
+struct Unpacked<R: BufRead> {
+    /// None only while one is exchanged for the next.
+    frame: Option<Decoder<'static, Counted<R>>>,
+    /// Where it begins in the file.
+    began: u64,
+}
+
+impl<R: BufRead> Unpacked<R> {
+    fn taken(&self) -> u64 {
+        self.frame.as_ref().map_or(self.began, |frame| frame.get_ref().taken)
+    }
+
+    fn next_frame(&mut self, input: Counted<R>) -> io::Result<()> {
+        self.began = input.taken;
+        let mut frame = Decoder::with_buffer(input)?.single_frame();
+        frame.window_log_max(MAX_WINDOW)?;
+        self.frame = Some(frame);
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Read for Unpacked<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(frame) = &mut self.frame else { return Ok(0) };
+            let read = frame.read(into)?;
+            if read > 0 || into.is_empty() {
+                return Ok(read);
+            }
+            if frame.get_mut().fill_buf()?.is_empty() {
+                return Ok(0);
+            }
+            if let Some(frame) = self.frame.take() {
+                self.next_frame(frame.finish())?;
+            }
+        }
+    }
+}
+
+impl<R: BufRead + io::Seek> Unpacked<R> {
+    fn seek(&mut self, to: u64) -> io::Result<()> {
+        if let Some(frame) = self.frame.take() {
+            let mut input = frame.finish();
+            input.input.seek(io::SeekFrom::Start(to))?;
+            input.taken = to;
+            self.next_frame(input)?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts what is taken.
+struct Counted<R> {
+    input: R,
+    taken: u64,
+}
+
+impl<R: BufRead> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(into)?;
+        self.taken += read as u64;
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.input.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.taken += amount as u64;
+        self.input.consume(amount);
     }
 }
 
@@ -209,28 +337,13 @@ fn check(batch: &arrow_ipc::RecordBatch<'_>, body: &[u8], columns: usize) -> Res
     if nodes != columns {
         return Err(wrong());
     }
-    let packed = match batch.compression() {
-        Some(compression) if compression.codec() == CompressionType::ZSTD => true,
-        Some(_) => return Err(broken("a batch is packed in a way that no trace is")),
-        None => false,
-    };
-    let mut unpacked = 0_usize;
+    if batch.compression().is_some() {
+        return Err(broken("a batch is compressed by itself, which no trace's is"));
+    }
     for buffer in batch.buffers().into_iter().flatten() {
         let range = usize::try_from(buffer.offset()).ok().zip(usize::try_from(buffer.length()).ok());
         let range = range.and_then(|(start, length)| Some(start..start.checked_add(length)?));
-        let bytes = range.and_then(|range| body.get(range)).ok_or_else(wrong)?;
-        unpacked += match bytes.first_chunk::<8>() {
-            Some(prefix) if packed => match i64::from_le_bytes(*prefix) {
-                // Not packed, as it would have become longer.
-                -1 => bytes.len(),
-                length => usize::try_from(length).ok().filter(|length| *length <= MAX_UNPACKED).ok_or_else(wrong)?,
-            },
-            None if packed && !bytes.is_empty() => return Err(wrong()),
-            _ => bytes.len(),
-        };
-        if unpacked > MAX_UNPACKED {
-            return Err(broken("a batch is larger than any can be"));
-        }
+        range.and_then(|range| body.get(range)).ok_or_else(wrong)?;
     }
     for count in batch.variadicBufferCounts().into_iter().flatten() {
         if !(0..=64).contains(&count) {

@@ -10,7 +10,7 @@ use super::{
     About,
     decode::{self, Given, RowError},
     format::{ABOUT_KEY, VERSION, VERSION_KEY},
-    frames::{Damage, Frames, Next},
+    frames::{Damage, Frames, Next, Place},
     words::Kind,
 };
 use crate::event::Event;
@@ -43,21 +43,21 @@ pub enum ReadError {
         found: u32,
     },
     /// It breaks off or is damaged; everything before that was read.
-    #[error("{} is damaged at byte {offset}: {damage}; everything before that was read", path.display())]
+    #[error("{} is damaged after byte {offset}: {damage}; everything before that was read", path.display())]
     Damaged {
         /// Which.
         path: PathBuf,
-        /// Where the message begins that is damaged.
+        /// Where the damage begins, to the block.
         offset: u64,
         /// What is wrong.
         damage: Damage,
     },
     /// A batch says what cannot be; everything before it was read.
-    #[error("{} says what cannot be, in the batch at byte {offset}: {error}; everything before that was read", path.display())]
+    #[error("{} says what cannot be, in a batch after byte {offset}: {error}; everything before that was read", path.display())]
     Row {
         /// Which.
         path: PathBuf,
-        /// Where the batch begins.
+        /// Where the batch begins, to the block.
         offset: u64,
         /// What is wrong.
         error: RowError,
@@ -100,8 +100,7 @@ pub enum Tail {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     segment: usize,
-    /// 0 for the segment's beginning.
-    offset: u64,
+    place: Place,
 }
 
 /// What a batch had besides events.
@@ -213,18 +212,17 @@ impl Reader {
 
     /// Between which batches the reader is.
     pub fn position(&self) -> Position {
-        Position { segment: self.current, offset: self.frames.offset() }
+        Position { segment: self.current, place: self.frames.place() }
     }
 
     /// Goes back or on to a place that [`Reader::position`] told.
     pub fn seek(&mut self, to: Position) -> Result<(), ReadError> {
         self.enter(to.segment)?;
-        let path = &self.segments[self.current].path;
         // A segment's first batch is summed together with what comes before it, so that is read as usual.
-        if to.offset > self.frames.offset() {
-            self.frames.seek(to.offset).map_err(|damage| ReadError::Damaged {
-                path: path.clone(),
-                offset: to.offset,
+        if to.place != self.frames.place() {
+            self.frames.seek(to.place).map_err(|damage| ReadError::Damaged {
+                path: self.segments[self.current].path.clone(),
+                offset: to.place.frame,
                 damage,
             })?;
         }

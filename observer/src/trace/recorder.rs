@@ -12,14 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::SchemaRef;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 
 use super::{
     About,
     decode::MAX_CHECKPOINT,
     encode::{self, Row, Said},
-    format::{self, Encoder},
+    format::{self, EncodeError, Encoder},
 };
 use crate::{
     event::{Body, Event},
@@ -92,7 +92,7 @@ pub enum RecordError {
     Thread(String),
     /// A batch cannot be made.
     #[error("recording has ended: {0}")]
-    Encode(#[from] ArrowError),
+    Encode(#[from] EncodeError),
 }
 
 /// What has been recorded.
@@ -115,6 +115,7 @@ pub struct Recorder {
     schema: SchemaRef,
     encoder: Encoder,
     rows: Vec<Row>,
+    tick: Option<Event>,
     /// When the first of them came.
     begun: Option<Instant>,
     segment_bytes: u64,
@@ -160,6 +161,7 @@ impl Recorder {
             schema: format::schema(),
             encoder,
             rows: Vec::new(),
+            tick: None,
             begun: None,
             segment_bytes: bytes,
             recorded: Recorded { path, events: 0, bytes, segments: 1 },
@@ -173,16 +175,13 @@ impl Recorder {
         &self.recorded
     }
 
-    /// An event. Of ticks only the last of a batch is kept.
+    /// An event. Of the ticks in a batch only the last is kept, at its end: nothing but the time is in them.
     pub fn event(&mut self, event: Event) -> Result<(), RecordError> {
-        if event.body == Body::Tick
-            && let Some(Row::Event(last)) = self.rows.last_mut()
-            && last.body == Body::Tick
-        {
-            *last = event;
+        if event.body == Body::Tick {
+            self.tick = Some(event);
             return Ok(());
         }
-        self.recorded.events += u64::from(event.body != Body::Tick);
+        self.recorded.events += 1;
         self.row(Row::Event(event))
     }
 
@@ -199,7 +198,7 @@ impl Recorder {
     /// To be called often, between events: writes what is due. `checkpoint` tells the state after all events so far; it is
     /// asked for where a new segment begins.
     pub fn turn(&mut self, now: Instant, checkpoint: impl FnOnce() -> Option<Vec<u8>>) -> Result<(), RecordError> {
-        if self.rows.is_empty() {
+        if self.rows.is_empty() && self.tick.is_none() {
             return Ok(());
         }
         let begun = *self.begun.get_or_insert(now);
@@ -207,7 +206,8 @@ impl Recorder {
             return Ok(());
         }
         let before = self.segment_bytes;
-        let time = self.rows.last().map(Row::time).unwrap_or_default();
+        let last = self.tick.as_ref().map(|tick| tick.time);
+        let time = last.or_else(|| self.rows.last().map(Row::time)).unwrap_or_default();
         self.cut()?;
         let batch = self.segment_bytes - before;
         match self.options.ring {
@@ -220,7 +220,8 @@ impl Recorder {
     /// Writes what is left and waits for the disk.
     pub fn finish(mut self) -> Result<Recorded, RecordError> {
         self.cut()?;
-        self.hand_over(format::END.to_vec())?;
+        let end = self.encoder.end()?;
+        self.hand_over(end)?;
         drop(self.jobs.take());
         match self.ended.recv_timeout(PATIENCE) {
             Ok(ended) => ended.map(|()| self.recorded),
@@ -231,17 +232,19 @@ impl Recorder {
 
     fn cut(&mut self) -> Result<(), RecordError> {
         self.begun = None;
+        self.rows.extend(self.tick.take().map(Row::Event));
         if self.rows.is_empty() {
             return Ok(());
         }
-        let batch = encode::batch(&self.rows, self.about.wall, &self.schema)?;
+        let batch = encode::batch(&self.rows, self.about.wall, &self.schema).map_err(EncodeError::from)?;
         self.rows.clear();
         let bytes = self.encoder.batch(&batch)?;
         self.hand_over(bytes)
     }
 
     fn next_segment(&mut self, time: Time, checkpoint: Option<Vec<u8>>) -> Result<(), RecordError> {
-        self.hand_over(format::END.to_vec())?;
+        let end = self.encoder.end()?;
+        self.hand_over(end)?;
         self.about.segment += 1;
         let path = segment_path(&self.options, self.about.segment);
         let file = create(&path)?;
@@ -342,17 +345,21 @@ fn create(path: &Path) -> Result<File, RecordError> {
     })
 }
 
-/// `trace.arrows`, or `trace-00001.arrows` in a ring.
+/// `trace.arrows.zst`, or `trace-00001.arrows.zst` in a ring.
 fn segment_path(options: &RecordOptions, segment: u32) -> PathBuf {
     if options.ring.is_none() {
         return options.path.clone();
     }
-    let stem = options.path.file_stem().unwrap_or_default().to_string_lossy();
-    let mut name = format!("{stem}-{segment:05}");
-    if let Some(extension) = options.path.extension() {
-        name = format!("{name}.{}", extension.to_string_lossy());
-    }
-    options.path.with_file_name(name)
+    let (stem, extensions) = halves(&options.path);
+    options.path.with_file_name(format!("{stem}-{segment:05}{extensions}"))
+}
+
+/// A file's name up to its first dot, and from there.
+fn halves(path: &Path) -> (String, String) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // A hidden file's first dot is its name's.
+    let dot = name.char_indices().skip(1).find(|(_, c)| *c == '.').map_or(name.len(), |(dot, _)| dot);
+    (name[..dot].to_owned(), name[dot..].to_owned())
 }
 
 /// Removes what may be overwritten.
@@ -371,11 +378,11 @@ fn in_the_way(options: &RecordOptions) -> Vec<PathBuf> {
     }
     let parent = options.path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let entries = fs::read_dir(parent.unwrap_or(Path::new("."))).into_iter().flatten().flatten();
-    let stem = options.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let (stem, extensions) = halves(&options.path);
     let of_the_ring = |path: &PathBuf| {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let (name, others) = halves(path);
         let number = name.strip_prefix(&stem).and_then(|rest| rest.strip_prefix('-'));
-        path.extension() == options.path.extension()
+        others == extensions
             && number.is_some_and(|number| number.len() == 5 && number.bytes().all(|byte| byte.is_ascii_digit()))
     };
     let mut found: Vec<_> = entries.map(|entry| entry.path()).filter(of_the_ring).collect();
