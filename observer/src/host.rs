@@ -23,6 +23,11 @@ pub fn now() -> Time {
     Time(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
+/// What the current thread has used of the processors.
+pub fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
 /// The wall clock against the kernel's.
 pub fn wall_clock() -> WallClock {
     let wall = clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |time| Duration::from(time).as_nanos());

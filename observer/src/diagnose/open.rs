@@ -20,8 +20,9 @@ use crate::{
 pub const GRACE: Duration = Duration::from_millis(50);
 /// A proxy that answers first lets go of its try within this time.
 const LET_GO_WITHIN: Duration = Duration::from_millis(150);
-/// How long before such an answer a try can have failed that another thread let go of.
-const ANOTHER_THREADS_WITHIN: Duration = Duration::from_millis(20);
+/// How long before such an answer a try can have failed that another thread let go of, or the same one too early: what it
+/// takes the proxy to get to it on a busy host.
+const ANOTHER_THREADS_WITHIN: Duration = Duration::from_millis(100);
 /// How long a failed try is kept whose answer is to be expected. A proxy that is itself stopped or busy answers late.
 pub const HOLD: Duration = Duration::from_mins(1);
 /// How long a try that looks well is kept: its answer follows at once, or as soon as its proxy gets to it.
@@ -249,14 +250,22 @@ impl Open {
             return None;
         }
         let (answer, told) = (error.answer?, error.told);
-        let close = |(of, when): &Key| {
-            *of == key.0 && when.since(told) <= LET_GO_WITHIN && told.since(*when) <= ANOTHER_THREADS_WITHIN
+        let unanswered = |of: u32, (state, attempt): &(State, Box<Attempt>)| {
+            let open = !matches!(state, State::Well) && attempt.answer.is_none();
+            of == key.0 && open && attempt.ending != Ending::NoTry
         };
-        let unanswered = |(state, attempt): &(State, Box<Attempt>)| {
-            !matches!(state, State::Well) && attempt.answer.is_none() && attempt.ending != Ending::NoTry
+        let only = |close: &dyn Fn(Time) -> bool| {
+            let mut found = self.tries.iter().filter(|((of, when), held)| close(*when) && unanswered(*of, held));
+            let first = found.next().map(|(at, _)| *at);
+            (first, found.next().is_some())
         };
-        let mut candidates = self.tries.iter().filter(|(at, held)| close(at) && unanswered(held)).map(|(at, _)| *at);
-        let only = candidates.next().filter(|_| candidates.next().is_none())?;
+        // What the network ended had ended before the answer. Only where there is none of these it may be one that was let go
+        // of since: such as fail later may have their own answers still to come.
+        let only = match only(&|when| when <= told && told.since(when) <= ANOTHER_THREADS_WITHIN) {
+            (None, _) => only(&|when| when > told && when.since(told) <= LET_GO_WITHIN),
+            before => before,
+        };
+        let (Some(only), false) = only else { return None };
         self.tries.remove(&key);
         let (_, mut attempt) = self.tries.remove(&only)?;
         attempt.answered(answer);
@@ -402,6 +411,28 @@ mod tests {
         assert_eq!(attempt.status(), Some(502));
         open.ended(at(6_000), failed(6_000, true));
         assert_eq!(settled(&mut open, 70_000), (vec![], 1), "none ever came");
+    }
+
+    #[test]
+    fn an_error_that_names_no_try_is_about_the_one_that_had_failed_by_then() {
+        let mut open = Open::default();
+        open.ended(at(0), failed(0, true));
+        open.outcome(at(30), &outcome("haproxy", None, Did::Answered(502)), false);
+        // It fails soon after and is answered for later: on a busy host that takes a while.
+        open.ended(at(140), failed(140, true));
+        assert_eq!(settled(&mut open, 185), (vec![502], 0));
+        open.outcome(at(200), &outcome("haproxy", Some(140), Did::Answered(504)), false);
+        assert_eq!(settled(&mut open, 300), (vec![504], 0), "that answer was told with its try");
+        // What is closed after the answer, by another thread.
+        open.outcome(at(1_000), &outcome("haproxy", None, Did::Answered(504)), false);
+        open.ended(at(1_010), failed(1_010, true));
+        assert_eq!(settled(&mut open, 1_150), (vec![504], 0));
+        // Of two that had failed it cannot be told which is meant.
+        open.ended(at(2_000), failed(2_000, true));
+        open.ended(at(2_001), failed(2_001, true));
+        open.outcome(at(2_002), &outcome("haproxy", None, Did::Answered(502)), false);
+        let Some(Settled::Judge(attempt)) = open.due(at(2_160), false) else { panic!("it is judged by itself") };
+        assert_eq!(attempt.ending, Ending::NoTry);
     }
 
     #[test]
