@@ -7,6 +7,7 @@ pub mod death;
 pub mod engine;
 pub mod evidence;
 pub mod incident;
+mod kept;
 pub mod open;
 pub mod queue;
 pub mod registry;
