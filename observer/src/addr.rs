@@ -5,8 +5,12 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::untrusted::harmless;
+
 /// An address and a port. IPv4 addresses are never in their mapped form here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The address.
     pub ip: IpAddr,
@@ -83,8 +87,20 @@ impl fmt::Display for UnixPath {
     }
 }
 
+impl Serialize for UnixPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.as_str().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for UnixPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        harmless(deserializer).map(|text: String| Self::new(&text))
+    }
+}
+
 /// Inode number of a network namespace, as in /proc/PID/ns/net; 0 when unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NetNs(pub u32);
 
 impl NetNs {

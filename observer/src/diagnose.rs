@@ -3,6 +3,8 @@
 
 pub mod because;
 pub mod causes;
+pub mod checkpoint;
+mod code;
 pub mod death;
 pub mod engine;
 pub mod evidence;
@@ -16,6 +18,7 @@ mod trouble;
 mod unix;
 pub mod verdict;
 
+pub use checkpoint::RestoreError;
 pub use engine::Engine;
 pub use evidence::{Evidence, Value};
 pub use incident::{Incident, Incidents};

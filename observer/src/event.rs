@@ -7,9 +7,12 @@ use std::{net::IpAddr, time::Duration};
 
 pub use counters::{Counters, Lost};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     time::Time,
+    untrusted::{at_most, harmless},
 };
 
 /// Something that happened or was measured.
@@ -65,7 +68,7 @@ pub enum Body {
 }
 
 /// The ends of a connection as one socket sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Flow {
     /// The socket's own end.
     pub local: Endpoint,
@@ -76,16 +79,17 @@ pub struct Flow {
 }
 
 /// A process, named by the kernel in its own context.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
     /// Process id; 0 when unknown.
     pub pid: u32,
     /// The name it gives itself: untrusted, control characters escaped.
+    #[serde(deserialize_with = "harmless")]
     pub comm: String,
 }
 
 /// TCP states, by the kernel's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// `ESTABLISHED`
     Established,
@@ -104,7 +108,7 @@ pub enum State {
 }
 
 /// See [`Body::ConnectionEnded`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "what the kernel saw: each is a fact of its own, no state of a machine"
@@ -165,7 +169,7 @@ pub struct ConnectionEnded {
 }
 
 /// See [`Body::Unserved`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unserved {
     /// The listener's end is local.
     pub flow: Flow,
@@ -259,7 +263,7 @@ pub struct Outcome {
 }
 
 /// How much of the head of an answer was seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Head {
     /// Nothing, or it was not looked for.
     #[default]
@@ -286,7 +290,7 @@ pub enum Did {
 }
 
 /// See [`Body::Hurt`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hurt {
     /// The application's end is local.
     pub flow: Flow,
@@ -301,7 +305,7 @@ pub struct Hurt {
 }
 
 /// How a process died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Death {
     /// By this signal.
     Signal(u8),
@@ -332,7 +336,7 @@ pub fn signal_name(number: u32) -> String {
 }
 
 /// See [`Body::Signal`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Signal {
     /// Who sent it; `None` for the kernel itself.
     pub from: Option<Process>,
@@ -343,7 +347,7 @@ pub struct Signal {
 }
 
 /// See [`Body::ProxySample`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProxySample {
     /// Which.
     pub process: Process,
@@ -354,7 +358,7 @@ pub struct ProxySample {
 }
 
 /// See [`Body::HostSample`]. Totals since boot, over all processors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostSample {
     /// Time of all processors, in clock ticks (`/proc/stat`).
     pub ticks: u64,
@@ -395,7 +399,7 @@ pub struct ListenerChanged {
 }
 
 /// See [`Body::ResetSent`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "as above")]
 pub struct ResetSent {
     /// The sender's end is local.
@@ -403,6 +407,7 @@ pub struct ResetSent {
     /// The sending process, for a RST of its own accord.
     pub process: Option<Process>,
     /// Name of the reason without its prefix (`NO_SOCKET`), if this kernel gives one.
+    #[serde(deserialize_with = "harmless")]
     pub reason: Option<String>,
     /// The socket's state; `None` without a socket.
     pub state: Option<State>,
@@ -487,13 +492,14 @@ pub struct UnixListenerSample {
 }
 
 /// See [`Body::NamespaceSample`]. What a sysctl or counter is called there; `None` where it could not be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceSample {
     /// Which one.
     pub netns: NetNs,
     /// TIME_WAIT sockets (sockstat `tw`), FIN_WAIT2 stand-ins among them.
     pub time_wait: u32,
     /// The same by destination, the busiest first, at most [`MAX_DESTINATIONS`].
+    #[serde(deserialize_with = "at_most::<MAX_DESTINATIONS, _, _, _>")]
     pub time_wait_by_destination: Vec<(Endpoint, u32)>,
     /// Addresses of its interfaces.
     pub addresses: Vec<IpAddr>,

@@ -25,6 +25,8 @@ pub use namespace::Namespace;
 pub use processors::Processors;
 pub use upstream::{Upstream, UpstreamKey};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
@@ -61,7 +63,7 @@ pub const MAX_FLOWS: usize = 131_072;
 pub const FLOW_MEMORY_SECONDS: u64 = 140;
 
 /// How a proxy's process has failed of late.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failures {
     /// The last try that failed.
     pub last: Time,
@@ -83,7 +85,7 @@ pub enum Home {
 }
 
 /// The state of the host as the events told it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Model {
     now: Time,
     upstreams: Recent<UpstreamKey, Upstream, MAX_UPSTREAMS>,
@@ -107,7 +109,7 @@ impl Model {
         self.now = self.now.max(event.time);
         let now = self.now;
         if !matches!(event.body, Body::Tick) {
-            self.events += 1;
+            self.events = self.events.saturating_add(1);
         }
         match &event.body {
             Body::ConnectionEnded(ended) => return Some(self.connection_ended(event.time, ended)),
@@ -130,9 +132,13 @@ impl Model {
             Body::ResetSent(reset) => self.reset_sent(reset),
             Body::Retransmit(retransmit) => {
                 let key = UpstreamKey::tcp(retransmit.flow.netns, retransmit.flow.remote);
-                self.upstream_mut(key).window.at(now).retransmits += 1;
+                let second = self.upstream_mut(key).window.at(now);
+                second.retransmits = second.retransmits.saturating_add(1);
             }
-            Body::SynAckRetransmit(flow) => self.flow_mut(FlowKey::of_server(flow)).synacks_again += 1,
+            Body::SynAckRetransmit(flow) => {
+                let evidence = self.flow_mut(FlowKey::of_server(flow));
+                evidence.synacks_again = evidence.synacks_again.saturating_add(1);
+            }
             Body::ListenerSample(sample) => self.listener_sampled(sample),
             Body::NamespaceSample(sample) => {
                 self.namespaces.entry(sample.netns, Namespace::default).sampled(now, sample);
@@ -185,12 +191,12 @@ impl Model {
         let now = self.now;
         let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));
         evidence.server_netns = overflow.flow.netns;
-        let first = evidence.overflows_syn + evidence.overflows_ack == 0;
+        let first = evidence.overflows() == 0;
         match overflow.path {
-            OverflowPath::Ack => evidence.overflows_ack += 1,
-            OverflowPath::Syn => evidence.overflows_syn += 1,
+            OverflowPath::Ack => evidence.overflows_ack = evidence.overflows_ack.saturating_add(1),
+            OverflowPath::Syn => evidence.overflows_syn = evidence.overflows_syn.saturating_add(1),
             OverflowPath::SynQueue => {
-                evidence.syn_queue_drops += 1;
+                evidence.syn_queue_drops = evidence.syn_queue_drops.saturating_add(1);
                 let listener = self.listener_at_mut(overflow.flow.netns, overflow.flow.local);
                 return listener.syn_queue_dropped(now, overflow.depth, overflow.limit);
             }
@@ -219,7 +225,7 @@ impl Model {
     fn ending_of_abandoned(&self, ended: &ConnectionEnded, attempt: &Attempt) -> Ending {
         let flow = self.evidence(attempt);
         match ended.old {
-            State::SynSent if flow.overflows_syn + flow.syn_queue_drops > 0 => {
+            State::SynSent if flow.overflows_syn > 0 || flow.syn_queue_drops > 0 => {
                 Ending::ConnectTimedOut { by_kernel: false }
             }
             State::Established if flow.overflows_ack > 0 && ended.unacked > 0 => Ending::NoAnswer,
@@ -424,11 +430,14 @@ impl Model {
 
     /// Entries dropped from full tables.
     pub fn evicted(&self) -> u64 {
-        self.upstreams.evicted()
-            + self.listeners.evicted()
-            + self.unix_listeners.evicted()
-            + self.namespaces.evicted()
-            + self.flows.evicted()
+        let tables = [
+            self.upstreams.evicted(),
+            self.listeners.evicted(),
+            self.unix_listeners.evicted(),
+            self.namespaces.evicted(),
+            self.flows.evicted(),
+        ];
+        tables.into_iter().fold(0, u64::saturating_add)
     }
 
     /// Whether an address is this host's, in any namespace.

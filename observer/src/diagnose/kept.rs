@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::{model::Attempt, time::Time};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::{model::Attempt, time::Time, untrusted::AtMost};
 
 /// Tries that may be kept at once. Beyond that the oldest is settled early, and counted.
 pub(super) const MAX_OPEN: usize = 131_072;
@@ -11,6 +13,11 @@ const MAX_PLACES: usize = 2 * MAX_OPEN;
 
 /// A try by the name that its outcome uses: the process, and when its end was told.
 pub(super) type Key = (u32, Time);
+
+/// The name of a try.
+pub(super) fn name(attempt: &Attempt) -> Key {
+    (attempt.proxy.pid, attempt.told)
+}
 
 /// What a try waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +69,8 @@ impl Kept {
     }
 
     /// Keeps a try. Gives back the one that had its name.
-    pub(super) fn insert(&mut self, key: Key, wait: Wait, due: Time, attempt: Attempt) -> Option<(Wait, Box<Attempt>)> {
+    pub(super) fn insert(&mut self, wait: Wait, due: Time, attempt: Attempt) -> Option<(Wait, Box<Attempt>)> {
+        let key = name(&attempt);
         let place = self.place(key, wait, due);
         let before = self.tries.insert(key, Try { wait, place, attempt: Box::new(attempt) })?;
         Some((before.wait, before.attempt))
@@ -122,6 +130,32 @@ impl Kept {
     pub(super) fn of(&self, wait: Wait) -> impl DoubleEndedIterator<Item = (Time, Key, &Attempt)> {
         let holding = self.queues[wait as usize].iter().filter(|place| holds(&self.tries, place));
         holding.filter_map(|place| Some((place.due, place.key, &*self.tries.get(&place.key)?.attempt)))
+    }
+}
+
+/// The tries of each queue in its order: names and places follow from them.
+impl Serialize for Kept {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let queues = Wait::ALL.map(|wait| self.of(wait).map(|(due, _, attempt)| (due, attempt)).collect::<Vec<_>>());
+        queues.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let queues = <[AtMost<(Time, Attempt), MAX_OPEN>; Wait::ALL.len()]>::deserialize(deserializer)?;
+        let mut kept = Self::default();
+        for (wait, AtMost(tries)) in Wait::ALL.into_iter().zip(queues) {
+            if !tries.is_sorted_by_key(|(due, _)| *due) {
+                return Err(D::Error::custom("a queue is out of order"));
+            }
+            for (due, attempt) in tries {
+                if kept.is_full() || kept.insert(wait, due, attempt).is_some() {
+                    return Err(D::Error::custom("too many tries, or two of one name"));
+                }
+            }
+        }
+        Ok(kept)
     }
 }
 

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use observer_common::answer::ANSWERS_FIRST;
+use serde::{Deserialize, Serialize};
 
-use super::kept::{Kept, Key, Wait};
+use super::kept::{self, Kept, Key, Wait};
 use crate::{
     event::{Did, Outcome},
     model::{Answer, Attempt, Ending},
@@ -40,7 +41,7 @@ pub(super) enum Settled {
 }
 
 /// See the module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Open {
     kept: Kept,
     /// When the last try ended that looked well and is not kept any more.
@@ -59,15 +60,15 @@ impl Open {
     }
 
     fn keep(&mut self, now: Time, attempt: Attempt, evidence_within: Duration) -> Option<Settled> {
-        let key = (attempt.proxy.pid, attempt.told);
-        let hurried = if self.kept.is_full() && self.kept.get(&key).is_none() { self.hurry() } else { None };
+        let replaces = self.kept.get(&kept::name(&attempt)).is_some();
+        let hurried = if self.kept.is_full() && !replaces { self.hurry() } else { None };
         let (wait, span) = match attempt.ending.failed() {
             false => (Wait::Nothing, REMEMBER),
             true if evidence_within > GRACE => (Wait::Try, evidence_within),
             true => (Wait::Evidence, GRACE),
         };
         // Two ends of one process in the same nanosecond, on two processors: the first can be told no answer any more.
-        match self.kept.insert(key, wait, now + span, attempt) {
+        match self.kept.insert(wait, now + span, attempt) {
             Some((wait, first)) => Some(early(wait, first)),
             None => hurried,
         }
@@ -97,12 +98,13 @@ impl Open {
             _ => {}
         }
         let attempt = self.take_failed(key)?;
-        match outcome.did {
-            Did::Retried => self.retried += 1,
-            Did::ClientGone => self.clients_gone += 1,
+        let count = match outcome.did {
+            Did::Retried => &mut self.retried,
+            Did::ClientGone => &mut self.clients_gone,
             // A page that says sorry with another status: no 502 or 504, but the client's answer all the same.
-            Did::Answered(_) | Did::Hidden => self.answered_otherwise += 1,
-        }
+            Did::Answered(_) | Did::Hidden => &mut self.answered_otherwise,
+        };
+        *count = count.saturating_add(1);
         Some(Settled::Harmless(attempt))
     }
 
@@ -200,7 +202,7 @@ impl Open {
         let (due, key) = self.kept.next(Wait::Nothing, now)?;
         self.well_before = due - REMEMBER;
         let attempt = self.kept.remove(&key)?;
-        self.abandoned += u64::from(attempt.ending == Ending::Abandoned);
+        self.abandoned = self.abandoned.saturating_add((attempt.ending == Ending::Abandoned).into());
         Some(Settled::Harmless(attempt))
     }
 
@@ -253,7 +255,7 @@ impl Open {
 
     /// Makes room: what was to be done next is done now.
     fn hurry(&mut self) -> Option<Settled> {
-        self.hurried += 1;
+        self.hurried = self.hurried.saturating_add(1);
         let long = [(Wait::Answer, HOLD), (Wait::Nothing, REMEMBER)].into_iter();
         let since = long.filter_map(|(wait, span)| Some((self.kept.first_due(wait)? - span, wait)));
         let oldest = since.min_by_key(|(since, _)| *since).map(|(_, wait)| wait);

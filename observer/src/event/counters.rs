@@ -1,7 +1,9 @@
 //! The kernel side's own totals, and what was lost on the way.
 
+use serde::{Deserialize, Serialize};
+
 /// See [`Body::Counters`](super::Body::Counters). Totals since attaching, exact whatever was lost on the way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Connections that proxies began.
     pub connections_started: u64,
@@ -44,7 +46,7 @@ pub struct Counters {
 }
 
 /// What observer did not get to see, by kind. All zero is the normal case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// Records that found the ring full, in the order of the wire's kinds.
     pub records: [u64; observer_common::Kind::ALL.len()],
@@ -94,6 +96,6 @@ impl Lost {
 
     /// All of it together.
     pub fn total(&self) -> u64 {
-        self.by_kind().iter().map(|(_, count)| count).sum()
+        self.by_kind().iter().fold(0, |total, (_, count)| total.saturating_add(*count))
     }
 }

@@ -3,7 +3,9 @@
 
 use std::{collections::HashMap, hash::Hash, iter, mem, time::Duration};
 
-use crate::time::Time;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::{time::Time, untrusted::AtMost};
 
 /// A small table. Full, it drops the entry that was touched longest ago.
 #[derive(Clone, Debug)]
@@ -69,7 +71,7 @@ impl<K: Hash + Eq + Copy, V, const LIMIT: usize> Recent<K, V, LIMIT> {
             self.places.remove(&entry.key);
             (entry.key, entry.value) = (key, value);
             self.touch(place);
-            self.evicted += 1;
+            self.evicted = self.evicted.saturating_add(1);
             place
         };
         self.places.insert(key, place);
@@ -146,7 +148,7 @@ impl<K: Hash + Eq, V: Default, const LIMIT: usize, const SECONDS: u64> Generatio
             let dropped = mem::replace(&mut self.old, mem::take(&mut self.young));
             // By age nothing is lost that was promised; by want of room it is.
             if !aged {
-                self.evicted += dropped.len() as u64;
+                self.evicted = self.evicted.saturating_add(dropped.len() as u64);
             }
             self.turned = now;
         }
@@ -169,6 +171,69 @@ impl<K: Hash + Eq, V: Default, const LIMIT: usize, const SECONDS: u64> Generatio
     /// Entries dropped before their time.
     pub fn evicted(&self) -> u64 {
         self.evicted
+    }
+}
+
+/// The entries in their order: it is all there is to know of the ring.
+impl<K: Hash + Eq + Copy + Serialize, V: Serialize, const LIMIT: usize> Serialize for Recent<K, V, LIMIT> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.evicted, self.iter().collect::<Vec<_>>()).serialize(serializer)
+    }
+}
+
+impl<'de, K, V, const LIMIT: usize> Deserialize<'de> for Recent<K, V, LIMIT>
+where
+    K: Hash + Eq + Copy + Deserialize<'de>,
+    V: Deserialize<'de>,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (evicted, AtMost(entries)) = <(u64, AtMost<(K, V), LIMIT>)>::deserialize(deserializer)?;
+        let mut table = Self { evicted, ..Self::default() };
+        for (key, value) in entries {
+            if table.get(&key).is_some() {
+                return Err(D::Error::custom("a key occurs twice"));
+            }
+            table.put(key, value);
+        }
+        Ok(table)
+    }
+}
+
+/// Sorted, so that equal tables make equal bytes.
+impl<K, V, const LIMIT: usize, const SECONDS: u64> Serialize for Generations<K, V, LIMIT, SECONDS>
+where
+    K: Ord + Serialize,
+    V: Serialize,
+{
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let [young, old] = [&self.young, &self.old].map(|generation| {
+            let mut entries: Vec<_> = generation.iter().collect();
+            entries.sort_unstable_by_key(|(key, _)| *key);
+            entries
+        });
+        (self.evicted, self.turned, young, old).serialize(serializer)
+    }
+}
+
+impl<'de, K, V, const LIMIT: usize, const SECONDS: u64> Deserialize<'de> for Generations<K, V, LIMIT, SECONDS>
+where
+    K: Hash + Eq + Deserialize<'de>,
+    V: Deserialize<'de>,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        type Entries<K, V, const LIMIT: usize> = AtMost<(K, V), LIMIT>;
+        let (evicted, turned, AtMost(young), AtMost(old)) =
+            <(u64, Time, Entries<K, V, LIMIT>, Entries<K, V, LIMIT>)>::deserialize(deserializer)?;
+        let count = young.len() + old.len();
+        let table = Self { young: young.into_iter().collect(), old: old.into_iter().collect(), turned, evicted };
+        let twice = table.old.keys().any(|key| table.young.contains_key(key));
+        if twice || table.young.len() + table.old.len() != count {
+            return Err(D::Error::custom("a key occurs twice"));
+        }
+        if table.young.len().max(table.old.len()) > LIMIT / 2 {
+            return Err(D::Error::custom("a generation is larger than half the limit"));
+        }
+        Ok(table)
     }
 }
 
