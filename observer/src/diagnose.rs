@@ -3,10 +3,13 @@
 
 pub mod because;
 pub mod causes;
+pub mod checkpoint;
+mod code;
 pub mod death;
 pub mod engine;
 pub mod evidence;
 pub mod incident;
+mod kept;
 pub mod open;
 pub mod queue;
 pub mod registry;
@@ -15,6 +18,7 @@ mod trouble;
 mod unix;
 pub mod verdict;
 
+pub use checkpoint::RestoreError;
 pub use engine::Engine;
 pub use evidence::{Evidence, Value};
 pub use incident::{Incident, Incidents};

@@ -6,11 +6,13 @@ mod counters;
 use std::{net::IpAddr, time::Duration};
 
 pub use counters::{Counters, Lost};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     time::Time,
+    untrusted::{at_most, harmless},
 };
 
 /// Something that happened or was measured.
@@ -66,7 +68,7 @@ pub enum Body {
 }
 
 /// The ends of a connection as one socket sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Flow {
     /// The socket's own end.
     pub local: Endpoint,
@@ -82,11 +84,12 @@ pub struct Process {
     /// Process id; 0 when unknown.
     pub pid: u32,
     /// The name it gives itself: untrusted, control characters escaped.
+    #[serde(deserialize_with = "harmless")]
     pub comm: String,
 }
 
 /// TCP states, by the kernel's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// `ESTABLISHED`
     Established,
@@ -105,7 +108,7 @@ pub enum State {
 }
 
 /// See [`Body::ConnectionEnded`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "what the kernel saw: each is a fact of its own, no state of a machine"
@@ -166,7 +169,7 @@ pub struct ConnectionEnded {
 }
 
 /// See [`Body::Unserved`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unserved {
     /// The listener's end is local.
     pub flow: Flow,
@@ -260,7 +263,7 @@ pub struct Outcome {
 }
 
 /// How much of the head of an answer was seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Head {
     /// Nothing, or it was not looked for.
     #[default]
@@ -287,7 +290,7 @@ pub enum Did {
 }
 
 /// See [`Body::Hurt`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hurt {
     /// The application's end is local.
     pub flow: Flow,
@@ -334,7 +337,7 @@ pub fn signal_name(number: u32) -> String {
 }
 
 /// See [`Body::Signal`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Signal {
     /// Who sent it; `None` for the kernel itself.
     pub from: Option<Process>,
@@ -345,7 +348,7 @@ pub struct Signal {
 }
 
 /// See [`Body::ProxySample`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProxySample {
     /// Which.
     pub process: Process,
@@ -398,7 +401,7 @@ pub struct ListenerChanged {
 }
 
 /// See [`Body::ResetSent`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "as above")]
 pub struct ResetSent {
     /// The sender's end is local.
@@ -406,6 +409,7 @@ pub struct ResetSent {
     /// The sending process, for a RST of its own accord.
     pub process: Option<Process>,
     /// Name of the reason without its prefix (`NO_SOCKET`), if this kernel gives one.
+    #[serde(deserialize_with = "harmless")]
     pub reason: Option<String>,
     /// The socket's state; `None` without a socket.
     pub state: Option<State>,
@@ -498,6 +502,7 @@ pub struct NamespaceSample {
     /// TIME_WAIT sockets (sockstat `tw`), FIN_WAIT2 stand-ins among them.
     pub time_wait: u32,
     /// The same by destination, the busiest first, at most [`MAX_DESTINATIONS`].
+    #[serde(deserialize_with = "at_most::<MAX_DESTINATIONS, _, _, _>")]
     pub time_wait_by_destination: Vec<(Endpoint, u32)>,
     /// Addresses of its interfaces.
     pub addresses: Vec<IpAddr>,

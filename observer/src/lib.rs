@@ -22,7 +22,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`time`], [`addr`], [`text`] | newtypes, and text from elsewhere made harmless; no clock |
+//! | [`time`], [`text`], `untrusted`, [`addr`] | newtypes, and what comes from elsewhere made harmless; no clock |
 //! | [`event`] | the Event: one enum, a struct per kind |
 //! | [`hooks`] | what observer wants to see of a kernel, and how much of it it does |
 //! | [`host`], [`proxy`] | facts about this host; which processes are proxies |
@@ -53,6 +53,7 @@ pub mod text;
 pub mod time;
 pub mod trace;
 pub mod tui;
+mod untrusted;
 
 #[cfg(test)]
 mod testing;

@@ -25,6 +25,8 @@ pub use namespace::Namespace;
 pub use processors::Processors;
 pub use upstream::{Upstream, UpstreamKey};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
@@ -58,10 +60,10 @@ pub const UNIX_SEEN_WITHIN: Duration = Duration::from_secs(3);
 pub const MAX_FLOWS: usize = 131_072;
 /// How long that evidence is kept at least: longer than the kernel's own connect timeout
 /// (131 s by the defaults of tcp_syn_retries and tcp_syn_linear_timeouts; tcp_write_timeout, net/ipv4/tcp_timer.c).
-pub const FLOW_MEMORY: Duration = Duration::from_secs(140);
+pub const FLOW_MEMORY_SECONDS: u64 = 140;
 
 /// How a proxy's process has failed of late.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failures {
     /// The last try that failed.
     pub last: Time,
@@ -83,43 +85,22 @@ pub enum Home {
 }
 
 /// The state of the host as the events told it.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Model {
     now: Time,
-    upstreams: Recent<UpstreamKey, Upstream>,
-    listeners: Recent<(NetNs, Endpoint), Listener>,
-    unix_listeners: Recent<(NetNs, UnixPath), Listener>,
-    namespaces: Recent<NetNs, Namespace>,
-    flows: Generations<FlowKey, FlowEvidence>,
-    signals: Recent<u32, (Time, Signal)>,
-    continued: Recent<u32, Time>,
-    failures: Recent<u32, Failures>,
-    proxies: Recent<u32, (Time, ProxySample)>,
-    doors: Recent<(NetNs, Endpoint), Door>,
+    upstreams: Recent<UpstreamKey, Upstream, MAX_UPSTREAMS>,
+    listeners: Recent<(NetNs, Endpoint), Listener, MAX_LISTENERS>,
+    unix_listeners: Recent<(NetNs, UnixPath), Listener, MAX_UNIX_LISTENERS>,
+    namespaces: Recent<NetNs, Namespace, MAX_NAMESPACES>,
+    flows: Generations<FlowKey, FlowEvidence, MAX_FLOWS, FLOW_MEMORY_SECONDS>,
+    signals: Recent<u32, (Time, Signal), MAX_SIGNALS>,
+    continued: Recent<u32, Time, MAX_SIGNALS>,
+    failures: Recent<u32, Failures, MAX_FAILING>,
+    proxies: Recent<u32, (Time, ProxySample), MAX_PROXIES>,
+    doors: Recent<(NetNs, Endpoint), Door, MAX_DOORS>,
     processors: Processors,
     counters: Counters,
     events: u64,
-}
-
-impl Default for Model {
-    fn default() -> Self {
-        Self {
-            now: Time::default(),
-            upstreams: Recent::new(MAX_UPSTREAMS),
-            listeners: Recent::new(MAX_LISTENERS),
-            unix_listeners: Recent::new(MAX_UNIX_LISTENERS),
-            namespaces: Recent::new(MAX_NAMESPACES),
-            flows: Generations::new(MAX_FLOWS, FLOW_MEMORY),
-            signals: Recent::new(MAX_SIGNALS),
-            continued: Recent::new(MAX_SIGNALS),
-            failures: Recent::new(MAX_FAILING),
-            proxies: Recent::new(MAX_PROXIES),
-            doors: Recent::new(MAX_DOORS),
-            processors: Processors::default(),
-            counters: Counters::default(),
-            events: 0,
-        }
-    }
 }
 
 impl Model {
@@ -128,7 +109,7 @@ impl Model {
         self.now = self.now.max(event.time);
         let now = self.now;
         if !matches!(event.body, Body::Tick) {
-            self.events += 1;
+            self.events = self.events.saturating_add(1);
         }
         match &event.body {
             Body::ConnectionEnded(ended) => return Some(self.connection_ended(event.time, ended)),
@@ -151,12 +132,16 @@ impl Model {
             Body::ResetSent(reset) => self.reset_sent(reset),
             Body::Retransmit(retransmit) => {
                 let key = UpstreamKey::tcp(retransmit.flow.netns, retransmit.flow.remote);
-                self.upstream_mut(key).window.at(now).retransmits += 1;
+                let second = self.upstream_mut(key).window.at(now);
+                second.retransmits = second.retransmits.saturating_add(1);
             }
-            Body::SynAckRetransmit(flow) => self.flow_mut(FlowKey::of_server(flow)).synacks_again += 1,
+            Body::SynAckRetransmit(flow) => {
+                let evidence = self.flow_mut(FlowKey::of_server(flow));
+                evidence.synacks_again = evidence.synacks_again.saturating_add(1);
+            }
             Body::ListenerSample(sample) => self.listener_sampled(sample),
             Body::NamespaceSample(sample) => {
-                self.namespaces.entry(sample.netns, now, Namespace::default).sampled(now, sample);
+                self.namespaces.entry(sample.netns, Namespace::default).sampled(now, sample);
                 for (key, upstream) in self.upstreams.iter_mut() {
                     if key.netns == sample.netns {
                         let of_ours = sample.time_wait_by_destination.iter().find(|(to, _)| key.endpoint == Some(*to));
@@ -170,15 +155,15 @@ impl Model {
                     door.hurt(now, hurt);
                 }
             }
-            Body::Signal(signal) if signal.number == SIGCONT => self.continued.put(signal.to.pid, now, now),
+            Body::Signal(signal) if signal.number == SIGCONT => self.continued.put(signal.to.pid, now),
             Body::Signal(signal) => {
-                self.signals.put(signal.to.pid, now, (now, Signal::clone(signal)));
+                self.signals.put(signal.to.pid, (now, Signal::clone(signal)));
             }
-            Body::ProxySample(sample) => self.proxies.put(sample.process.pid, now, (now, ProxySample::clone(sample))),
+            Body::ProxySample(sample) => self.proxies.put(sample.process.pid, (now, ProxySample::clone(sample))),
             Body::HostSample(sample) => self.processors.sampled(now, *sample),
             Body::UnixListenerSample(sample) => {
                 let key = (sample.netns, sample.path);
-                self.unix_listeners.entry(key, now, Listener::default).sampled_unix(now, sample);
+                self.unix_listeners.entry(key, Listener::default).sampled_unix(now, sample);
             }
             Body::Handshake(handshake) => {
                 let key = UpstreamKey::tcp(handshake.flow.netns, handshake.flow.remote);
@@ -206,12 +191,12 @@ impl Model {
         let now = self.now;
         let evidence = self.flow_mut(FlowKey::of_server(&overflow.flow));
         evidence.server_netns = overflow.flow.netns;
-        let first = evidence.overflows_syn + evidence.overflows_ack == 0;
+        let first = evidence.overflows() == 0;
         match overflow.path {
-            OverflowPath::Ack => evidence.overflows_ack += 1,
-            OverflowPath::Syn => evidence.overflows_syn += 1,
+            OverflowPath::Ack => evidence.overflows_ack = evidence.overflows_ack.saturating_add(1),
+            OverflowPath::Syn => evidence.overflows_syn = evidence.overflows_syn.saturating_add(1),
             OverflowPath::SynQueue => {
-                evidence.syn_queue_drops += 1;
+                evidence.syn_queue_drops = evidence.syn_queue_drops.saturating_add(1);
                 let listener = self.listener_at_mut(overflow.flow.netns, overflow.flow.local);
                 return listener.syn_queue_dropped(now, overflow.depth, overflow.limit);
             }
@@ -240,7 +225,7 @@ impl Model {
     fn ending_of_abandoned(&self, ended: &ConnectionEnded, attempt: &Attempt) -> Ending {
         let flow = self.evidence(attempt);
         match ended.old {
-            State::SynSent if flow.overflows_syn + flow.syn_queue_drops > 0 => {
+            State::SynSent if flow.overflows_syn > 0 || flow.syn_queue_drops > 0 => {
                 Ending::ConnectTimedOut { by_kernel: false }
             }
             State::Established if flow.overflows_ack > 0 && ended.unacked > 0 => Ending::NoAnswer,
@@ -253,7 +238,7 @@ impl Model {
         if self.is_local(flow.remote.ip) {
             return None;
         }
-        Some(self.doors.entry((flow.netns, flow.local), self.now, Door::default))
+        Some(self.doors.entry((flow.netns, flow.local), Door::default))
     }
 
     fn note_failure(&mut self, attempt: &Attempt) {
@@ -262,18 +247,18 @@ impl Model {
             // One that nobody has failed with need not be remembered.
             if self.failures.get(&pid).is_some() {
                 let unfailed = Failures { last: self.now, upstream: attempt.upstream, since_success: 0 };
-                self.failures.put(pid, self.now, unfailed);
+                self.failures.put(pid, unfailed);
             }
             return;
         }
         let before = self.failures.get(&pid).map_or(0, |failures| failures.since_success);
         let failures = Failures { last: self.now, upstream: attempt.upstream, since_success: before.saturating_add(1) };
-        self.failures.put(pid, self.now, failures);
+        self.failures.put(pid, failures);
     }
 
     fn listener_changed(&mut self, changed: &ListenerChanged) {
         let now = self.now;
-        let listener = self.listeners.entry((changed.netns, changed.at), now, Listener::default);
+        let listener = self.listeners.entry((changed.netns, changed.at), Listener::default);
         if changed.opened {
             listener.opened(now, changed.limit, changed.process.clone());
         } else {
@@ -283,11 +268,11 @@ impl Model {
 
     fn listener_sampled(&mut self, sample: &ListenerSample) {
         let now = self.now;
-        self.listeners.entry((sample.netns, sample.at), now, Listener::default).sampled(now, sample);
+        self.listeners.entry((sample.netns, sample.at), Listener::default).sampled(now, sample);
     }
 
     fn upstream_mut(&mut self, key: UpstreamKey) -> &mut Upstream {
-        self.upstreams.entry(key, self.now, Upstream::default)
+        self.upstreams.entry(key, Upstream::default)
     }
 
     fn flow_mut(&mut self, key: FlowKey) -> &mut FlowEvidence {
@@ -307,7 +292,7 @@ impl Model {
     fn listener_at_mut(&mut self, netns: NetNs, at: Endpoint) -> &mut Listener {
         let any = Endpoint { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port: at.port };
         let bound = [at, any].into_iter().find(|bound| self.listeners.get(&(netns, *bound)).is_some());
-        self.listeners.entry((netns, bound.unwrap_or(at)), self.now, Listener::default)
+        self.listeners.entry((netns, bound.unwrap_or(at)), Listener::default)
     }
 
     /// The latest time seen.
@@ -350,7 +335,7 @@ impl Model {
         &self.processors
     }
 
-    /// All upstreams.
+    /// All upstreams, the one idle longest first.
     pub fn upstreams(&self) -> impl Iterator<Item = (&UpstreamKey, &Upstream)> {
         self.upstreams.iter()
     }
@@ -360,7 +345,7 @@ impl Model {
         self.upstreams.get(key)
     }
 
-    /// All listeners.
+    /// All listeners, the one idle longest first.
     pub fn listeners(&self) -> impl Iterator<Item = (&(NetNs, Endpoint), &Listener)> {
         self.listeners.iter()
     }
@@ -382,7 +367,7 @@ impl Model {
         }
         let having =
             self.namespaces.iter().filter(|(_, namespace)| namespace.has_address(at.ip)).map(|(netns, _)| *netns);
-        let bound = self.listeners.keys().filter(|(_, bound)| bound.ip == at.ip).map(|(netns, _)| *netns);
+        let bound = self.listeners.iter().filter(|((_, bound), _)| bound.ip == at.ip).map(|((netns, _), _)| *netns);
         let mut here: Vec<_> = having.chain(bound).collect();
         here.sort_unstable();
         here.dedup();
@@ -445,11 +430,14 @@ impl Model {
 
     /// Entries dropped from full tables.
     pub fn evicted(&self) -> u64 {
-        self.upstreams.evicted()
-            + self.listeners.evicted()
-            + self.unix_listeners.evicted()
-            + self.namespaces.evicted()
-            + self.flows.evicted()
+        let tables = [
+            self.upstreams.evicted(),
+            self.listeners.evicted(),
+            self.unix_listeners.evicted(),
+            self.namespaces.evicted(),
+            self.flows.evicted(),
+        ];
+        tables.into_iter().fold(0, u64::saturating_add)
     }
 
     /// Whether an address is this host's, in any namespace.

@@ -170,7 +170,7 @@ impl<S: Source> Stages<S> {
         while !stop.load(Ordering::Relaxed) && !self.voice.window.is_over(self.folded.engine.model().now()) {
             let polled = self.source.poll(&mut batch);
             self.fold(&mut batch);
-            self.tape.turn(Instant::now());
+            self.tape.turn(Instant::now(), &self.folded.engine);
             if polled == Polled::Ended {
                 if self.show.is_none() {
                     break;

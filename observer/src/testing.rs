@@ -1,5 +1,7 @@
 //! Hand-made events for the tests of the pure stages.
 
+pub(crate) mod sequence;
+
 use std::time::Duration;
 
 use crate::{

@@ -11,6 +11,7 @@ use super::{
     verdict::{Said, Verdict, Warning},
 };
 use observer_common::{Kind, answer::THREADS_SHARED};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnose::causes::unknown,
@@ -18,6 +19,7 @@ use crate::{
     model::{Attempt, Model},
     proxy,
     time::Time,
+    untrusted::at_most,
 };
 
 /// A warning that goes on is said again after this long.
@@ -29,18 +31,18 @@ const CATCH_UP: u64 = 3600;
 const MAX_WARNINGS: usize = 256;
 
 /// The rules at work on the model.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Engine {
     model: Model,
     open: Open,
     unanswered: u64,
     incidents: Incidents,
+    #[serde(deserialize_with = "at_most::<MAX_WARNINGS, _, _, _>")]
     warnings: Vec<Active>,
-    watched: u64,
 }
 
 /// A warning that holds.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Active {
     warning: Warning,
     said: Time,
@@ -119,7 +121,7 @@ impl Engine {
                 attempt
             }
             Some(Settled::Unanswered(attempt)) => {
-                self.unanswered += 1;
+                self.unanswered = self.unanswered.saturating_add(1);
                 attempt
             }
             Some(Settled::Harmless(attempt)) => attempt,
@@ -140,10 +142,9 @@ impl Engine {
     /// model, each at its moment. A stretch without events is caught up with, so that ticks make no difference.
     fn advance(&mut self, now: Time, say: &mut impl FnMut(Said)) {
         let second = now.seconds();
-        let first = (self.watched + 1).max(second.saturating_sub(CATCH_UP));
+        let first = (self.model.now().seconds() + 1).max(second.saturating_sub(CATCH_UP));
         for turn in first..=second {
             self.judge_due(Time(turn * 1_000_000_000), say);
-            self.watched = turn;
             self.watch_at(turn, say);
         }
         self.judge_due(now, say);
@@ -214,8 +215,12 @@ pub fn judge(attempt: &Attempt, model: &Model) -> Verdict {
 mod tests {
     use super::*;
     use crate::{
-        event::{ConnectionEnded, Did, ListenOverflow, OverflowPath, State},
-        testing::{connection, event, refused_connection, reset_sent, server_flow},
+        event::{ConnectionEnded, ListenOverflow, OverflowPath, State},
+        testing::{
+            connection, event, refused_connection, reset_sent,
+            sequence::{Dice, any_sequence},
+            server_flow,
+        },
     };
 
     fn run(events: &[Event]) -> Vec<Said> {
@@ -285,61 +290,6 @@ mod tests {
         assert_eq!(run(&plain), run(&ticking));
     }
 
-    /// Numbers from a seed (xorshift, G. Marsaglia, 2003).
-    struct Dice(u64);
-
-    impl Dice {
-        fn below(&mut self, limit: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % limit
-        }
-    }
-
-    /// Tries, answers and evidence in whatever order, a few milliseconds apart, with stretches of silence.
-    fn any_sequence(dice: &mut Dice) -> Vec<Event> {
-        let mut ms = 0;
-        let mut told = Vec::new();
-        let mut events = Vec::new();
-        for _ in 0..60 {
-            ms += if dice.below(12) == 0 { 1_000 + dice.below(90_000) } else { dice.below(40) };
-            let ended = |ended| Body::ConnectionEnded(Box::new(ended));
-            let visible = dice.below(2) == 0;
-            let body = match dice.below(8) {
-                0 => ended(ConnectionEnded { answers_visible: visible, ..refused_connection() }),
-                1 => ended(ConnectionEnded { new: State::CloseWait, answers_visible: visible, ..connection() }),
-                2 => ended(ConnectionEnded { bytes_received: 90, answers_visible: visible, ..connection() }),
-                3 => ended(ConnectionEnded { bytes_acked: 0, unacked: 80, data_retransmits: 3, ..connection() }),
-                4 => {
-                    let path = if visible { OverflowPath::Syn } else { OverflowPath::Ack };
-                    Body::ListenOverflow(ListenOverflow { flow: server_flow(), path, depth: 129, limit: 128 })
-                }
-                5 => Body::ResetSent(reset_sent(Some(State::Close), "TCP_STATE")),
-                _ => Body::Outcome(Box::new(crate::event::Outcome {
-                    proxy: connection().proxy,
-                    told: if dice.below(4) > 0 { told.last().copied() } else { None },
-                    did: match dice.below(4) {
-                        0 => Did::Answered(200),
-                        1 => Did::Hidden,
-                        2 => Did::Retried,
-                        _ => Did::Answered(502),
-                    },
-                    client: None,
-                    head: crate::event::Head::Unseen,
-                    left_unread: 0,
-                    told_before: None,
-                    upstream_status: None,
-                    unix: false,
-                })),
-            };
-            let event = event(ms, body);
-            told.push(event.time);
-            events.push(event);
-        }
-        events
-    }
-
     /// A batch ends with a tick at the time up to which everything has been told.
     fn batched(dice: &mut Dice, events: &[Event]) -> Vec<Event> {
         let mut batched = Vec::new();
@@ -357,7 +307,7 @@ mod tests {
     #[test]
     fn whatever_the_batches_the_verdicts_are_the_same() {
         for seed in 1..=300_u64 {
-            let mut dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+            let mut dice = Dice::new(seed);
             let plain = any_sequence(&mut dice);
             let whole = run(&plain);
             assert!(!whole.is_empty(), "seed {seed} says nothing");

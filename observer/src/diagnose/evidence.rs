@@ -1,10 +1,13 @@
 //! Evidence: named numbers and words, in the order in which they were found.
 
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::untrusted::harmless;
 
 /// One piece of evidence.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// A count.
     Count(u64),
@@ -13,7 +16,7 @@ pub enum Value {
     /// Yes or no.
     Flag(bool),
     /// A word or a name.
-    Text(String),
+    Text(#[serde(deserialize_with = "harmless")] String),
 }
 
 impl std::fmt::Display for Value {
@@ -66,13 +69,13 @@ impl From<&str> for Value {
 
 /// Pieces of evidence by name. Names are `snake_case` and end in their unit where they have one (`_ms`).
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Evidence(Vec<(&'static str, Value)>);
+pub struct Evidence(Vec<(Cow<'static, str>, Value)>);
 
 impl Evidence {
     /// Adds a piece.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        self.0.push((name, value.into()));
+        self.0.push((Cow::Borrowed(name), value.into()));
         self
     }
 
@@ -93,8 +96,8 @@ impl Evidence {
     }
 
     /// All pieces in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
-        self.0.iter().map(|(name, value)| (*name, value))
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (&**name, value))
     }
 
     /// A piece by name.
@@ -103,12 +106,44 @@ impl Evidence {
     }
 }
 
+/// For people and their tools a map of plain values; else the pieces, each with its kind.
 impl Serialize for Evidence {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, value) in &self.0 {
-            map.serialize_entry(name, value)?;
+        if serializer.is_human_readable() {
+            serializer.collect_map(self.0.iter().map(|(name, value)| (name, Plain::from(value))))
+        } else {
+            self.0.serialize(serializer)
         }
-        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Evidence {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Name(#[serde(deserialize_with = "harmless")] String);
+
+        let pieces = Vec::<(Name, Value)>::deserialize(deserializer)?;
+        Ok(Self(pieces.into_iter().map(|(Name(name), value)| (Cow::Owned(name), value)).collect()))
+    }
+}
+
+/// A value without its kind.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Plain<'a> {
+    Count(u64),
+    Number(f64),
+    Flag(bool),
+    Text(&'a str),
+}
+
+impl<'a> From<&'a Value> for Plain<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Count(count) => Self::Count(*count),
+            Value::Number(number) => Self::Number(*number),
+            Value::Flag(flag) => Self::Flag(*flag),
+            Value::Text(text) => Self::Text(text),
+        }
     }
 }

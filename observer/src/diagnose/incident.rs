@@ -1,9 +1,17 @@
 //! Verdicts of one cause at one upstream, taken together.
 
-use super::verdict::Verdict;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    code::{Code, known},
+    verdict::Verdict,
+};
 use crate::{
     model::{UpstreamKey, window::Tally},
     time::Time,
+    untrusted::at_most,
 };
 
 /// Incidents remembered; the one quiet longest goes first.
@@ -14,10 +22,11 @@ pub const OVER_AFTER: u64 = 30;
 pub const RATE_SECONDS: u32 = 10;
 
 /// Failures of one cause at one upstream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Incident {
     /// The cause's code.
-    pub cause: &'static str,
+    #[serde(deserialize_with = "known")]
+    pub cause: Code,
     /// Where.
     pub upstream: UpstreamKey,
     /// The first failure.
@@ -44,23 +53,26 @@ impl Incident {
     }
 
     fn add(&mut self, verdict: &Verdict) {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.latest = verdict.clone();
         self.recent.add(verdict.time);
     }
 }
 
 /// All incidents.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Incidents {
+    #[serde(deserialize_with = "at_most::<MAX_INCIDENTS, _, _, _>")]
     entries: Vec<Incident>,
     /// Verdicts by cause since the start; no cause is ever dropped from it.
-    totals: std::collections::BTreeMap<&'static str, u64>,
+    #[serde(deserialize_with = "known")]
+    totals: BTreeMap<Code, u64>,
 }
 
 impl Incidents {
     pub(super) fn add(&mut self, verdict: &Verdict) {
-        *self.totals.entry(verdict.cause).or_default() += 1;
+        let total = self.totals.entry(verdict.cause).or_default();
+        *total = total.saturating_add(1);
         let same = |incident: &&mut Incident| {
             incident.cause == verdict.cause && incident.upstream == verdict.upstream && incident.active(verdict.time)
         };
@@ -92,7 +104,7 @@ impl Incidents {
     }
 
     /// Verdicts by cause since the start.
-    pub fn totals(&self) -> &std::collections::BTreeMap<&'static str, u64> {
+    pub fn totals(&self) -> &BTreeMap<&'static str, u64> {
         &self.totals
     }
 }

@@ -1,13 +1,12 @@
 //! Tries that have ended and are not settled: those that wait for evidence, those whose answer is still to come, and those
 //! that look well until an answer says otherwise. Bounded; time is an argument.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::time::Duration;
 
 use observer_common::answer::ANSWERS_FIRST;
+use serde::{Deserialize, Serialize};
 
+use super::kept::{self, Kept, Key, Wait};
 use crate::{
     event::{Did, Outcome},
     model::{Answer, Attempt, Ending},
@@ -33,22 +32,6 @@ pub const MAX_DELAY: Duration = Duration::from_secs(HOLD.as_secs() + REMEMBER.as
 const SHARED_WITHIN: Duration = Duration::from_millis(500);
 /// The same for one that looks well.
 const SHARED_AT_ONCE: Duration = Duration::from_millis(20);
-/// Tries that may be kept at once. Beyond that the oldest is settled early, and counted.
-pub const MAX_OPEN: usize = 131_072;
-
-/// A try by the name that its outcome uses: the process, and when its end was told.
-type Key = (u32, Time);
-
-#[derive(Debug)]
-enum State {
-    /// It failed, and its evidence may still come.
-    Waiting,
-    /// It failed, its evidence is in, and its answer is to come.
-    Held,
-    /// It looks well.
-    Well,
-}
-
 /// What to do with a try.
 #[derive(Debug, PartialEq)]
 pub(super) enum Settled {
@@ -61,15 +44,11 @@ pub(super) enum Settled {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Open {
-    tries: HashMap<Key, (State, Box<Attempt>)>,
-    /// When something is to be done about a try, in order.
-    due: VecDeque<(Time, Key)>,
-    /// The same for answers whose try is to be let go of yet.
-    first_answers: VecDeque<(Time, Key)>,
-    /// The same for those that are kept for long.
-    later: VecDeque<(Time, Key)>,
+    kept: Kept,
+    /// When the last try ended that looked well and is not kept any more.
+    well_before: Time,
     hurried: u64,
     retried: u64,
     clients_gone: u64,
@@ -84,20 +63,16 @@ impl Open {
     }
 
     fn keep(&mut self, now: Time, attempt: Attempt, evidence_within: Duration) -> Option<Settled> {
-        let hurried = if self.tries.len() >= MAX_OPEN { self.hurry() } else { None };
-        let key = (attempt.proxy.pid, attempt.told);
-        let state = if attempt.ending.failed() { State::Waiting } else { State::Well };
-        let (queue, span) = match state {
-            State::Well => (&mut self.later, REMEMBER),
-            _ if evidence_within > GRACE => (&mut self.first_answers, evidence_within),
-            _ => (&mut self.due, GRACE),
+        let replaces = self.kept.get(&kept::name(&attempt)).is_some();
+        let hurried = if self.kept.is_full() && !replaces { self.hurry() } else { None };
+        let (wait, span) = match attempt.ending.failed() {
+            false => (Wait::Nothing, REMEMBER),
+            true if evidence_within > GRACE => (Wait::Try, evidence_within),
+            true => (Wait::Evidence, GRACE),
         };
-        queue.push_back((now + span, key));
         // Two ends of one process in the same nanosecond, on two processors: the first can be told no answer any more.
-        match self.tries.insert(key, (state, Box::new(attempt))) {
-            Some((State::Waiting, first)) => Some(Settled::Judge(first)),
-            Some((State::Held, first)) => Some(Settled::Unanswered(first)),
-            Some((State::Well, first)) => Some(Settled::Harmless(first)),
+        match self.kept.insert(wait, now + span, attempt) {
+            Some((wait, first)) => Some(early(wait, first)),
             None => hurried,
         }
     }
@@ -126,19 +101,20 @@ impl Open {
             _ => {}
         }
         let attempt = self.take_failed(key)?;
-        match outcome.did {
-            Did::Retried => self.retried += 1,
-            Did::ClientGone => self.clients_gone += 1,
+        let count = match outcome.did {
+            Did::Retried => &mut self.retried,
+            Did::ClientGone => &mut self.clients_gone,
             // A page that says sorry with another status: no 502 or 504, but the client's answer all the same.
-            Did::Answered(_) | Did::Hidden => self.answered_otherwise += 1,
-        }
+            Did::Answered(_) | Did::Hidden => &mut self.answered_otherwise,
+        };
+        *count = count.saturating_add(1);
         Some(Settled::Harmless(attempt))
     }
 
     /// An answer that was told of without its try, and this is the try: the proxy let go of it afterwards.
     fn answered_before(&mut self, now: Time, before: Key, outcome: &Outcome) -> Option<Settled> {
         // One that was judged on its own already was let go of too late.
-        let first = self.tries.remove(&before).map(|(_, attempt)| attempt);
+        let first = self.kept.remove(&before);
         if first.is_none() && matches!(outcome.did, Did::Answered(502 | 504)) {
             return None;
         }
@@ -155,21 +131,20 @@ impl Open {
 
     fn answered(&mut self, now: Time, key: Key, outcome: &Outcome) -> Option<Settled> {
         let answer = Answer::of(outcome)?;
-        let (state, attempt) = self.tries.get_mut(&key)?;
-        match state {
-            State::Waiting => attempt.answered(answer),
-            State::Held => {
-                let (_, mut attempt) = self.tries.remove(&key)?;
+        let (wait, attempt) = self.kept.get_mut(&key)?;
+        match wait {
+            Wait::Evidence | Wait::Try => attempt.answered(answer),
+            Wait::Answer => {
+                let mut attempt = self.kept.remove(&key)?;
                 attempt.answered(answer);
                 return Some(Settled::Judge(attempt));
             }
             // An answer that cannot be read says nothing against it.
-            State::Well if answer.status.is_none() => {}
-            State::Well => {
+            Wait::Nothing if answer.status.is_none() => {}
+            Wait::Nothing => {
                 attempt.answered(answer);
                 if attempt.ending.failed() {
-                    *state = State::Waiting;
-                    self.due.push_back((now + GRACE, key));
+                    self.kept.wait(key, Wait::Evidence, now + GRACE);
                 }
             }
         }
@@ -177,30 +152,32 @@ impl Open {
     }
 
     /// The one try of a process that an error of its can be about: that failed just now, or if none did looks well and ended
-    /// just now. `Err` if several failed.
+    /// just now, or is held since nothing went well. `Err` if several failed.
     fn only_one_of(&self, pid: u32, now: Time) -> Result<Option<Time>, ()> {
-        let unanswered = |key: &Key| self.tries.get(key).is_some_and(|(_, attempt)| attempt.answer.is_none());
-        let waiting =
-            self.due.iter().map(|(_, key)| *key).filter(|(of, told)| *of == pid && now.since(*told) <= SHARED_WITHIN);
-        let mut failed = waiting.filter(unanswered).map(|(_, told)| told);
+        let unanswered = |(_, key, attempt): &(Time, Key, &Attempt)| key.0 == pid && attempt.answer.is_none();
+        let waiting = self.kept.of(Wait::Evidence).filter(unanswered).map(|(_, (_, told), _)| told);
+        let mut failed = waiting.filter(|told| now.since(*told) <= SHARED_WITHIN);
         match (failed.next(), failed.next()) {
             (Some(_), Some(_)) => return Err(()),
             (Some(only), None) => return Ok(Some(only)),
             (None, _) => {}
         }
-        let latest = self.later.iter().rev().take_while(|(due, _)| now.since(*due - REMEMBER) <= SHARED_AT_ONCE);
-        let mut well = latest.map(|(_, key)| *key).filter(|key| key.0 == pid && unanswered(key)).map(|(_, told)| told);
-        let first = well.next();
-        Ok(first.filter(|_| well.next().is_none()))
+        let just_now = |due: Time| now.since(due - REMEMBER) <= SHARED_AT_ONCE;
+        let well = || self.kept.of(Wait::Nothing).rev();
+        let since = well().find(|(due, ..)| !just_now(*due)).map_or(self.well_before, |(due, ..)| due - REMEMBER);
+        let held = self.kept.of(Wait::Answer).rev().take_while(|(due, ..)| *due - HOLD > since);
+        let mut meant = well().take_while(|(due, ..)| just_now(*due)).chain(held).filter(unanswered);
+        let first = meant.next().map(|(_, (_, told), _)| told);
+        Ok(first.filter(|_| meant.next().is_none()))
     }
 
     /// Takes out a try that failed, or was given up soon.
     fn take_failed(&mut self, key: Key) -> Option<Box<Attempt>> {
-        let (state, attempt) = self.tries.get(&key)?;
-        if matches!(state, State::Well) && attempt.ending != Ending::Abandoned {
+        let (wait, attempt) = self.kept.get(&key)?;
+        if wait == Wait::Nothing && attempt.ending != Ending::Abandoned {
             return None;
         }
-        self.tries.remove(&key).map(|(_, attempt)| attempt)
+        self.kept.remove(&key)
     }
 
     /// What is due by `now`, one at a time, in the order in which it is due. `answers_lost` says that answers cannot be relied
@@ -210,108 +187,95 @@ impl Open {
             if let Some(settled) = self.answered_on_another_thread(key) {
                 return Some(settled);
             }
-            let Some((state, attempt)) = self.tries.get_mut(&key) else { continue };
+            let (_, attempt) = self.kept.get(&key)?;
             if attempt.answer.is_none() && attempt.answers_visible && !answers_lost {
-                *state = State::Held;
-                self.later.push_back((due + HOLD, key));
+                self.kept.wait(key, Wait::Answer, due + HOLD);
                 continue;
             }
-            return self.tries.remove(&key).map(|(_, attempt)| Settled::Judge(attempt));
+            return self.kept.remove(&key).map(Settled::Judge);
         }
-        // Two spans share this queue: one that is kept for long may keep shorter ones behind it, which does no harm.
-        while let Some((_, key)) = self.later.pop_front_if(|(due, _)| *due <= now) {
-            let settled = self.settle_later(key);
-            if settled.is_some() {
-                return settled;
-            }
-        }
-        None
+        self.due_later(now)
     }
 
     /// A try whose time is up without an answer.
-    fn settle_later(&mut self, key: Key) -> Option<Settled> {
-        match self.tries.get(&key)?.0 {
-            // Its answer came, and it is to be judged.
-            State::Waiting => None,
-            State::Held => self.tries.remove(&key).map(|(_, attempt)| Settled::Unanswered(attempt)),
-            State::Well => {
-                let (_, attempt) = self.tries.remove(&key)?;
-                self.abandoned += u64::from(attempt.ending == Ending::Abandoned);
-                Some(Settled::Harmless(attempt))
-            }
+    fn due_later(&mut self, now: Time) -> Option<Settled> {
+        if let Some((_, key)) = self.kept.next(Wait::Answer, now) {
+            return self.kept.remove(&key).map(Settled::Unanswered);
         }
+        let (due, key) = self.kept.next(Wait::Nothing, now)?;
+        self.well_before = due - REMEMBER;
+        let attempt = self.kept.remove(&key)?;
+        self.abandoned = self.abandoned.saturating_add((attempt.ending == Ending::Abandoned).into());
+        Some(Settled::Harmless(attempt))
     }
 
     /// An error without a try, of a proxy that answers first: if one try of its process, and only one, failed at that moment
     /// and was not answered for, a thread answered for what another let go of.
     fn answered_on_another_thread(&mut self, key: Key) -> Option<Settled> {
-        let (_, error) = self.tries.get(&key)?;
-        if error.ending != Ending::NoTry || proxy::threading(&error.proxy.comm) != ANSWERS_FIRST {
-            return None;
-        }
-        let (answer, told) = (error.answer?, error.told);
-        let unanswered = |of: u32, (state, attempt): &(State, Box<Attempt>)| {
-            let open = !matches!(state, State::Well) && attempt.answer.is_none();
-            of == key.0 && open && attempt.ending != Ending::NoTry
-        };
-        let only = |close: &dyn Fn(Time) -> bool| {
-            let mut found = self.tries.iter().filter(|((of, when), held)| close(*when) && unanswered(*of, held));
-            let first = found.next().map(|(at, _)| *at);
-            (first, found.next().is_some())
-        };
-        // What the network ended had ended before the answer. Only where there is none of these it may be one that was let go
-        // of since: such as fail later may have their own answers still to come.
-        let only = match only(&|when| when <= told && told.since(when) <= ANOTHER_THREADS_WITHIN) {
-            (None, _) => only(&|when| when > told && when.since(told) <= LET_GO_WITHIN),
-            before => before,
-        };
-        let (Some(only), false) = only else { return None };
-        self.tries.remove(&key);
-        let (_, mut attempt) = self.tries.remove(&only)?;
+        let (only, answer) = self.meant_by_another_thread(key)?;
+        self.kept.remove(&key);
+        let mut attempt = self.kept.remove(&only)?;
         attempt.answered(answer);
         Some(Settled::Judge(attempt))
     }
 
-    fn next_due(&mut self, now: Time) -> Option<(Time, Key)> {
-        let front = |queue: &VecDeque<(Time, Key)>| queue.front().map(|(due, _)| *due);
-        let first = match (front(&self.due), front(&self.first_answers)) {
-            (Some(due), Some(first)) if first < due => &mut self.first_answers,
-            (None, Some(_)) => &mut self.first_answers,
-            _ => &mut self.due,
+    fn meant_by_another_thread(&self, key: Key) -> Option<(Key, Answer)> {
+        let (_, error) = self.kept.get(&key)?;
+        if error.ending != Ending::NoTry || proxy::threading(&error.proxy.comm) != ANSWERS_FIRST {
+            return None;
+        }
+        let (answer, told) = (error.answer?, error.told);
+        let recent = |when: Time| told.since(when) <= ANOTHER_THREADS_WITHIN;
+        let only = |close: &dyn Fn(Time) -> bool| {
+            // One that is held had waited for its evidence before.
+            let held = self.kept.of(Wait::Answer).rev().take_while(|(due, ..)| recent(*due - HOLD - GRACE));
+            let unanswered = |(_, (of, when), attempt): &(Time, Key, &Attempt)| {
+                *of == key.0 && close(*when) && attempt.answer.is_none() && attempt.ending != Ending::NoTry
+            };
+            let mut found = self.kept.of(Wait::Evidence).chain(held).filter(unanswered);
+            let first = found.next().map(|(_, key, _)| key);
+            (first, found.next().is_some())
         };
-        first.pop_front_if(|(due, _)| *due <= now)
+        // What the network ended had ended before the answer. Only where there is none of these it may be one that was let go
+        // of since: such as fail later may have their own answers still to come.
+        let only = match only(&|when| when <= told && recent(when)) {
+            (None, _) => only(&|when| when > told && when.since(told) <= LET_GO_WITHIN),
+            before => before,
+        };
+        match only {
+            (Some(only), false) => Some((only, answer)),
+            _ => None,
+        }
+    }
+
+    fn next_due(&mut self, now: Time) -> Option<(Time, Key)> {
+        let first = match (self.kept.first_due(Wait::Evidence), self.kept.first_due(Wait::Try)) {
+            (Some(due), Some(first)) if first < due => Wait::Try,
+            (None, Some(_)) => Wait::Try,
+            _ => Wait::Evidence,
+        };
+        self.kept.next(first, now)
     }
 
     /// The stream has ended: what is left, one at a time.
     pub(super) fn last(&mut self, answers_lost: bool) -> Option<Settled> {
-        while let Some((_, key)) = self.next_due(Time(u64::MAX)) {
-            match self.tries.remove(&key) {
-                // Its answer may have been a moment away.
-                Some((_, attempt)) if attempt.answer.is_none() && attempt.answers_visible && !answers_lost => {
-                    return Some(Settled::Unanswered(attempt));
-                }
-                Some((_, attempt)) => return Some(Settled::Judge(attempt)),
-                None => {}
-            }
-        }
-        while let Some((_, key)) = self.later.pop_front() {
-            let settled = self.settle_later(key);
-            if settled.is_some() {
-                return settled;
-            }
-        }
-        None
+        let end = Time(u64::MAX);
+        let Some((_, key)) = self.next_due(end) else { return self.due_later(end) };
+        let attempt = self.kept.remove(&key)?;
+        // Its answer may have been a moment away.
+        let to_come = attempt.answer.is_none() && attempt.answers_visible && !answers_lost;
+        Some(if to_come { Settled::Unanswered(attempt) } else { Settled::Judge(attempt) })
     }
 
     /// Makes room: what was to be done next is done now.
     fn hurry(&mut self) -> Option<Settled> {
-        self.hurried += 1;
-        let (_, key) = self.later.pop_front().or_else(|| self.due.pop_front())?;
-        match self.tries.remove(&key)? {
-            (State::Waiting, attempt) => Some(Settled::Judge(attempt)),
-            (State::Held, attempt) => Some(Settled::Unanswered(attempt)),
-            (State::Well, attempt) => Some(Settled::Harmless(attempt)),
-        }
+        self.hurried = self.hurried.saturating_add(1);
+        let long = [(Wait::Answer, HOLD), (Wait::Nothing, REMEMBER)].into_iter();
+        let since = long.filter_map(|(wait, span)| Some((self.kept.first_due(wait)? - span, wait)));
+        let oldest = since.min_by_key(|(since, _)| *since).map(|(_, wait)| wait);
+        let wait = oldest.or_else(|| self.kept.first_due(Wait::Evidence).map(|_| Wait::Evidence)).unwrap_or(Wait::Try);
+        let (_, key) = self.kept.next(wait, Time(u64::MAX))?;
+        Some(early(wait, self.kept.remove(&key)?))
     }
 
     /// Tries settled early for want of room.
@@ -328,6 +292,15 @@ impl Open {
             abandoned: self.abandoned,
             unanswered: 0,
         }
+    }
+}
+
+/// What becomes of a try that cannot be kept any longer.
+fn early(wait: Wait, attempt: Box<Attempt>) -> Settled {
+    match wait {
+        Wait::Evidence | Wait::Try => Settled::Judge(attempt),
+        Wait::Answer => Settled::Unanswered(attempt),
+        Wait::Nothing => Settled::Harmless(attempt),
     }
 }
 
@@ -350,6 +323,7 @@ pub struct Harmless {
 mod tests {
     use super::*;
     use crate::{
+        diagnose::kept::MAX_OPEN,
         event::{ConnectionEnded, Head, Process, State as Tcp},
         testing::{at, connection, refused_connection},
     };

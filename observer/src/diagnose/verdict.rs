@@ -1,15 +1,19 @@
 //! What observer says: verdicts on tries that failed, and warnings before any does.
 
+use serde::{Deserialize, Serialize};
+
+use super::code::{Code, known};
 use crate::{
     addr::{Endpoint, NetNs},
     diagnose::evidence::Evidence,
     event::Process,
     model::UpstreamKey,
     time::Time,
+    untrusted::harmless,
 };
 
 /// How sure a verdict is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Confidence {
     /// It fits, and so do other causes.
     Possible,
@@ -31,12 +35,13 @@ impl Confidence {
 }
 
 /// Why one try failed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// When it failed.
     pub time: Time,
     /// The cause's code.
-    pub cause: &'static str,
+    #[serde(deserialize_with = "known")]
+    pub cause: Code,
     /// How sure.
     pub confidence: Confidence,
     /// The status that the client got if `observed`, else the one that it most likely got; `None` where that cannot be told.
@@ -50,33 +55,41 @@ pub struct Verdict {
     /// At what.
     pub upstream: UpstreamKey,
     /// What lies under the cause, by code, where it was measured.
-    pub because: Option<&'static str>,
+    #[serde(deserialize_with = "known")]
+    pub because: Option<Code>,
     /// What else lies under it.
-    pub also: Vec<&'static str>,
+    #[serde(deserialize_with = "known")]
+    pub also: Vec<Code>,
     /// One sentence with the numbers of this case.
+    #[serde(deserialize_with = "harmless")]
     pub summary: String,
     /// What it rests on.
     pub evidence: Evidence,
     /// What to do, the most effective first.
+    #[serde(deserialize_with = "harmless")]
     pub advice: Vec<String>,
 }
 
 /// A condition that will make tries fail, or already does.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Warning {
     /// When it was found.
     pub time: Time,
     /// Code of the cause that it leads to.
-    pub cause: &'static str,
+    #[serde(deserialize_with = "known")]
+    pub cause: Code,
     /// What it is about: an upstream or a listener.
+    #[serde(deserialize_with = "harmless")]
     pub subject: String,
     /// The network namespace of the proxy that uses the upstream, or of the listener.
     pub netns: NetNs,
     /// One sentence with numbers.
+    #[serde(deserialize_with = "harmless")]
     pub summary: String,
     /// What it rests on.
     pub evidence: Evidence,
     /// What to do.
+    #[serde(deserialize_with = "harmless")]
     pub advice: Vec<String>,
 }
 

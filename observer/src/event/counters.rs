@@ -51,6 +51,7 @@ pub struct Counters {
 #[serde(default)]
 pub struct Lost {
     /// Records that found the ring full, in the order of the wire's kinds.
+    #[serde(with = "by_kind")]
     pub records: [u64; observer_common::Kind::ALL.len()],
     /// Connections not followed because the kernel's table was full.
     pub tries_untracked: u64,
@@ -98,6 +99,25 @@ impl Lost {
 
     /// All of it together.
     pub fn total(&self) -> u64 {
-        self.by_kind().iter().map(|(_, count)| count).sum()
+        self.by_kind().iter().fold(0, |total, (_, count)| total.saturating_add(*count))
+    }
+}
+
+/// A list that may have been written when there were fewer kinds, or more.
+mod by_kind {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    const KINDS: usize = observer_common::Kind::ALL.len();
+
+    pub(super) fn serialize<S: Serializer>(records: &[u64; KINDS], serializer: S) -> Result<S::Ok, S::Error> {
+        records.as_slice().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u64; KINDS], D::Error> {
+        let mut records = [0; KINDS];
+        for (place, count) in records.iter_mut().zip(Vec::<u64>::deserialize(deserializer)?) {
+            *place = count;
+        }
+        Ok(records)
     }
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     addr::{Endpoint, UnixPath},
     event::{ConnectFailed, ConnectionEnded, Destination, Did, Head, Outcome, Process, State},
     model::{flow::FlowKey, upstream::UpstreamKey},
     time::Time,
+    untrusted::harmless,
 };
 
 /// `EPIPE`
@@ -34,7 +37,7 @@ pub const SYN_OVERDUE: Duration = Duration::from_millis(1_500);
 pub const GOODBYE_BYTES: u32 = 31;
 
 /// A try at an upstream that ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
     /// When it ended.
     pub time: Time,
@@ -49,6 +52,7 @@ pub struct Attempt {
     /// Where the server's side of it is noted.
     pub flow: Option<FlowKey>,
     /// The path, if it was at a unix socket.
+    #[serde(deserialize_with = "harmless")]
     pub unix_path: Option<String>,
     /// Time of the event that told its end: the name by which its outcome refers to it.
     pub told: Time,
@@ -59,7 +63,7 @@ pub struct Attempt {
 }
 
 /// What a client got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The status, unless it was hidden (TLS, HTTP/2).
     pub status: Option<u16>,
@@ -76,7 +80,7 @@ pub struct Answer {
 }
 
 /// How a try ended, by the proxy's socket alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
     /// Nothing was outstanding: answered, idle, or never used.
     Completed,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::attempt::{Attempt, Ending};
 use crate::{
     event::{ConnectionEnded, State},
@@ -12,7 +14,7 @@ use crate::{
 pub const HANDSHAKE_EVERY: Duration = Duration::from_nanos(observer_common::handshake::EVERY);
 
 /// When something last came from an upstream, and when it last failed to. Each `None` until it happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contact {
     /// It completed a handshake.
     pub handshake: Option<Time>,
@@ -75,7 +77,7 @@ impl Contact {
             refused: self.refused.max(other.refused),
             heard,
             cut_off: self.cut_off.max(other.cut_off),
-            unanswered_syns: self.unanswered_syns + other.unanswered_syns,
+            unanswered_syns: self.unanswered_syns.saturating_add(other.unanswered_syns),
         }
     }
 }

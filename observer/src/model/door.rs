@@ -1,6 +1,8 @@
 //! What goes wrong at the ports of this host, as its own side of the connections shows it: clients that are refused, reset,
 //! hung up on, or kept waiting until they leave. Those on this host are left out, for their own side tells more.
 
+use serde::{Deserialize, Serialize};
+
 use super::window::Tally;
 use crate::{
     event::{Hurt, ResetSent, State, Unserved},
@@ -14,7 +16,7 @@ pub const AFTER_CLOSE: [&str; 2] = ["TCP_ABORT_ON_DATA", "TCP_TIMEWAIT_SOCKET"];
 const WAITED: std::time::Duration = std::time::Duration::from_millis(950);
 
 /// A port, with what went wrong there of late.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Door {
     /// SYNs refused, nobody listening.
     pub refused: Tally,

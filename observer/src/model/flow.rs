@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     addr::{Endpoint, NetNs},
     event::{Flow, Hurt, ResetSent, Unserved},
@@ -9,7 +11,7 @@ use crate::{
 };
 
 /// A connection by its ends. The namespace is part of it only for loopback addresses, which every namespace has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FlowKey {
     client: Endpoint,
     server: Endpoint,
@@ -25,6 +27,16 @@ impl FlowEvidence {
         }
         self.reset = Some(reset.clone());
         self.reset_at = now;
+    }
+
+    /// SYNs and ACKs turned away by a full accept queue.
+    pub fn overflows(&self) -> u32 {
+        self.overflows_syn.saturating_add(self.overflows_ack)
+    }
+
+    /// Whether any queue turned something away.
+    pub fn turned_away(&self) -> bool {
+        self.overflows() > 0 || self.syn_queue_drops > 0
     }
 
     /// It ended in the accept queue.
@@ -53,7 +65,7 @@ impl FlowKey {
 const STRAGGLERS: Duration = Duration::from_secs(1);
 
 /// What happened on the server's side of a connection.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FlowEvidence {
     /// SYNs turned away by a full accept queue.
     pub overflows_syn: u32,

@@ -2,16 +2,19 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     event::{ListenerSample, Process, UnixListenerSample},
     time::Time,
+    untrusted::at_most,
 };
 
 /// Samples kept of each listener.
 pub const MAX_SAMPLES: usize = 12;
 
 /// A listener at one moment. Counts since observer attached.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Sample {
     time: Time,
     arrivals: u64,
@@ -50,7 +53,7 @@ fn per_second(count: u64, over: Duration) -> f64 {
 }
 
 /// A listener as last seen.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Listener {
     /// Connections in the accept queue when last looked at.
     pub depth: u32,
@@ -73,6 +76,7 @@ pub struct Listener {
     /// Clients turned away since observer attached, each counted once however often it knocked.
     pub turned_away: u64,
     /// The last samples, oldest first, at most [`MAX_SAMPLES`].
+    #[serde(deserialize_with = "at_most::<MAX_SAMPLES, _, _, _>")]
     samples: VecDeque<Sample>,
     /// Overflows since observer attached, a lower bound when records were lost.
     pub overflows: u64,
@@ -89,7 +93,7 @@ pub struct Listener {
 }
 
 /// Handshakes under way at a listener, when they were too many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SynQueue {
     /// SYNs dropped since observer attached, a lower bound when records were lost.
     pub drops: u64,
@@ -124,8 +128,8 @@ impl Listener {
         let queued = last.arrivals.saturating_sub(first.arrivals);
         Some(Flux {
             over: last.time.since(first.time),
-            came: queued + last.turned_away.saturating_sub(first.turned_away),
-            accepted: (u64::from(first.depth) + queued).saturating_sub(last.depth.into()),
+            came: queued.saturating_add(last.turned_away.saturating_sub(first.turned_away)),
+            accepted: queued.saturating_add(first.depth.into()).saturating_sub(last.depth.into()),
             never_empty: within.iter().all(|sample| sample.depth > 0),
         })
     }
@@ -142,7 +146,8 @@ impl Listener {
         let newest_first: Vec<_> = self.samples.iter().rev().collect();
         for pair in newest_first.windows(2) {
             let (later, earlier) = (pair[0], pair[1]);
-            let accepted = u64::from(earlier.depth) + (later.arrivals - earlier.arrivals.min(later.arrivals));
+            let queued = later.arrivals.saturating_sub(earlier.arrivals);
+            let accepted = queued.saturating_add(earlier.depth.into());
             if earlier.depth == 0 || accepted > u64::from(later.depth) {
                 break;
             }
@@ -197,8 +202,8 @@ impl Listener {
 
     pub(super) fn overflowed(&mut self, now: Time, depth: u32, limit: u32, first_of_client: bool) {
         self.measured(now, depth, limit);
-        self.turned_away += u64::from(first_of_client);
-        self.overflows += 1;
+        self.turned_away = self.turned_away.saturating_add(first_of_client.into());
+        self.overflows = self.overflows.saturating_add(1);
         self.last_overflow = Some(now);
     }
 
@@ -213,7 +218,7 @@ impl Listener {
     pub(super) fn syn_queue_dropped(&mut self, now: Time, depth: u32, limit: u32) {
         self.limit = limit;
         self.seen = now;
-        self.syn_queue = SynQueue { drops: self.syn_queue.drops + 1, last_drop: Some(now), depth };
+        self.syn_queue = SynQueue { drops: self.syn_queue.drops.saturating_add(1), last_drop: Some(now), depth };
     }
 
     fn measured(&mut self, now: Time, depth: u32, limit: u32) {

@@ -2,14 +2,17 @@
 
 use std::collections::VecDeque;
 
-use crate::{event::HostSample, time::Time};
+use serde::{Deserialize, Serialize};
+
+use crate::{event::HostSample, time::Time, untrusted::at_most};
 
 /// Samples kept: some seconds.
 const KEPT: usize = 6;
 
 /// The processors over the last seconds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Processors {
+    #[serde(deserialize_with = "at_most::<KEPT, _, _, _>")]
     samples: VecDeque<(Time, HostSample)>,
 }
 

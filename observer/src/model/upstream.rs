@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     attempt::{Attempt, Ending},
     contact::Contact,
@@ -23,7 +25,7 @@ const AT_ONCE: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(900);
 
 /// An upstream as seen from one namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UpstreamKey {
     /// The proxy's namespace; unknown when connect() failed before the kernel chose a route.
     pub netns: NetNs,
@@ -59,7 +61,7 @@ impl std::fmt::Display for UpstreamKey {
 }
 
 /// What is known of an upstream. Counts are of the events that came, lower bounds when some were lost.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Upstream {
     /// Tries that ended.
     pub tries: u64,
@@ -85,14 +87,15 @@ pub struct Upstream {
 impl Upstream {
     pub(super) fn connection_ended(&mut self, now: Time, ended: &ConnectionEnded, attempt: &Attempt) {
         let second = self.window.at(now);
-        second.one_shot += u32::from(attempt.ending == Ending::Completed && one_shot(ended));
-        second.resets += u32::from(ended.reset_received);
+        let one_shot = attempt.ending == Ending::Completed && one_shot(ended);
+        second.one_shot = second.one_shot.saturating_add(one_shot.into());
+        second.resets = second.resets.saturating_add(ended.reset_received.into());
         if ended.new == State::CloseWait && attempt.ending == Ending::Completed && ended.unread == 0 {
             let idle = ended.last_read.map(|read| now.since(read)).filter(|idle| *idle >= IDLE);
             self.idle_close = idle.or(self.idle_close);
         }
         if ended.new == State::FinWait1 {
-            self.time_wait_since += 1;
+            self.time_wait_since = self.time_wait_since.saturating_add(1);
         }
         self.contact.connection_ended(now, ended, attempt);
         self.ended(now, attempt);
@@ -105,10 +108,10 @@ impl Upstream {
     fn ended(&mut self, now: Time, attempt: &Attempt) {
         let failed = attempt.ending.failed();
         let second = self.window.at(now);
-        second.tries += 1;
-        second.failed += u32::from(failed);
-        self.tries += 1;
-        self.failed += u64::from(failed);
+        second.tries = second.tries.saturating_add(1);
+        second.failed = second.failed.saturating_add(failed.into());
+        self.tries = self.tries.saturating_add(1);
+        self.failed = self.failed.saturating_add(failed.into());
         self.proxy.clone_from(&attempt.proxy);
     }
 
@@ -126,7 +129,7 @@ impl Upstream {
 
     /// TIME_WAIT sockets towards it now: the last sample, and what must have come since.
     pub fn time_wait_estimate(&self) -> u32 {
-        self.time_wait + self.time_wait_since
+        self.time_wait.saturating_add(self.time_wait_since)
     }
 }
 

@@ -1,13 +1,15 @@
 //! The last minute, second by second.
 
-use crate::time::Time;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{time::Time, untrusted::at_most};
 
 /// Seconds that a window remembers.
 pub const SECONDS: u64 = 60;
 const SLOTS: usize = 60;
 
 /// What is counted per second and upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Second {
     /// Connections that ended, and connect() calls that failed.
     pub tries: u32,
@@ -24,11 +26,11 @@ pub struct Second {
 impl Second {
     fn add(self, other: Self) -> Self {
         Self {
-            tries: self.tries + other.tries,
-            failed: self.failed + other.failed,
-            one_shot: self.one_shot + other.one_shot,
-            retransmits: self.retransmits + other.retransmits,
-            resets: self.resets + other.resets,
+            tries: self.tries.saturating_add(other.tries),
+            failed: self.failed.saturating_add(other.failed),
+            one_shot: self.one_shot.saturating_add(other.one_shot),
+            retransmits: self.retransmits.saturating_add(other.retransmits),
+            resets: self.resets.saturating_add(other.resets),
         }
     }
 }
@@ -39,7 +41,7 @@ pub const TALLY_SECONDS: u64 = 10;
 const TALLY_SLOTS: usize = 11;
 
 /// A count per second of the last [`TALLY_SECONDS`] seconds and the running one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally([(u64, u32); TALLY_SLOTS]);
 
 impl Tally {
@@ -51,14 +53,15 @@ impl Tally {
         if slot.0 != second {
             *slot = (second, 0);
         }
-        slot.1 += 1;
+        slot.1 = slot.1.saturating_add(1);
     }
 
     /// The count over the last [`TALLY_SECONDS`] whole seconds.
     pub fn sum(&self, now: Time) -> u32 {
         let end = now.seconds();
         let begin = end.saturating_sub(TALLY_SECONDS);
-        self.0.iter().filter(|(second, _)| (begin..end).contains(second)).map(|(_, count)| *count).sum()
+        let within = self.0.iter().filter(|(second, _)| (begin..end).contains(second));
+        within.fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 }
 
@@ -101,6 +104,25 @@ impl Window {
                 if stands_for == second { counts } else { Second::default() }
             })
             .collect()
+    }
+}
+
+/// Only the seconds in which something was counted.
+impl Serialize for Window {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let counted = self.slots.iter().filter(|(_, counts)| *counts != Second::default());
+        counted.collect::<Vec<_>>().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Window {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let counted: Vec<(u64, Second)> = at_most::<SLOTS, _, _, _>(deserializer)?;
+        let mut window = Self::default();
+        for (second, counts) in counted {
+            window.slots[slot(second)] = (second, counts);
+        }
+        Ok(window)
     }
 }
 

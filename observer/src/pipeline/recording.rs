@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::{
-    diagnose,
+    diagnose::{self, Engine},
     event::Event,
     snapshot::Recording,
     trace::{RecordError, Recorder, Said, Told},
@@ -41,9 +41,9 @@ impl Tape {
         }
     }
 
-    /// Between two batches of events.
-    pub(super) fn turn(&mut self, now: Instant) {
-        self.then(|recorder| recorder.turn(now, || None));
+    /// Between two batches of events; the engine has taken in all that was told before.
+    pub(super) fn turn(&mut self, now: Instant, engine: &Engine) {
+        self.then(|recorder| recorder.turn(now, || engine.checkpoint().ok()));
         if let Some(recorder) = &self.recorder {
             let recorded = recorder.recorded();
             self.state.send_if_modified(|state| match state {

@@ -26,7 +26,7 @@ const RECENT: Duration = Duration::from_secs(5);
 pub(super) const SHORT_QUEUE: u32 = 8;
 fn judge(case: &Case<'_>) -> Judgement {
     let flow = case.flow;
-    let overflowed = flow.overflows_syn + flow.overflows_ack;
+    let overflowed = flow.overflows();
     let connection = case.attempt.connection.as_ref();
     let never_taken = connection.is_some_and(|it| it.bytes_acked == 0 && it.bytes_received == 0 && it.unacked > 0);
     match case.attempt.ending {
@@ -94,7 +94,7 @@ fn by_neighbours(case: &Case<'_>, status: Option<u16>, what: &str) -> Judgement 
     let Some(connection) = &case.attempt.connection else { return Judgement::No };
     // A connection that was answered before, or is older than observer, says nothing about the queue of today.
     let fresh = connection.bytes_received == 0 && connection.started != Time::default();
-    if !fresh || connection.syn_retransmits + connection.data_retransmits == 0 {
+    if !fresh || connection.syn_retransmits == 0 && connection.data_retransmits == 0 {
         return Judgement::No;
     }
     let Some(listener) = case.listener() else {
@@ -108,7 +108,7 @@ fn by_neighbours(case: &Case<'_>, status: Option<u16>, what: &str) -> Judgement 
 
 fn found(case: &Case<'_>, confidence: Confidence, status: Option<u16>, what: &str) -> Judgement {
     let (flow, listener) = (case.flow, case.listener());
-    let seen = flow.overflows_syn + flow.overflows_ack > 0;
+    let seen = flow.overflows() > 0;
     let (depth, limit) =
         if seen { (flow.depth, flow.limit) } else { listener.map_or((0, 0), |it| (it.depth, it.limit)) };
     let settings = case.server_namespace();

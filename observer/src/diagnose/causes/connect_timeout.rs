@@ -31,7 +31,7 @@ fn judge(case: &Case<'_>) -> Judgement {
     let (Some(connection), Some(to)) = (&case.attempt.connection, case.attempt.upstream.endpoint) else {
         return Judgement::No;
     };
-    if case.flow.overflows_syn + case.flow.overflows_ack + case.flow.syn_queue_drops > 0 {
+    if case.flow.turned_away() {
         return Judgement::No;
     }
     let why = if never_left(case, connection) {

@@ -30,7 +30,7 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
     let mut warnings = Vec::new();
     for (key, upstream) in model.upstreams() {
         let sum = upstream.window.sum(now, u64::from(SECONDS));
-        let answered = sum.tries - sum.failed;
+        let answered = sum.tries.saturating_sub(sum.failed);
         if answered < ENOUGH || f64::from(sum.one_shot) < ONE_SHOT_SHARE * f64::from(answered) {
             continue;
         }

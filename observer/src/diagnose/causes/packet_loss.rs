@@ -125,7 +125,7 @@ fn data_lost(case: &Case<'_>, connection: &ConnectionEnded) -> Judgement {
 
 /// That no queue where the upstream is at home had these segments, and how sure that is.
 fn at_home(case: &Case<'_>, started: Time) -> Result<Confidence, &'static str> {
-    if case.flow.overflows_syn + case.flow.overflows_ack + case.flow.syn_queue_drops > 0 {
+    if case.flow.turned_away() {
         return Err("a full queue turned part of it away");
     }
     match case.model.home_of(&case.attempt.upstream, case.flow.server_netns) {

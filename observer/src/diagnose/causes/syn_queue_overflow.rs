@@ -22,7 +22,7 @@ fn judge(case: &Case<'_>) -> Judgement {
     };
     let own = case.flow.syn_queue_drops;
     // One of its SYNs got past the SYN queue, and it is the accept queue that kept it out.
-    if case.flow.overflows_syn + case.flow.overflows_ack > own {
+    if case.flow.overflows() > own {
         return Judgement::No;
     }
     let meanwhile = listener.syn_queue.last_drop.is_some_and(|last| last >= connection.started);

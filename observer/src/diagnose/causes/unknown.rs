@@ -58,7 +58,7 @@ fn seen(case: &Case<'_>) -> (String, Option<u16>) {
     let upstream = case.attempt.upstream;
     let connection = case.attempt.connection.as_ref();
     let first_use =
-        connection.is_some_and(|it| it.bytes_received == 0 && it.bytes_sent + u64::from(it.unacked) > 0).then_some(502);
+        connection.is_some_and(|it| it.bytes_received == 0 && (it.bytes_sent > 0 || it.unacked > 0)).then_some(502);
     let lasted = |since| Human(case.attempt.time.since(since));
     match case.attempt.ending {
         Ending::ConnectError(error) => (format!("connect() to {upstream} failed with errno {error}"), Some(502)),
