@@ -1,5 +1,7 @@
 //! The command line: low-level arguments, checked into options. Parsing does nothing else.
 
+mod tools;
+
 use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -7,6 +9,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+pub use tools::{Info, Trace};
 
 use crate::{
     addr::NetNs,
@@ -43,6 +46,9 @@ pub enum Command {
     Watch(Watch),
     /// Record what happens into a trace file, for replay, report and export; shows nothing.
     Record(Record),
+    /// Look into recordings.
+    #[command(subcommand)]
+    Trace(Trace),
     /// What this kernel and host let observer see, and settings that are known traps.
     ///
     /// Exit status: 0 all can be seen, 1 some cannot, 2 observer cannot work here.

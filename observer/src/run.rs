@@ -3,6 +3,7 @@
 mod doctor;
 mod output;
 mod record;
+mod trace;
 mod watch;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
-    cli::{Cli, Command, Live},
+    cli::{Cli, Command, Live, Trace},
     diagnose::{because, registry},
     pipeline::{Pipeline, Wanted},
     tui,
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Live(options) => live(&options),
         Command::Watch(options) => watch::watch(&options),
         Command::Record(options) => record::record(&options),
+        Command::Trace(Trace::Info(options)) => trace::info(&options),
         Command::Doctor => doctor::doctor(),
         Command::Explain { cause } => explain(cause.as_deref()),
     }

@@ -13,6 +13,7 @@ mod detail;
 mod encode;
 pub mod format;
 mod frames;
+pub mod info;
 pub mod reader;
 pub mod recorder;
 pub mod words;
@@ -20,6 +21,7 @@ pub mod words;
 pub use about::About;
 pub use decode::Given;
 pub use encode::{Said, Told};
+pub use info::Info;
 pub use reader::{ReadError, Reader, Tail};
 pub use recorder::{RecordError, RecordOptions, Recorded, Recorder};
 

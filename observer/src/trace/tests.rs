@@ -21,7 +21,7 @@ use crate::{
     time::{Time, WallClock},
 };
 
-fn about() -> About {
+pub(super) fn about() -> About {
     About {
         version: "0.1.0".into(),
         host: "edge-7".into(),
@@ -45,7 +45,7 @@ fn process(pid: u32, comm: &str) -> Process {
 }
 
 /// One of every kind, and of what a kind can differ in.
-fn every_kind() -> Vec<Event> {
+pub(super) fn every_kind() -> Vec<Event> {
     let ended = ConnectionEnded {
         started: Time(0),
         established: None,
@@ -218,11 +218,11 @@ fn every_kind() -> Vec<Event> {
     bodies.into_iter().enumerate().map(|(n, body)| event(50 - n as u64, body)).collect()
 }
 
-fn options(path: &Path) -> RecordOptions {
+pub(super) fn options(path: &Path) -> RecordOptions {
     RecordOptions { path: path.to_owned(), ring: None, level: 3, force: false }
 }
 
-fn record(path: &Path, events: &[Event]) {
+pub(super) fn record(path: &Path, events: &[Event]) {
     let mut recorder = Recorder::start(options(path), about()).unwrap();
     for each in events {
         recorder.event(each.clone()).unwrap();
@@ -231,7 +231,7 @@ fn record(path: &Path, events: &[Event]) {
 }
 
 /// Everything that can be read, and what then was wrong.
-fn read(paths: &[PathBuf]) -> (Vec<Event>, Result<Tail, ReadError>) {
+pub(super) fn read(paths: &[PathBuf]) -> (Vec<Event>, Result<Tail, ReadError>) {
     let mut reader = Reader::open(paths).unwrap();
     let mut events = Vec::new();
     loop {
