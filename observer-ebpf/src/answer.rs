@@ -28,13 +28,15 @@ const DESCRIPTOR: usize = 16;
 const BUFFER: usize = 24;
 const LENGTH: usize = 32;
 
-/// What a thread does about a try (answer, try again, write something that cannot be read, hang up) follows at once, longer
-/// only if it has to wait for a processor.
+/// What a thread does about a try (answer, try again, write something that cannot be read, hang up) follows before it next
+/// waits for events, in microseconds, but for the time in which it waits for a processor: among busy neighbours tens of
+/// milliseconds, out of its quota (cpu.max) what is left of a period of 100 ms, more than once perhaps.
+const WITHOUT_WAITING: u64 = 500_000_000;
+/// A proxy that answers first passes an upstream's own 5xx on within this time.
 const AT_ONCE: u64 = 20_000_000;
 /// Where answers come first, the try that was meant is let go of within this time.
 const LET_GO_WITHIN: u64 = 150_000_000;
-/// An upstream's own 5xx is passed on within this time: as soon as all of it has come, or for a proxy that answers first at
-/// once.
+/// Others do within this one: as soon as all of it has come.
 const PASSED_ON_WITHIN: u64 = 1_000_000_000;
 /// What fits in a TLS alert that says goodbye; an answer is longer.
 const GOODBYE_BYTES: u64 = 31;
@@ -272,7 +274,7 @@ pub(crate) fn let_go(try_: &Release) {
         // SAFETY: valid for the program's run.
         let before = unsafe { &*before };
         // What failed waits for its answer; what went well has had it, if something was answered since it was read.
-        let waits = before.failed != 0 && before.released != 0 && now - before.released < AT_ONCE;
+        let waits = before.failed != 0 && before.released != 0 && now - before.released < WITHOUT_WAITING;
         if !try_.failed && (waits || (!try_.asked && before.wrote > try_.last_read)) {
             return;
         }
@@ -337,7 +339,7 @@ fn answered(process: *mut Process, fd: u32, status: u16) {
     }
     let Some(index) = index(status) else {
         // A page that says sorry with another status, most likely; or the thread has turned to another client.
-        if let Some(thread) = take(AT_ONCE, false)
+        if let Some(thread) = take(WITHOUT_WAITING, false)
             && thread.failed == 1
         {
             tell(process, fd, &thread, status, ANSWERED);
@@ -361,7 +363,7 @@ fn answered(process: *mut Process, fd: u32, status: u16) {
     if own && passes_on(process, index, now) {
         return emit::count(Counter::ApplicationErrors);
     }
-    let taken = take(AT_ONCE, false);
+    let taken = take(WITHOUT_WAITING, false);
     if let Some(thread) = taken
         && thread.failed == 1
     {
@@ -403,7 +405,7 @@ fn wrote_something(process: *mut Process, fd: u32, length: u64, head: &Head) {
     let hidden =
         length > GOODBYE_BYTES && ((head[0] == 0x17 && head[1] == 3 && head[2] == 3) || !visible_plainly(process));
     if (again || hidden)
-        && let Some(thread) = take(AT_ONCE, true)
+        && let Some(thread) = take(WITHOUT_WAITING, true)
     {
         tell(process, fd, &thread, 0, if again { RETRIED } else { HIDDEN });
     }
@@ -437,7 +439,7 @@ fn visible_plainly(process: *mut Process) -> bool {
 #[inline(always)]
 pub(crate) fn connects_again() {
     if speaks()
-        && let Some(thread) = take(AT_ONCE, true)
+        && let Some(thread) = take(WITHOUT_WAITING, true)
     {
         outcome(Flow::empty(), &thread, 0, RETRIED, false);
     }
@@ -447,7 +449,7 @@ pub(crate) fn connects_again() {
 #[inline(always)]
 pub(crate) fn hangs_up() {
     if speaks()
-        && let Some(thread) = take(AT_ONCE, true)
+        && let Some(thread) = take(WITHOUT_WAITING, true)
     {
         outcome(Flow::empty(), &thread, 0, CLIENT_GONE, false);
     }

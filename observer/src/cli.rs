@@ -1,6 +1,10 @@
 //! The command line: low-level arguments, checked into options. Parsing does nothing else.
 
-use std::{os::unix::fs::MetadataExt as _, time::Duration};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -12,6 +16,10 @@ use crate::{
     },
     proxy,
     sink::Format,
+    trace::{
+        RecordOptions,
+        recorder::{DEFAULT_LEVEL, MIN_SEGMENT},
+    },
 };
 
 /// Why is the reverse proxy returning 502s right now?
@@ -30,9 +38,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// The live view (also without a command).
-    Live(Filters),
+    Live(Live),
     /// Verdicts as lines, without a screen.
     Watch(Watch),
+    /// Record what happens into a trace file, for replay, report and export; shows nothing.
+    Record(Record),
     /// What this kernel and host let observer see, and settings that are known traps.
     ///
     /// Exit status: 0 all can be seen, 1 some cannot, 2 observer cannot work here.
@@ -44,6 +54,77 @@ pub enum Command {
     },
 }
 
+/// Options of `live`.
+#[derive(Debug, Default, Args)]
+pub struct Live {
+    /// Which tries.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// Record into this file meanwhile.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// How.
+    #[command(flatten)]
+    pub recording: Recording,
+}
+
+/// Options of `record`.
+#[derive(Debug, Args)]
+pub struct Record {
+    /// The file; with --max-size, segments of that name with a number. NAME.arrows.zst says best what it is.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// How.
+    #[command(flatten)]
+    pub recording: Recording,
+    /// Stop after this time (20s, 5m, 1h).
+    #[arg(long, value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Which tries.
+    #[command(flatten)]
+    pub filters: Filters,
+}
+
+/// How to record.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Recording {
+    /// Bytes of a segment (K, M, G): when it is full the next begins, and of more than --max-files the oldest goes.
+    #[arg(long, value_name = "SIZE", value_parser = segment_size, requires = "max_files")]
+    pub max_size: Option<u64>,
+    /// Segments kept, 2 or more.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=99_999), requires = "max_size")]
+    pub max_files: Option<u32>,
+    /// How hard to compress, from 1 (fast) to 19 (small).
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = DEFAULT_LEVEL)]
+    pub compress_level: i32,
+    /// Overwrite what is there.
+    #[arg(long)]
+    pub force: bool,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self { max_size: None, max_files: None, compress_level: DEFAULT_LEVEL, force: false }
+    }
+}
+
+impl Recording {
+    /// Into that file.
+    pub fn options(&self, path: &Path) -> RecordOptions {
+        let ring = self.max_size.zip(self.max_files);
+        RecordOptions { path: path.to_owned(), ring, level: self.compress_level, force: self.force }
+    }
+
+    /// Beside something else, if a file is given.
+    pub fn beside(&self, path: Option<&Path>) -> Result<Option<RecordOptions>, String> {
+        match path {
+            Some(path) => Ok(Some(self.options(path))),
+            None if *self == Self::default() => Ok(None),
+            None => Err("--max-size, --max-files, --compress-level and --force are about --record FILE".to_owned()),
+        }
+    }
+}
+
 /// Options of `watch`.
 #[derive(Debug, Args)]
 pub struct Watch {
@@ -53,6 +134,12 @@ pub struct Watch {
     /// Stop after this time (20s, 5m, 1h).
     #[arg(long, value_parser = duration)]
     pub duration: Option<Duration>,
+    /// Record into this file meanwhile.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// How.
+    #[command(flatten)]
+    pub recording: Recording,
     /// Which tries.
     #[command(flatten)]
     pub filters: Filters,
@@ -155,14 +242,27 @@ fn netns(text: &str) -> Result<NetNs, String> {
 }
 
 fn ring_size(text: &str) -> Result<RingSize, String> {
-    let help = || "a power of two from 4K to 1024M, such as 8M".to_owned();
-    let (digits, unit) = match text.as_bytes().last() {
-        Some(b'K' | b'k') => (&text[..text.len() - 1], 1 << 10),
-        Some(b'M' | b'm') => (&text[..text.len() - 1], 1 << 20),
-        _ => (text, 1),
+    let bytes = bytes(text).and_then(|bytes| u32::try_from(bytes).ok());
+    bytes
+        .filter(|bytes| bytes.is_power_of_two() && (4 << 10..=1 << 30).contains(bytes))
+        .map(RingSize)
+        .ok_or_else(|| "a power of two from 4K to 1024M, such as 8M".to_owned())
+}
+
+fn segment_size(text: &str) -> Result<u64, String> {
+    let help = || format!("at least {}K, such as 256M or 2G", MIN_SEGMENT >> 10);
+    bytes(text).filter(|bytes| *bytes >= MIN_SEGMENT).ok_or_else(help)
+}
+
+/// A number of bytes, with K, M or G for powers of 1024.
+fn bytes(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
     };
-    let bytes: u32 = digits.parse().ok().and_then(|number: u32| number.checked_mul(unit)).ok_or_else(help)?;
-    if bytes.is_power_of_two() && (4 << 10..=1 << 30).contains(&bytes) { Ok(RingSize(bytes)) } else { Err(help()) }
+    digits.parse().ok().and_then(|number: u64| number.checked_mul(1 << shift))
 }
 
 #[cfg(test)]
@@ -183,6 +283,14 @@ mod tests {
         assert_eq!(ring_size("4096"), Ok(RingSize(4096)));
         for bad in ["", "M", "3M", "1K", "2048M", "-1", "9999999999", "8é"] {
             assert!(ring_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn segments_have_a_least_size() {
+        assert_eq!((segment_size("64K"), segment_size("2G")), (Ok(64 << 10), Ok(2 << 30)));
+        for bad in ["", "G", "1K", "-1", "99999999999999999999G"] {
+            assert!(segment_size(bad).is_err(), "{bad}");
         }
     }
 

@@ -22,6 +22,6 @@ pub use checkpoint::RestoreError;
 pub use engine::Engine;
 pub use evidence::{Evidence, Value};
 pub use incident::{Incident, Incidents};
-pub use open::Harmless;
+pub use open::{Harmless, MAX_DELAY};
 pub use rule::{Finding, Judgement, Rule};
 pub use verdict::{Confidence, Said, Verdict, Warning};

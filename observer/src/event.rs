@@ -6,7 +6,6 @@ mod counters;
 use std::{net::IpAddr, time::Duration};
 
 pub use counters::{Counters, Lost};
-
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -306,6 +305,7 @@ pub struct Hurt {
 
 /// How a process died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Death {
     /// By this signal.
     Signal(u8),
@@ -359,6 +359,7 @@ pub struct ProxySample {
 
 /// See [`Body::HostSample`]. Totals since boot, over all processors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HostSample {
     /// Time of all processors, in clock ticks (`/proc/stat`).
     pub ticks: u64,
@@ -493,6 +494,7 @@ pub struct UnixListenerSample {
 
 /// See [`Body::NamespaceSample`]. What a sysctl or counter is called there; `None` where it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NamespaceSample {
     /// Which one.
     pub netns: NetNs,

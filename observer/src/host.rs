@@ -6,6 +6,7 @@ use nix::time::{ClockId, clock_getres, clock_gettime};
 
 use crate::{
     event::HostSample,
+    text::escape,
     time::{Time, WallClock},
 };
 
@@ -20,6 +21,11 @@ pub fn jiffy() -> u32 {
 pub fn now() -> Time {
     let nanos = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| Duration::from(time).as_nanos());
     Time(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// What the current thread has used of the processors.
+pub fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// The wall clock against the kernel's.
@@ -37,6 +43,20 @@ pub fn processors() -> Option<HostSample> {
     let pressure = fs::read_to_string("/proc/pressure/cpu").ok();
     let waited_us = pressure.and_then(|text| text.lines().next()?.rsplit_once("total=")?.1.trim().parse().ok());
     Some(HostSample { ticks: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or(0), waited_us })
+}
+
+/// The host's name, control characters escaped; empty where it cannot be read.
+pub fn name() -> String {
+    from_proc("/proc/sys/kernel/hostname")
+}
+
+/// Release of its kernel (`uname -r`), likewise.
+pub fn kernel() -> String {
+    from_proc("/proc/sys/kernel/osrelease")
+}
+
+fn from_proc(path: &str) -> String {
+    escape(fs::read(path).unwrap_or_default().trim_ascii())
 }
 
 /// A sysctl that matters, as it stands.

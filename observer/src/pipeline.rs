@@ -1,8 +1,10 @@
 //! The one place that knows every stage. A thread of its own moves batches from the source through model and rules;
 //! what is said goes through a bounded channel, what is shown through a slot that holds the latest snapshot.
 
+mod recording;
+
 use std::{
-    collections::VecDeque,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,16 +18,17 @@ use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    diagnose::{Engine, Said, Verdict},
+    diagnose::{MAX_DELAY, Said},
     event::Event,
-    hooks::Hooks,
     host,
     kernel::Options,
     sink::{Overflowed, Summary},
-    snapshot::{Frame, RECENT_VERDICTS, Snapshot},
-    source::Live,
-    time::WallClock,
+    snapshot::{Folded, Frame, Recording, Snapshot},
+    source::{Live, Polled, Source},
+    time::Time,
+    trace::{About, RecordOptions, Recorder},
 };
+use recording::Tape;
 
 /// How often the source is asked. Nobody is woken per event: a verdict is late by this much at most.
 const POLL_EVERY: Duration = Duration::from_millis(10);
@@ -44,40 +47,81 @@ pub struct Pipeline {
     pub said: mpsc::Receiver<Said>,
     /// The latest snapshot.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
-    /// How each hook stands.
-    pub hooks: Hooks,
-    /// Turns times into times of day.
-    pub wall: WallClock,
+    /// How the recording stands.
+    pub recording: watch::Receiver<Recording>,
+    /// What is watched, since when, through which hooks, by which clock.
+    pub frame: Frame,
 }
 
 /// What the pipeline is to produce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// What is said, one by one.
-    Said,
-    /// Snapshots.
+    /// What is said of this window, one by one. The pipeline ends with the source, or when all of the window is said.
+    Said(Window),
+    /// Neither: what comes is recorded.
+    Nothing,
+    /// Snapshots. A source that has ended may be asked to begin again, so the pipeline goes on.
     Snapshots,
 }
 
+/// A span of time, both ends included. What is said belongs to it by the time that it bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Its beginning.
+    pub from: Time,
+    /// Its end.
+    pub to: Time,
+}
+
+impl Window {
+    /// All times.
+    pub const ALL: Self = Self { from: Time(0), to: Time(u64::MAX) };
+
+    fn contains(self, time: Time) -> bool {
+        self.from <= time && time <= self.to
+    }
+
+    /// Whether nothing more can be said of it, at that time.
+    fn is_over(self, now: Time) -> bool {
+        now > self.to + MAX_DELAY
+    }
+}
+
 impl Pipeline {
-    /// Attaches and begins to watch. Returns when every hook is in place.
-    pub fn start(options: Options, watching: String, wanted: Wanted) -> Result<Self> {
+    /// Attaches and begins to watch this host, and to record if that is wanted. Returns when every hook is in place.
+    pub fn live(options: Options, watching: String, wanted: Wanted, record: Option<RecordOptions>) -> Result<Self> {
+        // Refused before anything is attached.
+        record.as_ref().map(RecordOptions::check).transpose()?;
         let live = Live::start(options)?;
         let hooks = live.hooks().clone();
-        let wall = host::wall_clock();
-        let frame = Frame { since: host::now(), wall, watching, hooks: hooks.clone() };
+        let frame = Frame { since: host::now(), wall: host::wall_clock(), watching, hooks };
+        let recorder = record.map(|record| Recorder::start(record, about(&frame))).transpose()?;
+        Self::start(live, Folded::default(), frame, wanted, recorder)
+    }
+
+    /// Begins to take in what the source yields; it follows upon `folded`.
+    fn start(
+        source: impl Source + 'static,
+        folded: Folded,
+        frame: Frame,
+        wanted: Wanted,
+        recorder: Option<Recorder>,
+    ) -> Result<Self> {
         let (say, said) = mpsc::channel(MAX_SAID);
-        let first = Snapshot::take(&Engine::default(), &VecDeque::new(), &frame);
-        let (show, snapshots) = watch::channel(Arc::new(first));
+        let (show, snapshots) = watch::channel(Arc::new(Snapshot::take(&folded, &frame)));
         let stop = Arc::new(AtomicBool::new(false));
-        let stages = Stages {
-            live,
-            engine: Engine::default(),
-            recent: VecDeque::new(),
-            frame,
-            say: (wanted == Wanted::Said).then_some(say),
-            show: (wanted == Wanted::Snapshots).then_some(show),
+        let (say, show, window) = match wanted {
+            Wanted::Said(window) => (Some(say), None, window),
+            Wanted::Nothing => (None, None, Window::ALL),
+            Wanted::Snapshots => (None, Some(show), Window::ALL),
         };
+        // What was said before this began belongs to a window without a beginning.
+        let told = match window.from {
+            Time(0) => folded.engine.incidents().totals().clone(),
+            _ => BTreeMap::new(),
+        };
+        let (tape, recording) = Tape::new(recorder);
+        let stages = Stages { source, folded, frame: frame.clone(), voice: Voice { say, window, told }, show, tape };
         let (sum_up, summary) = sync_channel(1);
         let thread = thread::Builder::new()
             .name("observer-pipeline".into())
@@ -86,7 +130,7 @@ impl Pipeline {
                 move || stages.run(&stop, &sum_up)
             })
             .context("starting the pipeline's thread")?;
-        Ok(Self { stop, thread, summary, said, snapshots, hooks, wall })
+        Ok(Self { stop, thread, summary, said, snapshots, recording, frame })
     }
 
     /// Asks the pipeline to end. What it still has to say comes through `said`, which then closes.
@@ -110,80 +154,129 @@ impl Pipeline {
     }
 }
 
-struct Stages {
-    live: Live,
-    engine: Engine,
-    recent: VecDeque<Verdict>,
+struct Stages<S> {
+    source: S,
+    folded: Folded,
     frame: Frame,
-    say: Option<mpsc::Sender<Said>>,
+    voice: Voice,
     show: Option<watch::Sender<Arc<Snapshot>>>,
+    tape: Tape,
 }
 
-impl Stages {
+impl<S: Source> Stages<S> {
     fn run(mut self, stop: &AtomicBool, sum_up: &SyncSender<Summary>) {
         let mut batch = Vec::new();
         let mut shown = Instant::now();
-        while !stop.load(Ordering::Relaxed) {
-            batch.clear();
-            let more = self.live.poll(&mut batch);
-            self.fold(&batch);
+        while !stop.load(Ordering::Relaxed) && !self.voice.window.is_over(self.folded.engine.model().now()) {
+            let polled = self.source.poll(&mut batch);
+            self.fold(&mut batch);
+            self.tape.turn(Instant::now());
+            if polled == Polled::Ended {
+                if self.show.is_none() {
+                    break;
+                }
+                self.finish();
+            }
             if shown.elapsed() >= SNAPSHOT_EVERY {
                 shown = Instant::now();
                 self.publish();
             }
-            if !more {
+            if polled != Polled::More {
                 thread::park_timeout(POLL_EVERY);
             }
         }
         // Nobody may be waiting for it.
         let _ = sum_up.send(self.end());
         // Detaching takes a while, and ends with this.
-        drop(self.live);
+        drop(self.source);
     }
 
-    fn fold(&mut self, batch: &[Event]) {
-        for event in batch {
-            let (recent, say) = (&mut self.recent, &self.say);
-            self.engine.apply(event, &mut |said| hand_out(said, recent, say.as_ref()));
+    /// Empties the batch.
+    fn fold(&mut self, batch: &mut Vec<Event>) {
+        let Self { folded, voice, tape, .. } = self;
+        for event in batch.drain(..) {
+            folded.apply(&event, &mut |said| {
+                tape.said(&said);
+                voice.say(said);
+            });
+            tape.event(event);
         }
+    }
+
+    /// Judges what still waits.
+    fn finish(&mut self) {
+        let Self { folded, voice, tape, .. } = self;
+        folded.finish(&mut |said| {
+            tape.said(&said);
+            voice.say(said);
+        });
     }
 
     fn publish(&self) {
         if let Some(show) = &self.show {
-            show.send_replace(Arc::new(Snapshot::take(&self.engine, &self.recent, &self.frame)));
+            let snapshot = Snapshot::take(&self.folded, &self.frame);
+            show.send_replace(Arc::new(Snapshot { recording: self.tape.state(), ..snapshot }));
         }
     }
 
     /// Takes in what is left and judges what still waits. Closes `said`.
     fn end(&mut self) -> Summary {
-        let Self { live, engine, recent, frame, say, show: _ } = self;
-        let say = say.take();
-        for event in live.last() {
-            engine.apply(&event, &mut |said| hand_out(said, recent, say.as_ref()));
-        }
-        engine.finish(&mut |said| hand_out(said, recent, say.as_ref()));
+        let mut left = self.source.last();
+        self.fold(&mut left);
+        self.finish();
+        self.tape.finish();
+        self.voice.say = None;
+        let engine = &self.folded.engine;
         Summary {
-            time: engine.model().now(),
-            verdicts: engine.incidents().totals().clone(),
+            time: engine.model().now().min(self.voice.window.to),
+            verdicts: self.voice.told.clone(),
             events: engine.model().events(),
             counters: *engine.model().counters(),
             harmless: engine.harmless(),
             overflowed: Overflowed::all(engine.model()),
             evicted: engine.model().evicted() + engine.hurried(),
-            hooks: frame.hooks.clone(),
+            hooks: self.frame.hooks.clone(),
+            trouble: self.source.trouble(),
         }
     }
 }
 
-fn hand_out(said: Said, recent: &mut VecDeque<Verdict>, say: Option<&mpsc::Sender<Said>>) {
-    if let Said::Verdict(verdict) = &said {
-        if recent.len() >= RECENT_VERDICTS {
-            recent.pop_front();
+/// Says what belongs to the window, and counts it.
+struct Voice {
+    say: Option<mpsc::Sender<Said>>,
+    window: Window,
+    /// Verdicts by cause.
+    told: BTreeMap<&'static str, u64>,
+}
+
+impl Voice {
+    fn say(&mut self, said: Said) {
+        if !self.window.contains(said.time()) {
+            return;
         }
-        recent.push_back(Verdict::clone(verdict));
+        if let Said::Verdict(verdict) = &said {
+            *self.told.entry(verdict.cause).or_default() += 1;
+        }
+        if let Some(say) = &self.say {
+            // Fails only when the reader has gone, and then nobody misses it.
+            let _ = say.blocking_send(said);
+        }
     }
-    if let Some(say) = say {
-        // Fails only when the reader has gone, and then nobody misses it.
-        let _ = say.blocking_send(said);
+}
+
+/// What a trace of this host says of itself.
+fn about(frame: &Frame) -> About {
+    let Frame { since, wall, watching, hooks } = frame.clone();
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: host::name(),
+        kernel: host::kernel(),
+        machine: std::env::consts::ARCH.to_owned(),
+        wall,
+        since,
+        watching,
+        hooks,
+        settings: host::settings().into_iter().map(|setting| (setting.name.to_owned(), setting.value)).collect(),
+        segment: 1,
     }
 }

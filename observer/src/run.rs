@@ -2,6 +2,7 @@
 
 mod doctor;
 mod output;
+mod record;
 mod watch;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
-    cli::{Cli, Command, Filters},
+    cli::{Cli, Command, Live},
     diagnose::{because, registry},
     pipeline::{Pipeline, Wanted},
     tui,
@@ -20,9 +21,10 @@ use crate::{
 
 /// Does what the command line asks for.
 pub fn run(cli: Cli) -> Result<ExitCode> {
-    match cli.command.unwrap_or_else(|| Command::Live(Filters::default())) {
-        Command::Live(filters) => live(&filters),
+    match cli.command.unwrap_or_else(|| Command::Live(Live::default())) {
+        Command::Live(options) => live(&options),
         Command::Watch(options) => watch::watch(&options),
+        Command::Record(options) => record::record(&options),
         Command::Doctor => doctor::doctor(),
         Command::Explain { cause } => explain(cause.as_deref()),
     }
@@ -33,16 +35,20 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")
 }
 
-fn live(filters: &Filters) -> Result<ExitCode> {
+fn live(arguments: &Live) -> Result<ExitCode> {
+    let Live { filters, record, recording } = arguments;
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         bail!("the live view needs a terminal; `observer watch` prints the same as lines");
     }
     let (options, watching) = filters.options(false).map_err(|error| anyhow!(error))?;
-    let pipeline = Pipeline::start(options, watching, Wanted::Snapshots)?;
+    let record = recording.beside(record.as_deref()).map_err(|error| anyhow!(error))?;
+    let mut pipeline = Pipeline::live(options, watching, Wanted::Snapshots, record)?;
     let shown = runtime()?.block_on(tui::run(pipeline.snapshots.clone()));
+    pipeline.sum_up()?;
+    let whole = record::tell(&pipeline.recording.borrow());
     pipeline.finish()?;
     shown.context("drawing on the terminal")?;
-    Ok(ExitCode::SUCCESS)
+    Ok(whole)
 }
 
 fn explain(code: Option<&str>) -> Result<ExitCode> {

@@ -31,6 +31,8 @@ pub struct Summary {
     pub evicted: u64,
     /// How each hook stood.
     pub hooks: Hooks,
+    /// Why it ended before its time, if it did; not for the lines.
+    pub trouble: Option<String>,
 }
 
 /// A listener whose accept queue overflowed.

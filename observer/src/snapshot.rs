@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
     addr::{NetNs, UnixPath},
-    diagnose::{Engine, Incident, Verdict, Warning},
-    event::{Counters, Process},
+    diagnose::{Engine, Incident, Said, Verdict, Warning},
+    event::{Counters, Event, Process},
     hooks::Hooks,
     model::{Listener, Model, Namespace, Upstream, UpstreamKey, window::Second},
     time::{Time, WallClock},
+    trace::Recorded,
 };
 
 /// Verdicts kept for looking back at.
@@ -46,6 +47,22 @@ pub struct Snapshot {
     pub evicted: u64,
     /// How each hook stands.
     pub hooks: Hooks,
+    /// What is recorded.
+    pub recording: Recording,
+}
+
+/// How a recording stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Recording {
+    /// Nothing is recorded.
+    #[default]
+    Off,
+    /// It goes on.
+    On(Recorded),
+    /// It ended in good order.
+    Done(Recorded),
+    /// It broke off, for this reason.
+    Failed(String),
 }
 
 /// An upstream for a table.
@@ -75,7 +92,45 @@ pub struct UpstreamRow {
     pub ports: Option<u32>,
 }
 
-/// What a snapshot needs besides the engine.
+/// All that follows from the events so far.
+#[derive(Debug, Default)]
+pub struct Folded {
+    /// Model and rules.
+    pub engine: Engine,
+    /// The last verdicts, the latest last, at most [`RECENT_VERDICTS`].
+    pub recent: VecDeque<Verdict>,
+}
+
+impl Folded {
+    /// Takes in one event and hands what follows from it to `say`, in order.
+    pub fn apply(&mut self, event: &Event, say: &mut impl FnMut(Said)) {
+        let Self { engine, recent } = self;
+        engine.apply(event, &mut |said| {
+            remember(recent, &said);
+            say(said);
+        });
+    }
+
+    /// Judges whatever still waits: the stream has ended.
+    pub fn finish(&mut self, say: &mut impl FnMut(Said)) {
+        let Self { engine, recent } = self;
+        engine.finish(&mut |said| {
+            remember(recent, &said);
+            say(said);
+        });
+    }
+}
+
+fn remember(recent: &mut VecDeque<Verdict>, said: &Said) {
+    if let Said::Verdict(verdict) = said {
+        if recent.len() >= RECENT_VERDICTS {
+            recent.pop_front();
+        }
+        recent.push_back(Verdict::clone(verdict));
+    }
+}
+
+/// What a snapshot needs besides what has been folded.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// When observer began to watch.
@@ -89,8 +144,9 @@ pub struct Frame {
 }
 
 impl Snapshot {
-    /// A copy of the engine's state. `recent` has the latest verdict last.
-    pub fn take(engine: &Engine, recent: &VecDeque<Verdict>, frame: &Frame) -> Self {
+    /// A copy of what has been folded.
+    pub fn take(folded: &Folded, frame: &Frame) -> Self {
+        let Folded { engine, recent } = folded;
         let model = engine.model();
         let now = model.now();
         let mut upstreams: Vec<_> = model
@@ -129,6 +185,7 @@ impl Snapshot {
             events: model.events(),
             evicted: model.evicted() + engine.hurried(),
             hooks: frame.hooks.clone(),
+            recording: Recording::Off,
         }
     }
 }

@@ -1,7 +1,34 @@
-//! Where Events come from.
+//! Where Events come from. What follows is the same for all sources.
 
 pub mod live;
 pub mod procs;
 pub mod sampler;
 
 pub use live::Live;
+
+use crate::event::Event;
+
+/// Yields Events in batches.
+pub trait Source: Send {
+    /// Appends what has come to `batch`. Never waits.
+    fn poll(&mut self, batch: &mut Vec<Event>) -> Polled;
+
+    /// Ends: what has come up to now.
+    fn last(&mut self) -> Vec<Event>;
+
+    /// Why it ended before its time, if it did, in a sentence.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+}
+
+/// How a source stands after it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// More may be there at once.
+    More,
+    /// That was all for now.
+    Idle,
+    /// That was all.
+    Ended,
+}

@@ -1,12 +1,17 @@
 //! Points in time as the kernel's clock gives them. Nothing here reads a clock.
 
+pub mod moment;
+pub mod speed;
+
 use std::{
     fmt,
     ops::{Add, Sub},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+pub use moment::Moment;
 use serde::{Deserialize, Serialize};
+pub use speed::Speed;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of every event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,6 +61,12 @@ impl WallClock {
     /// The time of day at `time`.
     pub fn at(self, time: Time) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.offset.saturating_add(time.0))
+    }
+
+    /// The kernel's time at that time of day; its beginning for anything before that.
+    pub fn time(self, at: SystemTime) -> Time {
+        let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Time(nanos(since_epoch).saturating_sub(self.offset))
     }
 
     /// RFC 3339 in UTC with microseconds.

@@ -1,5 +1,27 @@
-//! The trace file: an Arrow IPC stream of Events, complete in itself, readable by anything that reads Arrow.
+//! The trace file: an Arrow IPC stream of Events, compressed by zstd as a whole, complete in itself, readable by anything that
+//! reads Arrow and zstd.
+//!
+//! One wide table ([`columns`]), whose rows are told apart by their kind ([`words`]); [`about`] is in the stream's metadata. A
+//! recording is one file, or a ring of segments, each of which begins with a checkpoint of observer's state, so that it can be
+//! replayed when those before it are gone. Bounds and the rule for what may change are in [`format`]; writer and reader are
+//! side by side here so that they stay together.
 
 pub mod about;
+pub mod columns;
+mod decode;
+mod detail;
+mod encode;
+pub mod format;
+mod frames;
+pub mod reader;
+pub mod recorder;
+pub mod words;
 
 pub use about::About;
+pub use decode::Given;
+pub use encode::{Said, Told};
+pub use reader::{ReadError, Reader, Tail};
+pub use recorder::{RecordError, RecordOptions, Recorded, Recorder};
+
+#[cfg(test)]
+mod tests;

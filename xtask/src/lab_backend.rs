@@ -12,7 +12,7 @@
 //! | `/parthdr`       | closes in the middle of a header                              |
 //! | `/badhdr`        | answers with a NUL in a header                                |
 //! | `/bighdr`        | answers with a header that is larger than proxies take        |
-//! | `/okrst`         | answers in full, then resets                                  |
+//! | `/okrst`         | answers in full, and resets when idle or closed on            |
 //! | `/502`, `/504`   | answers so, in the application's own name                     |
 
 mod connection;
@@ -87,7 +87,7 @@ fn serve(connection: &mut Connection) -> Result<()> {
         connection
             .write(&format!("HTTP/1.1 {status}\r\nContent-Length: 3\r\nAnswered-By: application\r\n{close}\r\nok\n"))?;
         if path == "/okrst" {
-            return connection.reset();
+            connection.reset()?;
         }
         if request.close {
             return Ok(());

@@ -19,12 +19,15 @@ use crate::{
 pub const GRACE: Duration = Duration::from_millis(50);
 /// A proxy that answers first lets go of its try within this time.
 const LET_GO_WITHIN: Duration = Duration::from_millis(150);
-/// How long before such an answer a try can have failed that another thread let go of.
-const ANOTHER_THREADS_WITHIN: Duration = Duration::from_millis(20);
+/// How long before such an answer a try can have failed that another thread let go of, or the same one too early: what it
+/// takes the proxy to get to it on a busy host.
+const ANOTHER_THREADS_WITHIN: Duration = Duration::from_millis(100);
 /// How long a failed try is kept whose answer is to be expected. A proxy that is itself stopped or busy answers late.
 pub const HOLD: Duration = Duration::from_mins(1);
 /// How long a try that looks well is kept: its answer follows at once, or as soon as its proxy gets to it.
 pub const REMEMBER: Duration = Duration::from_secs(2);
+/// A verdict comes within this time after its try has ended: all waits of a try, one after another.
+pub const MAX_DELAY: Duration = Duration::from_secs(HOLD.as_secs() + REMEMBER.as_secs());
 /// Where a proxy's threads share requests, an error is taken for the answer to the only try that failed this shortly before.
 const SHARED_WITHIN: Duration = Duration::from_millis(500);
 /// The same for one that looks well.
@@ -222,15 +225,24 @@ impl Open {
             return None;
         }
         let (answer, told) = (error.answer?, error.told);
+        let unanswered =
+            |of: u32, attempt: &Attempt| of == key.0 && attempt.answer.is_none() && attempt.ending != Ending::NoTry;
         let before = |when: Time| told.since(when) <= ANOTHER_THREADS_WITHIN;
-        let candidate = |(_, (of, when), attempt): &(Time, Key, &Attempt)| {
-            let close = *of == key.0 && when.since(told) <= LET_GO_WITHIN && before(*when);
-            close && attempt.answer.is_none() && attempt.ending != Ending::NoTry
+        let only = |close: &dyn Fn(Time) -> bool| {
+            // One that is held had waited for its evidence before.
+            let held = self.kept.of(Wait::Answer).rev().take_while(|(due, ..)| before(*due - HOLD - GRACE));
+            let open = self.kept.of(Wait::Evidence).chain(held);
+            let mut found = open.filter(|(_, (of, when), attempt)| close(*when) && unanswered(*of, attempt));
+            let first = found.next().map(|(_, key, _)| key);
+            (first, found.next().is_some())
         };
-        // One that is held had waited for its evidence before.
-        let held = self.kept.of(Wait::Answer).rev().take_while(|(due, ..)| before(*due - HOLD - GRACE));
-        let mut candidates = self.kept.of(Wait::Evidence).chain(held).filter(candidate).map(|(_, key, _)| key);
-        let only = candidates.next().filter(|_| candidates.next().is_none())?;
+        // What the network ended had ended before the answer. Only where there is none of these it may be one that was let go
+        // of since: such as fail later may have their own answers still to come.
+        let only = match only(&|when| when <= told && before(when)) {
+            (None, _) => only(&|when| when > told && when.since(told) <= LET_GO_WITHIN),
+            before => before,
+        };
+        let (Some(only), false) = only else { return None };
         Some((only, answer))
     }
 
@@ -371,6 +383,28 @@ mod tests {
         assert_eq!(attempt.status(), Some(502));
         open.ended(at(6_000), failed(6_000, true));
         assert_eq!(settled(&mut open, 70_000), (vec![], 1), "none ever came");
+    }
+
+    #[test]
+    fn an_error_that_names_no_try_is_about_the_one_that_had_failed_by_then() {
+        let mut open = Open::default();
+        open.ended(at(0), failed(0, true));
+        open.outcome(at(30), &outcome("haproxy", None, Did::Answered(502)), false);
+        // It fails soon after and is answered for later: on a busy host that takes a while.
+        open.ended(at(140), failed(140, true));
+        assert_eq!(settled(&mut open, 185), (vec![502], 0));
+        open.outcome(at(200), &outcome("haproxy", Some(140), Did::Answered(504)), false);
+        assert_eq!(settled(&mut open, 300), (vec![504], 0), "that answer was told with its try");
+        // What is closed after the answer, by another thread.
+        open.outcome(at(1_000), &outcome("haproxy", None, Did::Answered(504)), false);
+        open.ended(at(1_010), failed(1_010, true));
+        assert_eq!(settled(&mut open, 1_150), (vec![504], 0));
+        // Of two that had failed it cannot be told which is meant.
+        open.ended(at(2_000), failed(2_000, true));
+        open.ended(at(2_001), failed(2_001, true));
+        open.outcome(at(2_002), &outcome("haproxy", None, Did::Answered(502)), false);
+        let Some(Settled::Judge(attempt)) = open.due(at(2_160), false) else { panic!("it is judged by itself") };
+        assert_eq!(attempt.ending, Ending::NoTry);
     }
 
     #[test]

@@ -101,3 +101,13 @@ pub enum Said {
     /// Something is about to.
     Warning(Box<Warning>),
 }
+
+impl Said {
+    /// When it failed, or was found.
+    pub fn time(&self) -> Time {
+        match self {
+            Self::Verdict(verdict) => verdict.time,
+            Self::Warning(warning) => warning.time,
+        }
+    }
+}

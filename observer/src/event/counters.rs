@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// See [`Body::Counters`](super::Body::Counters). Totals since attaching, exact whatever was lost on the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counters {
     /// Connections that proxies began.
     pub connections_started: u64,
@@ -47,6 +48,7 @@ pub struct Counters {
 
 /// What observer did not get to see, by kind. All zero is the normal case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Lost {
     /// Records that found the ring full, in the order of the wire's kinds.
     pub records: [u64; observer_common::Kind::ALL.len()],

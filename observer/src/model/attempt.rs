@@ -171,6 +171,8 @@ impl Attempt {
             // It gave up at once, for a reason that was not seen.
             (State::SynSent, _) => Ending::ConnectError(0),
             (State::CloseWait, _) => Ending::SentOnClosed,
+            // Its timer ended the wait. What has come since is an answer that it did not get to.
+            _ if answer.status == Some(504) => Ending::NoAnswer,
             // The upstream had closed, but what it had said was all there, or more than the proxy cared to read.
             (_, State::CloseWait) if answer.head == Head::Whole || answer.left_unread > GOODBYE_BYTES => {
                 Ending::Rejected
@@ -178,7 +180,7 @@ impl Attempt {
             (_, State::CloseWait) => Ending::ClosedEarly,
             (_, State::Close) if ended.reset_received || ended.error != 0 => Ending::Reset,
             // The proxy closed. It did so for want of an answer, or because of the one that it got.
-            _ if answer.status == Some(504) || !ended.heard_since_asked() => Ending::NoAnswer,
+            _ if !ended.heard_since_asked() => Ending::NoAnswer,
             _ => Ending::Rejected,
         };
     }

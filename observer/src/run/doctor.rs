@@ -18,8 +18,7 @@ const MAX_RELAYS: usize = 10;
 /// Attaches everything for a moment, and tells how that went.
 pub(super) fn doctor() -> Result<ExitCode> {
     let mut text = String::new();
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let _ = writeln!(text, "kernel      {}", crate::text::escape(release.trim().as_bytes()));
+    let _ = writeln!(text, "kernel      {}", host::kernel());
     let _ = writeln!(text, "user        {}", if nix::unistd::geteuid().is_root() { "root" } else { "not root" });
 
     // In a thread of its own, which may need a mount namespace for tracefs.

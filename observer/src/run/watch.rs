@@ -13,14 +13,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::output::Output;
 use crate::{
     cli::Watch,
-    host,
-    pipeline::{Pipeline, Wanted},
+    pipeline::{Pipeline, Wanted, Window},
     sink,
+    snapshot::{Frame, Recording},
 };
 
 /// Prints until the time is up, a signal comes, or nobody reads any more.
 pub(super) fn watch(arguments: &Watch) -> Result<ExitCode> {
-    let Watch { format, duration, filters, verbose } = arguments;
+    let Watch { format, duration, record, recording, filters, verbose } = arguments;
     let (options, watching) = filters.options(*verbose).map_err(|error| anyhow!(error))?;
     if *verbose {
         log::set_logger(&StandardError).map(|()| log::set_max_level(log::LevelFilter::Trace)).ok();
@@ -29,14 +29,24 @@ pub(super) fn watch(arguments: &Watch) -> Result<ExitCode> {
         // Installed first, so that a signal during start-up ends observer as well.
         let end = end_of(*duration)?;
         tokio::pin!(end);
-        let mut pipeline = Pipeline::start(options, watching.clone(), Wanted::Said)?;
-        let sink = sink::of(*format, pipeline.wall);
+        let record = recording.beside(record.as_deref()).map_err(|error| anyhow!(error))?;
+        let mut pipeline = Pipeline::live(options, watching, Wanted::Said(Window::ALL), record)?;
+        let mut recording = pipeline.recording.clone();
+        let mut broke_off = false;
+        let Frame { since, wall, watching, hooks } = pipeline.frame.clone();
+        let sink = sink::of(*format, wall);
         let out = Output::start()?;
-        let mut open = out.line(sink.ready(host::now(), &watching, &pipeline.hooks)).await;
+        let mut open = out.line(sink.ready(since, &watching, &hooks)).await;
         while open {
             let said = tokio::select! {
                 said = pipeline.said.recv() => said,
                 () = &mut end => break,
+                // Said at once; the lines go on.
+                Ok(state) = recording.wait_for(|state| matches!(state, Recording::Failed(_))), if !broke_off => {
+                    broke_off = true;
+                    super::record::tell(&state);
+                    continue;
+                }
             };
             let Some(said) = said else { break };
             tokio::select! {
@@ -56,14 +66,17 @@ pub(super) fn watch(arguments: &Watch) -> Result<ExitCode> {
         if open {
             out.last_line(sink.summary(&summary)).await;
         }
+        if !broke_off {
+            broke_off = super::record::tell(&pipeline.recording.borrow()) != ExitCode::SUCCESS;
+        }
         pipeline.finish()?;
         out.finish().await?;
-        Ok(ExitCode::SUCCESS)
+        Ok(if broke_off { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     })
 }
 
 /// Completes when the time is up or a signal asks to end.
-fn end_of(duration: Option<Duration>) -> Result<impl Future<Output = ()>> {
+pub(super) fn end_of(duration: Option<Duration>) -> Result<impl Future<Output = ()>> {
     let on = |kind| signal(kind).context("installing a signal handler");
     let (mut interrupt, mut terminate, mut hangup) =
         (on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?);

@@ -42,7 +42,7 @@ impl Sink for Json {
     }
 
     fn summary(&self, summary: &Summary) -> String {
-        let Summary { time, verdicts, events, counters, harmless, overflowed, evicted, hooks } = summary;
+        let Summary { time, verdicts, events, counters, harmless, overflowed, evicted, hooks, trouble: _ } = summary;
         let mut lost: Map<_, _> =
             counters.lost.by_kind().into_iter().map(|(kind, count)| (kind.to_owned(), Value::from(count))).collect();
         lost.insert("evicted".to_owned(), Value::from(*evicted));

@@ -8,7 +8,10 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 
-use super::sampler::{self, Attached, Round};
+use super::{
+    Polled, Source,
+    sampler::{self, Attached, Round},
+};
 use crate::{
     event::{Body, Event},
     hooks::Hooks,
@@ -75,8 +78,19 @@ impl Live {
         &self.hooks
     }
 
-    /// Appends what has come to `batch`, with a tick at the end. Never waits. Whether more may be there at once.
-    pub fn poll(&mut self, batch: &mut Vec<Event>) -> bool {
+    fn take_samples(&self, mut events: Vec<Event>, batch: &mut Vec<Event>) {
+        for event in &mut events {
+            if let Body::Counters(counters) = &mut event.body {
+                counters.lost.undecoded = self.undecoded;
+            }
+        }
+        batch.append(&mut events);
+    }
+}
+
+impl Source for Live {
+    /// With a tick at the end.
+    fn poll(&mut self, batch: &mut Vec<Event>) -> Polled {
         let before = host::now();
         while let Ok(Round { events, last: _ }) = self.samples.try_recv() {
             self.take_samples(events, batch);
@@ -91,16 +105,16 @@ impl Live {
                 Err(_) => self.undecoded += 1,
             }
         }
-        let emptied = taken < MAX_BATCH;
-        if emptied {
-            batch.push(Event { time: before - SETTLED, body: Body::Tick });
+        if taken == MAX_BATCH {
+            return Polled::More;
         }
-        !emptied
+        batch.push(Event { time: before - SETTLED, body: Body::Tick });
+        Polled::Idle
     }
 
-    /// Ends: what has come up to now, the final counters among it. What comes while the programs are being detached
+    /// The final counters are among it. What comes while the programs are being detached
     /// is nobody's concern any more.
-    pub fn last(&mut self) -> Vec<Event> {
+    fn last(&mut self) -> Vec<Event> {
         // Dropping the sender ends the thread's wait; it takes a last sample and then detaches.
         drop(self.stop.take());
         let mut batch = Vec::new();
@@ -110,17 +124,8 @@ impl Live {
                 break;
             }
         }
-        while self.poll(&mut batch) {}
+        while self.poll(&mut batch) == Polled::More {}
         batch
-    }
-
-    fn take_samples(&self, mut events: Vec<Event>, batch: &mut Vec<Event>) {
-        for event in &mut events {
-            if let Body::Counters(counters) = &mut event.body {
-                counters.lost.undecoded = self.undecoded;
-            }
-        }
-        batch.append(&mut events);
     }
 }
 

@@ -3,15 +3,19 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    hooks::Hooks,
+    hooks::{HookStatus, Hooks},
+    text,
     time::{Time, WallClock},
 };
+
+/// Bytes of any text in it that are shown.
+const MAX_TEXT: usize = 1024;
+/// Settings in it that are shown.
+const MAX_SETTINGS: usize = 256;
 
 /// A trace's self-description. The same in all segments of a recording, but for [`About::segment`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
-    /// Version of the format.
-    pub format: u32,
     /// Version of the observer that wrote it.
     pub version: String,
     /// Name of the host; untrusted, control characters escaped.
@@ -32,4 +36,28 @@ pub struct About {
     pub settings: Vec<(String, String)>,
     /// Which segment of the recording this is, from 1.
     pub segment: u32,
+}
+
+impl About {
+    /// What came out of a file: control characters escaped, texts and lists cut.
+    #[must_use]
+    pub(super) fn made_harmless(mut self) -> Self {
+        let clean = |text: &mut String| *text = text::escape(text[..text.floor_char_boundary(MAX_TEXT)].as_bytes());
+        for text in [&mut self.version, &mut self.host, &mut self.kernel, &mut self.machine, &mut self.watching] {
+            clean(text);
+        }
+        self.hooks.0.truncate(crate::hooks::Hook::ALL.len());
+        for (_, status) in &mut self.hooks.0 {
+            match status {
+                HookStatus::Full(_) => {}
+                HookStatus::Partial(_, text) | HookStatus::Missing(text) => clean(text),
+            }
+        }
+        self.settings.truncate(MAX_SETTINGS);
+        for (name, value) in &mut self.settings {
+            clean(name);
+            clean(value);
+        }
+        self
+    }
 }

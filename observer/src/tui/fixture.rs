@@ -1,17 +1,16 @@
 //! Snapshots for the view's tests. Nothing in them is made up: events go through the real engine, as they would from
 //! the kernel.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     addr::{Endpoint, NetNs},
-    diagnose::{Engine, Said},
     event::{
         Body, ConnectFailed, ConnectionEnded, Counters, Destination, Event, Flow, ListenOverflow, ListenerSample,
         NamespaceSample, OverflowPath, Process, Retransmit, State,
     },
     hooks::{Carrier, Hook, HookStatus, Hooks},
-    snapshot::{Frame, RECENT_VERDICTS, Snapshot},
+    snapshot::{Folded, Frame, Snapshot},
     testing::{NETNS, at, connection, endpoint, event, refused_connection},
     time::WallClock,
 };
@@ -144,20 +143,14 @@ impl Stage {
         self.push(SECONDS * 1000, Body::Counters(self.counters));
         self.push(SECONDS * 1000 + 100, Body::Tick);
         self.events.sort_by_key(|event| event.time);
-        let mut engine = Engine::default();
-        let mut recent = VecDeque::new();
+        let mut folded = Folded::default();
         for event in &self.events {
-            engine.apply(event, &mut |said| {
-                if let Said::Verdict(verdict) = said {
-                    recent.push_back(*verdict);
-                }
-            });
+            folded.apply(event, &mut |_| {});
         }
-        recent.drain(..recent.len().saturating_sub(RECENT_VERDICTS));
         // Events begin at 03:10:00 on 2 January 2026.
         let wall = WallClock { offset: 1_767_323_400_000_000_000 - at(0).0 };
         let watching = "nginx, haproxy, envoy, caddy, traefik".to_owned();
-        Arc::new(Snapshot::take(&engine, &recent, &Frame { since: at(0), wall, watching, hooks }))
+        Arc::new(Snapshot::take(&folded, &Frame { since: at(0), wall, watching, hooks }))
     }
 }
 

@@ -15,7 +15,7 @@ use observer::{
     event::{Body, Counters, Event, NamespaceSample},
     hooks::Carrier,
     kernel::Options,
-    source::Live,
+    source::{Live, Polled, Source as _},
 };
 use socket2::{Domain, Socket, Type};
 
@@ -124,7 +124,7 @@ impl Watcher {
     /// Takes in what has come.
     pub(crate) fn poll(&mut self) {
         let mut batch = Vec::new();
-        while self.live.poll(&mut batch) {}
+        while self.live.poll(&mut batch) == Polled::More {}
         self.take(batch);
     }
 

@@ -12,6 +12,12 @@ use super::verdict::Verdict;
 /// separates phases of a load.
 const WINDOW: u64 = 2_000_000;
 
+/// Of requests that end so close to each other, a verdict that names no client may be about any.
+const TOGETHER: u64 = 50_000;
+
+/// What may lie under anything on a machine on which others are busy, or on its host: true, though no scenario's doing.
+const OF_THE_MACHINE: [&str; 2] = ["cpu-saturated", "cpu-steal"];
+
 /// Every failed line is one of the first five; a verdict without a line is surplus.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(super) struct Counts {
@@ -73,7 +79,7 @@ pub(super) struct Remark {
 }
 
 pub(super) fn judge(failed: &[&Line], verdicts: &[Verdict], expect: &Expect) -> Judgement {
-    let (verdict_of, taken) = pair(failed, verdicts);
+    let (verdict_of, taken) = pair(failed, verdicts, expect);
     let mut judgement = Judgement::default();
     judgement.counts.failed = failed.len();
     for (line, verdict) in failed.iter().zip(verdict_of) {
@@ -92,13 +98,14 @@ pub(super) fn judge(failed: &[&Line], verdicts: &[Verdict], expect: &Expect) -> 
 }
 
 /// The nearest pairs find each other first, so that one verdict too many or too few does not shift all that follow.
-fn pair<'a>(failed: &[&Line], verdicts: &'a [Verdict]) -> (Vec<Option<&'a Verdict>>, Vec<bool>) {
+fn pair<'a>(failed: &[&Line], verdicts: &'a [Verdict], expect: &Expect) -> (Vec<Option<&'a Verdict>>, Vec<bool>) {
     let mut pairs = Vec::new();
     for (l, line) in failed.iter().enumerate() {
         for (v, verdict) in verdicts.iter().enumerate() {
             let distance = line.end.abs_diff(verdict.time);
             if distance <= WINDOW && fits(line, verdict) {
-                pairs.push((distance, l, v));
+                let another = verdict.client.is_none() && !is_right(line, verdict, expect);
+                pairs.push((if another { distance.max(TOGETHER) } else { distance }, l, v));
             }
         }
     }
@@ -122,6 +129,13 @@ fn fits(line: &Line, verdict: &Verdict) -> bool {
         && (line.upstream.is_none() || line.upstream == verdict.upstream)
 }
 
+/// Whether a verdict names the cause that is expected of this very line.
+fn is_right(line: &Line, verdict: &Verdict, expect: &Expect) -> bool {
+    let tried = expect.tried.as_ref().filter(|_| line.upstream.is_some());
+    let cause = expect.paths.get(&line.path).or(tried).or(expect.cause.as_ref());
+    cause == Some(&verdict.cause) || expect.also.contains(&verdict.cause)
+}
+
 impl Judgement {
     fn remark(&mut self, kind: String, text: String) {
         self.remarks.entry(kind).or_insert(Remark { count: 0, first: text }).count += 1;
@@ -134,13 +148,12 @@ impl Judgement {
             self.misread += 1;
             self.remark("another status".to_owned(), both.clone());
         }
-        let tried = expect.tried.as_ref().filter(|_| line.upstream.is_some());
-        let cause = expect.paths.get(&line.path).or(tried).or(expect.cause.as_ref());
-        if cause == Some(&verdict.cause) || expect.also.contains(&verdict.cause) {
+        if is_right(line, verdict, expect) {
             self.counts.right += 1;
-            if verdict.because.iter().any(|because| expect.because.contains(because)) {
-                self.because += 1;
-            } else if !expect.because.is_empty() {
+            let meant = verdict.because.iter().any(|because| expect.because.contains(because));
+            let true_here = verdict.because.iter().any(|because| OF_THE_MACHINE.contains(&because.as_str()));
+            self.because += usize::from(meant || true_here);
+            if !meant && !expect.because.is_empty() {
                 self.remark(format!("{} because of {:?}", verdict.cause, verdict.because), both);
             }
         } else if expect.accept.contains(&verdict.cause) {
@@ -262,6 +275,25 @@ mod tests {
         let lines = [line(1_000_000, 1), Line { path: "/fin".into(), ..line(1_100_000, 1) }];
         let verdicts = [verdict("upstream-reset", 1_000_000, 1), verdict("upstream-reset", 1_100_000, 1)];
         assert_eq!(counts(&lines, &verdicts, &expect), [1, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn of_requests_that_end_together_a_verdict_without_a_client_is_about_any() {
+        let paths = [("/fin".to_owned(), "upstream-closed-early".to_owned())].into();
+        let expect = Expect { paths, ..reset() };
+        let lines = [line(1_000_000, 1), Line { path: "/fin".into(), ..line(1_000_400, 1) }];
+        let verdicts = [verdict("upstream-closed-early", 1_000_000, 1), verdict("upstream-reset", 1_000_400, 1)];
+        assert_eq!(counts(&lines, &verdicts, &expect), [2, 0, 0, 0, 0, 0]);
+        let named = verdicts.map(|it| Verdict { client: Some("127.0.0.1:5000".into()), ..it });
+        assert_eq!(counts(&lines, &named, &expect), [0, 0, 0, 2, 0, 0]);
+    }
+
+    #[test]
+    fn a_busy_machine_is_a_reason_of_its_own() {
+        let expect = Expect { because: vec!["worker-pool-undersized".into()], ..reset() };
+        let busy = Verdict { because: vec!["cpu-saturated".to_owned()], ..verdict("upstream-reset", 1_000_000, 1) };
+        let found = judge(&[&line(1_000_000, 1)], &[busy], &expect);
+        assert_eq!((found.because, found.remarks.len()), (1, 1), "counted, and said");
     }
 
     #[test]

@@ -35,7 +35,12 @@ fn judge(case: &Case<'_>) -> Judgement {
         return Judgement::No;
     }
     let why = if never_left(case, connection) {
-        Ok(Why::NeverLeft)
+        // What keeps SYNs from leaving keeps them all. The timer may only have been late, on a host that was held up.
+        if let_in_since(case, connection.started) {
+            Err("others were let in meanwhile, so that SYNs do leave this host")
+        } else {
+            Ok(Why::NeverLeft)
+        }
     } else {
         match case.model.home_of(&case.attempt.upstream, case.flow.server_netns) {
             Home::Here(_) if let_in(case, connection.started) => {
@@ -73,8 +78,12 @@ fn never_left(case: &Case<'_>, connection: &ConnectionEnded) -> bool {
 
 /// The upstream completed the handshakes of others since, or may have.
 fn let_in(case: &Case<'_>, started: Time) -> bool {
+    let_in_since(case, started - HANDSHAKE_EVERY)
+}
+
+fn let_in_since(case: &Case<'_>, since: Time) -> bool {
     let upstream = case.model.upstream(&case.attempt.upstream);
-    upstream.and_then(|upstream| upstream.contact.handshake).is_some_and(|last| last >= started - HANDSHAKE_EVERY)
+    upstream.and_then(|upstream| upstream.contact.handshake).is_some_and(|last| last >= since)
 }
 
 /// Every way in which a listener drops a SYN counts in ListenDrops (tcp_conn_request, net/ipv4/tcp_input.c), whatever
@@ -355,5 +364,7 @@ mod tests {
         let verdict = judged([], ConnectionEnded { syn_retransmits: 0, ..silent() });
         assert_eq!((verdict.cause, verdict.confidence), (RULE.code, Confidence::Likely));
         assert!(verdict.summary.contains("do not leave this host"), "{}", verdict.summary);
+        let verdict = judged([handshake(900, 0)], ConnectionEnded { syn_retransmits: 0, ..silent() });
+        assert_eq!(verdict.cause, "unknown", "others do: {}", verdict.summary);
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         verdict::Confidence,
     },
     event::ConnectionEnded,
-    model::{Ending, Home, contact},
+    model::{Ending, Home, attempt::GOODBYE_BYTES, contact},
     time::{Human, Time},
 };
 
@@ -20,6 +20,8 @@ pub const RULE: Rule = Rule { code: "packet-loss", page: include_str!("packet_lo
 /// A request that was not acknowledged for this long was lost, with its first repetition: that goes out after a fifth of a
 /// second or so (`TCP_RTO_MIN`, include/net/tcp.h).
 const LOST_AFTER: Duration = Duration::from_millis(900);
+/// The first repetition of a request goes out about this long after it, and each further one after twice as long.
+const FIRST_AGAIN: Duration = Duration::from_millis(200);
 
 fn judge(case: &Case<'_>) -> Judgement {
     let Some(connection) = &case.attempt.connection else { return Judgement::No };
@@ -28,6 +30,7 @@ fn judge(case: &Case<'_>) -> Judgement {
         Ending::NoAnswer if case.flow.unserved.is_some_and(|it| it.accepted && it.unacked > 0) => {
             answer_lost(case, connection)
         }
+        Ending::NoAnswer if came_late(case, connection) => request_late(case, connection),
         Ending::NoAnswer if connection.unacked > 0 && connection.data_retransmits > 0 => data_lost(case, connection),
         _ => Judgement::No,
     }
@@ -62,6 +65,32 @@ fn answer_lost(case: &Case<'_>, connection: &ConnectionEnded) -> Judgement {
     );
     let evidence = evidence(case, connection).with("answer_bytes_unacknowledged", unacked);
     found(Confidence::Likely, 504, summary, evidence)
+}
+
+/// The upstream is here, and had the request for less long than its repetitions took to bring it. Of a connection that had
+/// served it cannot be told which request was sent again.
+pub(super) fn came_late(case: &Case<'_>, connection: &ConnectionEnded) -> bool {
+    let Some(had) = case.flow.unserved.and_then(|unserved| unserved.waited) else { return false };
+    let Some(again) = connection.data_retransmits.checked_sub(1) else { return false };
+    let arrived = connection.unacked <= GOODBYE_BYTES && !connection.reused();
+    arrived && case.flow.overflows_ack == 0 && had < FIRST_AGAIN * 2_u32.saturating_pow(again.into())
+}
+
+fn request_late(case: &Case<'_>, connection: &ConnectionEnded) -> Judgement {
+    let confidence = match at_home(case, connection.started) {
+        Ok(confidence) => confidence,
+        Err(missing) => return Judgement::NotEnough(missing),
+    };
+    let had = case.flow.unserved.and_then(|unserved| unserved.waited).unwrap_or_default();
+    let summary = format!(
+        "a request to {} was sent again {} times and arrived only {} before the proxy gave up; its listener is here and \
+         dropped none",
+        case.attempt.upstream,
+        connection.data_retransmits,
+        Human(had),
+    );
+    let evidence = evidence(case, connection).with("arrived_ms_before_the_end", had.as_secs_f64() * 1e3);
+    found(confidence, 504, summary, evidence)
 }
 
 fn data_lost(case: &Case<'_>, connection: &ConnectionEnded) -> Judgement {
@@ -147,7 +176,7 @@ mod tests {
     use super::*;
     use crate::{
         diagnose::{Verdict, engine::judge as judge_attempt},
-        event::{Body, Event, Handshake, ListenOverflow, NamespaceSample, OverflowPath},
+        event::{Body, Event, Handshake, ListenOverflow, NamespaceSample, OverflowPath, State, Unserved},
         testing::{client_flow, connection, ended_with, event, refused_connection, server_flow},
     };
 
@@ -218,6 +247,44 @@ mod tests {
         assert_eq!(verdict.cause, "connect-timeout");
         let verdict = judged([handshake(900)], silent());
         assert_eq!(verdict.cause, "unknown", "elsewhere it may be a queue");
+    }
+
+    /// The upstream's side of a connection that the proxy gave up, so long after the request had come.
+    fn unserved(accepted: bool, had_ms: u64) -> Event {
+        let it = Unserved {
+            flow: server_flow(),
+            new: State::CloseWait,
+            accepted,
+            reset: false,
+            bytes_received: 80,
+            bytes_sent: 0,
+            unacked: 0,
+            waited: Some(Duration::from_millis(had_ms)),
+        };
+        event(1_999, Body::Unserved(it))
+    }
+
+    #[test]
+    fn a_request_that_took_its_time_to_arrive_left_the_upstream_none() {
+        let judged =
+            |accepted, had_ms, ended| judged([drops(0, 7), drops(1_000, 7), unserved(accepted, had_ms)], ended).cause;
+        let again = |data_retransmits| ConnectionEnded { data_retransmits, ..connection() };
+        // Repeated after 0.2, 0.4, 0.8 and 1.6 s.
+        for accepted in [true, false] {
+            assert_eq!(judged(accepted, 400, again(4)), RULE.code, "{accepted}");
+            assert_eq!(judged(accepted, 1_600, again(2)), "upstream-timeout", "{accepted}: it had nearly all the time");
+            assert_eq!(judged(accepted, 400, again(0)), "upstream-timeout", "{accepted}: nothing was lost");
+        }
+        let used = ConnectionEnded { exchanges: 3, written_since_read: Some(80), ..again(4) };
+        assert_ne!(judged(true, 400, used), RULE.code, "another request may have been the one that was lost");
+    }
+
+    #[test]
+    fn a_request_that_a_full_queue_kept_late_was_not_lost() {
+        let overflow = ListenOverflow { flow: server_flow(), path: OverflowPath::Ack, depth: 129, limit: 128 };
+        let late = ConnectionEnded { data_retransmits: 4, ..connection() };
+        let events = [drops(0, 7), event(5, Body::ListenOverflow(overflow)), drops(1_000, 8), unserved(false, 400)];
+        assert_eq!(judged(events, late).cause, "upstream-timeout");
     }
 
     #[test]

@@ -72,7 +72,13 @@ fn seen(case: &Case<'_>) -> (String, Option<u16>) {
             let waited =
                 connection.and_then(|it| it.since_sent).map(|it| format!(" for {}", Human(it))).unwrap_or_default();
             let unacked = connection.is_some_and(|it| it.unacked > 0);
-            let what = if unacked {
+            let unread = connection.is_some_and(|it| it.unread > 0);
+            let not_asked = connection.is_some_and(|it| it.bytes_sent == 0 && it.unacked == 0);
+            let what = if not_asked {
+                "it had not been asked yet"
+            } else if unread {
+                "one had come, which it had not read"
+            } else if unacked {
                 "the request was never acknowledged"
             } else if case.flow.never_accepted() {
                 "the request waited in the accept queue and was never accepted"

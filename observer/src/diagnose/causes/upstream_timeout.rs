@@ -1,5 +1,6 @@
 //! The upstream took the request and did not answer in time. See `upstream_timeout.md`.
 
+use super::packet_loss;
 use crate::{
     diagnose::{
         evidence::Evidence,
@@ -31,6 +32,20 @@ fn judge(case: &Case<'_>) -> Judgement {
     }
     if case.is_tunnel_perhaps() {
         return Judgement::NotEnough("no HTTP answer was seen on the connection: it may have been a tunnel's");
+    }
+    // Its timer for connecting ended in the moment in which the handshake did, or before it got to that.
+    if connection.bytes_sent == 0 && connection.unacked == 0 {
+        return Judgement::NotEnough(
+            "nothing had been asked yet: the handshake came too late, or the proxy itself was held up",
+        );
+    }
+    if connection.unread > 0 {
+        return Judgement::NotEnough(
+            "an answer had come and lay unread: it came too late, or the proxy itself was held up",
+        );
+    }
+    if packet_loss::came_late(case, connection) {
+        return Judgement::NotEnough("the request was sent again and came late: the upstream had little time for it");
     }
     let confidence = if case.attempt.status().is_some() { Confidence::Certain } else { Confidence::Likely };
     if case.flow.never_accepted() {
@@ -140,19 +155,18 @@ mod tests {
         testing::{connection, ended_with, event, server_flow},
     };
 
+    /// A 504 that the client got.
+    fn answer(left_unread: u32) -> Answer {
+        let status = Some(504);
+        Answer { status, client: None, head: Head::Unseen, left_unread, upstream_status: None, unix: false }
+    }
+
     #[test]
     fn an_acknowledged_request_without_an_answer_is_likely_and_with_a_504_certain() {
         let (model, mut attempt) = ended_with([], connection());
         let verdict = judge_attempt(&attempt, &model);
         assert_eq!((verdict.cause, verdict.confidence, verdict.observed), (RULE.code, Confidence::Likely, false));
-        attempt.answered(Answer {
-            status: Some(504),
-            client: None,
-            head: Head::Unseen,
-            left_unread: 0,
-            upstream_status: None,
-            unix: false,
-        });
+        attempt.answered(answer(0));
         let verdict = judge_attempt(&attempt, &model);
         assert_eq!((verdict.confidence, verdict.status, verdict.observed), (Confidence::Certain, Some(504), true));
     }
@@ -180,11 +194,46 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_asked_nothing_is_not_late() {
+        let unasked = ConnectionEnded { bytes_sent: 0, bytes_acked: 0, since_sent: None, ..connection() };
+        for before in [vec![], vec![event(1_900, unserved(false, 0))]] {
+            let (model, mut attempt) = ended_with(before, unasked.clone());
+            assert!(!attempt.ending.failed(), "a check by connect() looks the same");
+            attempt.answered(answer(0));
+            let verdict = judge_attempt(&attempt, &model);
+            assert_eq!((verdict.cause, verdict.status), ("unknown", Some(504)), "{}", verdict.summary);
+            assert!(verdict.summary.contains("nothing had been asked"), "{}", verdict.summary);
+        }
+    }
+
+    #[test]
     fn an_answer_that_was_sent_and_did_not_arrive_is_not_this() {
         let (model, attempt) = ended_with([event(1_900, unserved(true, 150))], connection());
         assert_ne!(judge_attempt(&attempt, &model).cause, RULE.code);
         let (model, attempt) = ended_with([event(1_900, unserved(true, 0))], connection());
         assert!(judge_attempt(&attempt, &model).summary.contains("still at it"));
+    }
+
+    /// nginx's timer ran out while the answer was on its way: the answer lies unread, and the connection is closed with a RST,
+    /// or the upstream's FIN has come with it.
+    #[test]
+    fn an_answer_that_the_proxy_did_not_get_to_is_not_settled() {
+        for new in [State::Close, State::FinWait1, State::CloseWait] {
+            let late = ConnectionEnded {
+                new,
+                bytes_received: 86,
+                unread: 86,
+                written_since_read: Some(80),
+                since_received: Some(std::time::Duration::ZERO),
+                ..connection()
+            };
+            let (model, mut attempt) = ended_with([], late);
+            assert!(!attempt.ending.failed(), "an answer came, as far as its socket shows");
+            attempt.answered(answer(86));
+            let verdict = judge_attempt(&attempt, &model);
+            assert_eq!((verdict.cause, verdict.status), ("unknown", Some(504)), "{new:?}: {}", verdict.summary);
+            assert!(verdict.summary.contains("lay unread"), "{}", verdict.summary);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::lab::scenario::Nginx;
 pub(super) fn configuration(setup: &Setup) -> String {
     let Setup { folder, nginx, timeouts, .. } = setup;
     let folder = folder.display();
-    let Nginx { workers, user, worker_connections, files, scheme, next_upstream, .. } = nginx;
+    let Nginx { workers, user, worker_connections, files, scheme, next_upstream, listen, .. } = nginx;
     let servers = servers(setup);
     let keepalive = nginx.keepalive.map(|idle| format!("keepalive {idle};")).unwrap_or_default();
     let mut location = String::new();
@@ -42,7 +42,7 @@ http {{
   scgi_temp_path {folder}/tmp/scgi;
   upstream app {{{servers} {keepalive} }}
   server {{
-    listen {FRONT} backlog=4096;
+    listen {FRONT} backlog=4096 {listen};
     location / {{
       proxy_pass {scheme}://app;
       proxy_next_upstream {next_upstream};{location}

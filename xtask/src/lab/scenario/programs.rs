@@ -63,6 +63,8 @@ pub(crate) struct Nginx {
     pub(crate) next_upstream: String,
     /// Parameters of the `server` directive.
     pub(crate) server: String,
+    /// Parameters of the `listen` directive.
+    pub(crate) listen: String,
     /// Whether the backend is among the servers.
     pub(crate) alive: bool,
 }
@@ -79,6 +81,7 @@ impl Default for Nginx {
             location: Vec::new(),
             next_upstream: "off".to_owned(),
             server: String::new(),
+            listen: String::new(),
             alive: true,
         }
     }

@@ -1,0 +1,104 @@
+//! The recording beside the pipeline: it may fail at any time, and nothing else does for that.
+
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::{
+    diagnose,
+    event::Event,
+    snapshot::Recording,
+    trace::{RecordError, Recorder, Said, Told},
+};
+
+/// What goes into the trace, until that fails.
+pub(super) struct Tape {
+    recorder: Option<Recorder>,
+    state: watch::Sender<Recording>,
+}
+
+impl Tape {
+    /// Nothing is recorded without a recorder.
+    pub(super) fn new(recorder: Option<Recorder>) -> (Self, watch::Receiver<Recording>) {
+        let state = recorder.as_ref().map_or(Recording::Off, |recorder| Recording::On(recorder.recorded().clone()));
+        let (state, seen) = watch::channel(state);
+        (Self { recorder, state }, seen)
+    }
+
+    /// How it stands.
+    pub(super) fn state(&self) -> Recording {
+        self.state.borrow().clone()
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        self.then(|recorder| recorder.event(event));
+    }
+
+    pub(super) fn said(&mut self, said: &diagnose::Said) {
+        if self.recorder.is_some() {
+            let said = kept(said);
+            self.then(|recorder| recorder.said(said));
+        }
+    }
+
+    /// Between two batches of events.
+    pub(super) fn turn(&mut self, now: Instant) {
+        self.then(|recorder| recorder.turn(now, || None));
+        if let Some(recorder) = &self.recorder {
+            let recorded = recorder.recorded();
+            self.state.send_if_modified(|state| match state {
+                Recording::On(known) if known.bytes == recorded.bytes => false,
+                _ => {
+                    *state = Recording::On(recorded.clone());
+                    true
+                }
+            });
+        }
+    }
+
+    /// Writes what is left.
+    pub(super) fn finish(&mut self) {
+        if let Some(recorder) = self.recorder.take() {
+            self.state.send_replace(match recorder.finish() {
+                Ok(recorded) => Recording::Done(recorded),
+                Err(error) => Recording::Failed(error.to_string()),
+            });
+        }
+    }
+
+    fn then(&mut self, step: impl FnOnce(&mut Recorder) -> Result<(), RecordError>) {
+        if let Some(recorder) = &mut self.recorder
+            && let Err(error) = step(recorder)
+        {
+            self.recorder = None;
+            self.state.send_replace(Recording::Failed(error.to_string()));
+        }
+    }
+}
+
+fn kept(said: &diagnose::Said) -> Said {
+    match said {
+        diagnose::Said::Verdict(verdict) => Said {
+            time: verdict.time,
+            cause: verdict.cause,
+            netns: verdict.upstream.netns,
+            what: Told::Verdict {
+                confidence: verdict.confidence.name(),
+                status: verdict.status,
+                observed: verdict.observed,
+                client: verdict.client,
+                proxy: verdict.proxy.clone(),
+                endpoint: verdict.upstream.endpoint,
+                path: verdict.upstream.path,
+                because: verdict.because,
+                also: verdict.also.clone(),
+            },
+        },
+        diagnose::Said::Warning(warning) => Said {
+            time: warning.time,
+            cause: warning.cause,
+            netns: warning.netns,
+            what: Told::Warning { subject: warning.subject.clone(), summary: warning.summary.clone() },
+        },
+    }
+}

@@ -1,0 +1,56 @@
+//! `observer record`: into a trace file, and nothing on a screen.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow};
+
+use super::watch::end_of;
+use crate::{
+    cli::Record,
+    pipeline::{Pipeline, Wanted},
+    snapshot::Recording,
+};
+
+/// Records until the time is up, a signal comes, or the recording breaks off.
+pub(super) fn record(arguments: &Record) -> Result<ExitCode> {
+    let Record { output, recording, duration, filters } = arguments;
+    let (options, watching) = filters.options(false).map_err(|error| anyhow!(error))?;
+    super::runtime()?.block_on(async {
+        // Installed first, so that a signal during start-up ends observer as well.
+        let end = end_of(*duration)?;
+        tokio::pin!(end);
+        let mut pipeline = Pipeline::live(options, watching, Wanted::Nothing, Some(recording.options(output)))?;
+        if let Recording::On(recorded) = &*pipeline.recording.borrow() {
+            eprintln!("observer: recording {} into {}", pipeline.frame.watching, recorded.path.display());
+        }
+        tokio::select! {
+            () = &mut end => {}
+            _ = pipeline.recording.wait_for(|recording| !matches!(recording, Recording::On(_))) => {}
+        }
+        pipeline.sum_up()?;
+        let whole = tell(&pipeline.recording.borrow());
+        pipeline.finish()?;
+        Ok(whole)
+    })
+}
+
+/// Says how a recording ended; the status is 1 if it broke off.
+pub(super) fn tell(recording: &Recording) -> ExitCode {
+    match recording {
+        Recording::Off | Recording::On(_) => ExitCode::SUCCESS,
+        Recording::Done(recorded) => {
+            let files = if recorded.segments > 1 { format!(" in {} files", recorded.segments) } else { String::new() };
+            eprintln!(
+                "observer: recorded {} events, {} bytes{files}, the last into {}",
+                recorded.events,
+                recorded.bytes,
+                recorded.path.display()
+            );
+            ExitCode::SUCCESS
+        }
+        Recording::Failed(error) => {
+            eprintln!("observer: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

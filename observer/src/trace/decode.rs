@@ -1,0 +1,426 @@
+//! Batches into rows. What is in a batch comes from a file: nothing in it is believed.
+
+use std::{net::IpAddr, time::Duration};
+
+use arrow_array::RecordBatch;
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
+use serde::Deserialize;
+
+use super::{
+    columns::Filled,
+    detail::{Files, Held, Seldom},
+    words::{self, Kind, OVERFLOW_PATHS, flag},
+};
+use crate::{
+    addr::{Endpoint, NetNs, UnixPath},
+    event::{
+        Body, ConnectFailed, ConnectionEnded, Destination, Event, Flow, Handshake, Head, Hurt, ListenOverflow,
+        ListenerChanged, ListenerSample, NamespaceSample, Outcome, Process, ProxySample, ResetSent, Retransmit, Signal,
+        State, UnixListenerSample, Unserved,
+    },
+    text,
+    time::{Time, WallClock},
+};
+
+/// Bytes of a process's name that are read: sixteen in the kernel (TASK_COMM_LEN), each written as ten at most.
+const MAX_COMM: usize = 160;
+/// Bytes of any other word.
+const MAX_WORD: usize = 64;
+
+/// Bytes of JSON in a row.
+const MAX_DETAIL: usize = 1 << 20;
+/// Bytes of a checkpoint as text.
+pub(super) const MAX_CHECKPOINT: usize = 48 << 20;
+
+/// What a batch had to say.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    /// In the order in which observer learned of them.
+    pub(super) events: Vec<Event>,
+    /// observer's state before the first of them.
+    pub(super) checkpoint: Option<Vec<u8>>,
+    /// The verdicts given at the time.
+    pub(super) verdicts: Vec<Given>,
+    /// Rows of kinds that are not known here.
+    pub(super) unknown: u64,
+    /// Rows by kind.
+    pub(super) kinds: Vec<(Kind, u64)>,
+}
+
+/// A verdict as it was given at the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// When the try failed.
+    pub time: Time,
+    /// The cause's code; another version of observer may know others.
+    pub cause: String,
+    /// How sure.
+    pub confidence: String,
+    /// What lies under it.
+    pub because: Option<String>,
+}
+
+/// A row that cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    /// A column does not hold what it should.
+    #[error("column {0} holds something else than it should")]
+    Column(&'static str),
+    /// A row lacks what its kind must say, or says what cannot be.
+    #[error("row {row} ({kind}): no valid {column}")]
+    Row {
+        /// Which, from 0.
+        row: usize,
+        /// Its kind, by name.
+        kind: &'static str,
+        /// What is wrong.
+        column: &'static str,
+    },
+    /// Two rows claim one place.
+    #[error("rows are numbered wrongly")]
+    Order,
+}
+
+/// The rows of a batch.
+pub(super) fn rows(batch: &RecordBatch, wall: WallClock) -> Result<Rows, RowError> {
+    let columns = Filled::of(batch).map_err(RowError::Column)?;
+    let mut rows = Rows::default();
+    let mut places: Vec<Option<Event>> = Vec::new();
+    places.resize_with(batch.num_rows(), || None);
+    let mut last: Option<(&str, Option<Kind>)> = None;
+    let mut addresses = Addresses::default();
+    for row in 0..batch.num_rows() {
+        let name = columns.kind.get(row).unwrap_or_default();
+        // Rows of a kind come together.
+        let kind = match last {
+            Some((last, kind)) if last == name => kind,
+            _ => Kind::named(name),
+        };
+        last = Some((name, kind));
+        let Some(kind) = kind else {
+            rows.unknown += 1;
+            continue;
+        };
+        match rows.kinds.last_mut() {
+            Some((last, count)) if *last == kind => *count += 1,
+            _ => rows.kinds.push((kind, 1)),
+        }
+        let time = columns.time.get(row).ok_or(RowError::Row { row, kind: kind.name(), column: "time" })?;
+        let time = Time(time.cast_unsigned().wrapping_sub(wall.offset));
+        let mut line = Line { columns: &columns, row, now: time, addresses: &mut addresses };
+        match kind {
+            Kind::Verdict => rows.verdicts.push(Given {
+                time,
+                cause: columns.cause.get(row).map(|cause| clean(cause, MAX_WORD)).unwrap_or_default(),
+                confidence: columns.confidence.get(row).map(|word| clean(word, MAX_WORD)).unwrap_or_default(),
+                because: columns.because.get(row).map(|because| clean(because, MAX_WORD)),
+            }),
+            Kind::Warning => {}
+            // One that cannot be read is as good as none.
+            Kind::Checkpoint => {
+                let text = columns.detail.get(row).filter(|text| text.len() <= MAX_CHECKPOINT);
+                rows.checkpoint = text.and_then(|text| BASE64.decode(text).ok());
+            }
+            _ => {
+                let body = line.body(kind).map_err(|column| RowError::Row { row, kind: kind.name(), column })?;
+                let seq = columns.seq.get(row).and_then(|seq| usize::try_from(seq).ok());
+                let place = seq.and_then(|seq| places.get_mut(seq)).ok_or(RowError::Order)?;
+                if place.replace(Event { time, body }).is_some() {
+                    return Err(RowError::Order);
+                }
+            }
+        }
+    }
+    rows.events = places.into_iter().flatten().collect();
+    Ok(rows)
+}
+
+/// The name of the column that is wrong.
+type Wrong = &'static str;
+
+struct Line<'a, 'b> {
+    columns: &'a Filled<'b>,
+    row: usize,
+    now: Time,
+    addresses: &'a mut Addresses<'b>,
+}
+
+/// The address read last, by column: mostly the next is the same.
+#[derive(Default)]
+struct Addresses<'a> {
+    local: Option<(&'a str, IpAddr)>,
+    remote: Option<(&'a str, IpAddr)>,
+    client: Option<(&'a str, IpAddr)>,
+}
+
+fn address<'a>(last: &mut Option<(&'a str, IpAddr)>, text: &'a str) -> Option<IpAddr> {
+    if let Some((known, ip)) = last
+        && *known == text
+    {
+        return Some(*ip);
+    }
+    // As the kernel's side tells them: IPv4 addresses are never in their mapped form.
+    let ip = text.parse::<IpAddr>().ok()?.to_canonical();
+    *last = Some((text, ip));
+    Some(ip)
+}
+
+impl Line<'_, '_> {
+    fn body(&mut self, kind: Kind) -> Result<Body, Wrong> {
+        let (columns, row) = (self.columns, self.row);
+        Ok(match kind {
+            Kind::ConnectionEnded => Body::ConnectionEnded(Box::new(self.ended()?)),
+            Kind::Unserved => Body::Unserved(Unserved {
+                flow: self.flow()?,
+                new: self.state()?.ok_or("state")?,
+                accepted: self.flag(flag::ACCEPTED),
+                reset: self.flag(flag::RESET_RECEIVED),
+                bytes_received: columns.bytes_received.or_zero(row),
+                bytes_sent: columns.bytes_sent.or_zero(row),
+                unacked: columns.unacked.or_zero(row),
+                waited: columns.since_received_ns.get(row).map(duration),
+            }),
+            Kind::ConnectFailed => Body::ConnectFailed(Box::new(ConnectFailed {
+                proxy: self.process(),
+                to: match columns.path.get(row) {
+                    Some(path) => Destination::Unix(clean(path, MAX_PATH)),
+                    None => Destination::Tcp(self.flow()?),
+                },
+                error: columns.error.or_zero(row),
+                began: self.flag(flag::BEGAN),
+                answers_visible: self.flag(flag::ANSWERS_VISIBLE),
+            })),
+            Kind::ListenOverflow => {
+                let what = columns.what.get(row);
+                let path = OVERFLOW_PATHS.iter().find(|(_, name)| Some(*name) == what);
+                Body::ListenOverflow(ListenOverflow {
+                    flow: self.flow()?,
+                    path: path.ok_or("what")?.0,
+                    depth: columns.depth.or_zero(row),
+                    limit: columns.limit.or_zero(row),
+                })
+            }
+            Kind::ListenerChanged => {
+                let (at, netns) = self.local()?;
+                let opened = match columns.what.get(row) {
+                    Some("opened") => true,
+                    Some("closed") => false,
+                    _ => return Err("what"),
+                };
+                let (depth, limit) = (columns.depth.or_zero(row), columns.limit.or_zero(row));
+                Body::ListenerChanged(ListenerChanged { at, netns, process: self.process(), opened, depth, limit })
+            }
+            Kind::ResetSent => Body::ResetSent(self.reset()?),
+            Kind::Retransmit => {
+                let syn = match columns.what.get(row) {
+                    Some("syn") => true,
+                    Some("data") => false,
+                    _ => return Err("what"),
+                };
+                Body::Retransmit(Retransmit { flow: self.flow()?, syn })
+            }
+            Kind::SynAckRetransmit => Body::SynAckRetransmit(self.flow()?),
+            Kind::Outcome => Body::Outcome(Box::new(self.outcome()?)),
+            Kind::Hurt => Body::Hurt(Box::new(Hurt {
+                flow: self.flow()?,
+                process: self.process(),
+                death: self.seldom()?.death,
+                bytes_received: columns.bytes_received.or_zero(row),
+                bytes_sent: columns.bytes_sent.or_zero(row),
+            })),
+            Kind::Signal => {
+                let Seldom { number, from, .. } = self.seldom()?;
+                let from = from.map(|from| Process { comm: clean(&from.comm, MAX_COMM), ..from });
+                Body::Signal(Box::new(Signal { from, to: self.process(), number: number.ok_or("detail")? }))
+            }
+            Kind::Handshake => {
+                Body::Handshake(Handshake { flow: self.flow()?, syn_retransmits: columns.syn_retransmits.or_zero(row) })
+            }
+            Kind::Tick => Body::Tick,
+            Kind::HostSample => Body::HostSample(self.detail()?),
+            Kind::Counters => Body::Counters(self.detail()?),
+            Kind::NamespaceSample => Body::NamespaceSample(Box::new(self.namespace()?)),
+            Kind::ProxySample => {
+                let Files { open_files, open_files_limit } = self.detail()?;
+                Body::ProxySample(Box::new(ProxySample { process: self.process(), open_files, open_files_limit }))
+            }
+            Kind::ListenerSample => Body::ListenerSample(Box::new(self.listener()?)),
+            Kind::UnixListenerSample => {
+                let Held { holders, .. } = self.detail()?;
+                Body::UnixListenerSample(Box::new(UnixListenerSample {
+                    path: UnixPath::new(&clean(columns.path.get(row).ok_or("path")?, MAX_PATH)),
+                    netns: NetNs(columns.netns.or_zero(row)),
+                    depth: columns.depth.or_zero(row),
+                    limit: columns.limit.or_zero(row),
+                    process: self.maybe_process(),
+                    holders,
+                }))
+            }
+            Kind::Verdict | Kind::Warning | Kind::Checkpoint => return Err("kind"),
+        })
+    }
+
+    fn ended(&mut self) -> Result<ConnectionEnded, Wrong> {
+        let (columns, row) = (self.columns, self.row);
+        Ok(ConnectionEnded {
+            flow: self.flow()?,
+            proxy: self.process(),
+            started: columns.since_start_ns.get(row).map_or(Time::default(), |since| self.ago(since)),
+            established: columns.since_established_ns.get(row).map(|since| self.ago(since)),
+            old: columns.state_before.get(row).and_then(words::state_named).ok_or("state_before")?,
+            new: self.state()?.ok_or("state")?,
+            error: columns.error.or_zero(row),
+            closed_by_proxy: self.flag(flag::CLOSED_BY_PROXY),
+            reset_received: self.flag(flag::RESET_RECEIVED),
+            bytes_sent: columns.bytes_sent.or_zero(row),
+            bytes_acked: columns.bytes_acked.or_zero(row),
+            bytes_received: columns.bytes_received.or_zero(row),
+            unacked: columns.unacked.or_zero(row),
+            data_segments_out: columns.segments_out.or_zero(row),
+            since_sent: columns.since_sent_ns.get(row).map(duration),
+            since_received: columns.since_received_ns.get(row).map(duration),
+            sent_last: self.flag(flag::SENT_LAST),
+            written_since_read: columns.written.get(row),
+            unread: columns.unread.or_zero(row),
+            answer_status: columns.upstream_status.get(row),
+            soft_error: self.seldom()?.soft_error.unwrap_or(0),
+            last_read: columns.since_read_ns.get(row).map(|since| self.ago(since)),
+            exchanges: columns.exchanges.or_zero(row),
+            answers_visible: self.flag(flag::ANSWERS_VISIBLE),
+            syn_retransmits: columns.syn_retransmits.or_zero(row),
+            data_retransmits: columns.data_retransmits.or_zero(row),
+        })
+    }
+
+    fn reset(&mut self) -> Result<ResetSent, Wrong> {
+        let (columns, row) = (self.columns, self.row);
+        Ok(ResetSent {
+            flow: self.flow()?,
+            process: self.maybe_process(),
+            reason: columns.what.get(row).map(|what| clean(what, MAX_WORD)),
+            state: self.state()?,
+            answers_syn: self.flag(flag::ANSWERS_SYN),
+            owned: self.flag(flag::OWNED),
+            answered: self.flag(flag::ANSWERED),
+            unread: columns.unread.or_zero(row),
+            depth: columns.depth.or_zero(row),
+            limit: columns.limit.or_zero(row),
+            retracts_overflow: self.flag(flag::RETRACTS_OVERFLOW),
+            death: self.seldom()?.death,
+        })
+    }
+
+    fn outcome(&mut self) -> Result<Outcome, Wrong> {
+        let (columns, row) = (self.columns, self.row);
+        let head = match (self.flag(flag::HEAD_BEGUN), self.flag(flag::HEAD_WHOLE), self.flag(flag::HEAD_LONG)) {
+            (true, ..) => Head::Begun,
+            (_, true, _) => Head::Whole,
+            (.., true) => Head::Long,
+            _ => Head::Unseen,
+        };
+        let did = columns.what.get(row).and_then(|what| words::did_named(what, columns.status.get(row)));
+        Ok(Outcome {
+            proxy: self.process(),
+            told: columns.since_told_ns.get(row).map(|since| self.ago(since)),
+            did: did.ok_or("what")?,
+            client: match columns.client_ip.get(row) {
+                Some(ip) => Some(Endpoint {
+                    ip: address(&mut self.addresses.client, ip).ok_or("client_ip")?,
+                    port: columns.client_port.or_zero(row),
+                }),
+                None => None,
+            },
+            head,
+            left_unread: columns.unread.or_zero(row),
+            told_before: self.seldom()?.told_before_ns.map(|since| self.ago(since)),
+            upstream_status: columns.upstream_status.get(row),
+            unix: self.flag(flag::UNIX_UPSTREAMS),
+        })
+    }
+
+    fn namespace(&mut self) -> Result<NamespaceSample, Wrong> {
+        let mut sample: NamespaceSample = self.detail()?;
+        sample.netns = NetNs(self.columns.netns.or_zero(self.row));
+        sample.time_wait_by_destination.truncate(crate::event::MAX_DESTINATIONS);
+        Ok(sample)
+    }
+
+    fn listener(&mut self) -> Result<ListenerSample, Wrong> {
+        let (columns, row) = (self.columns, self.row);
+        let (at, netns) = self.local()?;
+        let Held { holders, stopped, runnable, accepted_open, arrivals } = self.detail()?;
+        Ok(ListenerSample {
+            at,
+            netns,
+            depth: columns.depth.or_zero(row),
+            limit: columns.limit.or_zero(row),
+            process: self.maybe_process(),
+            holders,
+            stopped,
+            runnable,
+            accepted_open,
+            arrivals,
+        })
+    }
+
+    fn flow(&mut self) -> Result<Flow, Wrong> {
+        let (local, netns) = self.local()?;
+        let ip = self.columns.remote_ip.get(self.row).ok_or("remote_ip")?;
+        let ip = address(&mut self.addresses.remote, ip).ok_or("remote_ip")?;
+        Ok(Flow { local, remote: Endpoint { ip, port: self.columns.remote_port.or_zero(self.row) }, netns })
+    }
+
+    fn local(&mut self) -> Result<(Endpoint, NetNs), Wrong> {
+        let ip = self.columns.local_ip.get(self.row).ok_or("local_ip")?;
+        let ip = address(&mut self.addresses.local, ip).ok_or("local_ip")?;
+        let netns = NetNs(self.columns.netns.or_zero(self.row));
+        Ok((Endpoint { ip, port: self.columns.local_port.or_zero(self.row) }, netns))
+    }
+
+    fn process(&self) -> Process {
+        self.maybe_process().unwrap_or_default()
+    }
+
+    fn maybe_process(&self) -> Option<Process> {
+        let pid = self.columns.pid.get(self.row)?;
+        let comm = self.columns.comm.get(self.row).unwrap_or_default();
+        Some(Process { pid, comm: clean(comm, MAX_COMM) })
+    }
+
+    fn state(&self) -> Result<Option<State>, Wrong> {
+        match self.columns.state.get(self.row) {
+            Some(name) => words::state_named(name).map(Some).ok_or("state"),
+            None => Ok(None),
+        }
+    }
+
+    fn flag(&self, bit: u32) -> bool {
+        self.columns.flags.or_zero(self.row) & bit != 0
+    }
+
+    /// The time so long before this row's.
+    fn ago(&self, since: i64) -> Time {
+        Time(self.now.0.wrapping_sub(since.cast_unsigned()))
+    }
+
+    fn seldom(&self) -> Result<Seldom, Wrong> {
+        if self.columns.detail.get(self.row).is_some() { self.detail() } else { Ok(Seldom::default()) }
+    }
+
+    fn detail<T: for<'a> Deserialize<'a>>(&self) -> Result<T, Wrong> {
+        let text = self.columns.detail.get(self.row).filter(|text| text.len() <= MAX_DETAIL).ok_or("detail")?;
+        serde_json::from_str(text).map_err(|_| "detail")
+    }
+}
+
+/// Bytes of a unix socket's path that are read: all that an address has room for, each written as ten at most.
+const MAX_PATH: usize = 10 * UnixPath::MAX;
+
+/// Harmless text of bounded length.
+fn clean(text: &str, limit: usize) -> String {
+    text::escape(text[..text.floor_char_boundary(limit)].as_bytes())
+}
+
+fn duration(nanos: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+}

@@ -1,0 +1,70 @@
+//! The column `detail`: what a kind has to say besides, as JSON. Keys that are not known are passed over, keys that are
+//! missing read as nothing: both are what another version of observer may write.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Death, Process};
+
+/// What connections, answers, resets and signals seldom have to say.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Seldom {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) soft_error: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) death: Option<Death>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) told_before_ns: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) number: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) from: Option<Process>,
+}
+
+impl Seldom {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { soft_error, death, told_before_ns, number, from } = self;
+        soft_error.is_none() && death.is_none() && told_before_ns.is_none() && number.is_none() && from.is_none()
+    }
+}
+
+/// Of a listener, and of one on a unix socket (`holders` alone).
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Held {
+    pub(super) holders: u32,
+    #[serde(skip_serializing_if = "zero")]
+    pub(super) stopped: u32,
+    #[serde(skip_serializing_if = "zero")]
+    pub(super) runnable: u32,
+    #[serde(skip_serializing_if = "zero")]
+    pub(super) accepted_open: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) arrivals: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it serialises by reference")]
+fn zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Of a proxy's process.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Files {
+    pub(super) open_files: u64,
+    pub(super) open_files_limit: u64,
+}
+
+/// Of a verdict.
+#[derive(Serialize)]
+pub(super) struct Also<'a> {
+    pub(super) also: &'a [&'static str],
+}
+
+/// Of a warning.
+#[derive(Serialize)]
+pub(super) struct Warned<'a> {
+    pub(super) subject: &'a str,
+    pub(super) summary: &'a str,
+}
