@@ -19,10 +19,7 @@ use crate::{
     },
     proxy,
     sink::Format,
-    trace::{
-        RecordOptions,
-        recorder::{DEFAULT_LEVEL, MIN_SEGMENT},
-    },
+    trace::{RecordOptions, recorder::MIN_SEGMENT},
 };
 
 /// Why is the reverse proxy returning 502s right now?
@@ -92,7 +89,7 @@ pub struct Record {
 }
 
 /// How to record.
-#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Recording {
     /// Bytes of a segment (K, M, G): when it is full the next begins, and of more than --max-files the oldest goes.
     #[arg(long, value_name = "SIZE", value_parser = segment_size, requires = "max_files")]
@@ -100,18 +97,12 @@ pub struct Recording {
     /// Segments kept, 2 or more.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=99_999), requires = "max_size")]
     pub max_files: Option<u32>,
-    /// How hard to compress, from 1 (fast) to 19 (small).
-    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = DEFAULT_LEVEL)]
-    pub compress_level: i32,
+    /// How hard to compress, from 1 (fast) to 19 (small); by default hard while little happens, and fast in a flood.
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub compress_level: Option<i32>,
     /// Overwrite what is there.
     #[arg(long)]
     pub force: bool,
-}
-
-impl Default for Recording {
-    fn default() -> Self {
-        Self { max_size: None, max_files: None, compress_level: DEFAULT_LEVEL, force: false }
-    }
 }
 
 impl Recording {

@@ -7,8 +7,6 @@ use std::{net::IpAddr, time::Duration};
 
 pub use counters::{Counters, Lost};
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     time::Time,

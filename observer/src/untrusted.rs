@@ -10,39 +10,31 @@ use serde::{
 use crate::text::escape;
 
 /// Reads text: a `String`, an `Option` or a `Vec` of them. Whatever was escaped when it was written stays as it is.
-pub(crate) fn harmless<'de, D: Deserializer<'de>, T: FromText<'de>>(deserializer: D) -> Result<T, D::Error> {
-    T::Read::deserialize(deserializer).map(T::from_text)
+pub(crate) fn harmless<'de, D: Deserializer<'de>, T: Deserialize<'de> + Text>(deserializer: D) -> Result<T, D::Error> {
+    T::deserialize(deserializer).map(T::escaped)
 }
 
 /// What [`harmless`] reads.
-pub(crate) trait FromText<'de> {
-    /// As it was written.
-    type Read: Deserialize<'de>;
-    /// Made harmless.
-    fn from_text(read: Self::Read) -> Self;
+pub(crate) trait Text {
+    /// The same, made harmless.
+    fn escaped(self) -> Self;
 }
 
-impl<'de> FromText<'de> for String {
-    type Read = &'de str;
-
-    fn from_text(read: &str) -> Self {
-        escape(read.as_bytes())
+impl Text for String {
+    fn escaped(self) -> Self {
+        escape(self.as_bytes())
     }
 }
 
-impl<'de> FromText<'de> for Option<String> {
-    type Read = Option<&'de str>;
-
-    fn from_text(read: Option<&str>) -> Self {
-        read.map(|text| escape(text.as_bytes()))
+impl<T: Text> Text for Option<T> {
+    fn escaped(self) -> Self {
+        self.map(T::escaped)
     }
 }
 
-impl<'de> FromText<'de> for Vec<String> {
-    type Read = Vec<&'de str>;
-
-    fn from_text(read: Vec<&str>) -> Self {
-        read.iter().map(|text| escape(text.as_bytes())).collect()
+impl<T: Text> Text for Vec<T> {
+    fn escaped(self) -> Self {
+        self.into_iter().map(T::escaped).collect()
     }
 }
 

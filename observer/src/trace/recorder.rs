@@ -36,9 +36,6 @@ const MAX_WAITING: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The smallest segment: a ring of smaller ones would be all beginnings.
 pub const MIN_SEGMENT: u64 = 64 << 10;
-/// zstd's level unless another is asked for: its own default.
-pub const DEFAULT_LEVEL: i32 = 3;
-
 /// What to record into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordOptions {
@@ -46,8 +43,8 @@ pub struct RecordOptions {
     pub path: PathBuf,
     /// Bytes of a segment and how many there are; the oldest goes. `None` for one file without a limit.
     pub ring: Option<(u64, u32)>,
-    /// zstd's level, 1 to 22.
-    pub level: i32,
+    /// zstd's level, 1 to 19; `None` to go by how much there is.
+    pub level: Option<i32>,
     /// What is there already may be overwritten.
     pub force: bool,
 }

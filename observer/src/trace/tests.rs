@@ -219,7 +219,7 @@ pub(super) fn every_kind() -> Vec<Event> {
 }
 
 pub(super) fn options(path: &Path) -> RecordOptions {
-    RecordOptions { path: path.to_owned(), ring: None, level: 3, force: false }
+    RecordOptions { path: path.to_owned(), ring: None, level: None, force: false }
 }
 
 pub(super) fn record(path: &Path, events: &[Event]) {
