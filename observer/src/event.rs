@@ -6,6 +6,7 @@ mod counters;
 use std::{net::IpAddr, time::Duration};
 
 pub use counters::{Counters, Lost};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
