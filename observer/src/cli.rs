@@ -1,5 +1,6 @@
 //! The command line: low-level arguments, checked into options. Parsing does nothing else.
 
+mod replay;
 mod tools;
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+pub use replay::FromTrace;
 pub use tools::{Info, Trace};
 
 use crate::{
@@ -143,6 +145,9 @@ pub struct Watch {
     /// Print the kernel programs' own messages on standard error.
     #[arg(short, long)]
     pub verbose: bool,
+    /// On a recording.
+    #[command(flatten)]
+    pub trace: FromTrace,
 }
 
 /// What to look at.

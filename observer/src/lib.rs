@@ -8,10 +8,13 @@
 //!         │                                                                      EVENTS is full)
 //!  ───────┼──────────────────────── observer-common: the wire contract ────────────────────────
 //!  user   │ ring ─► decode ─┐                                          ┌─► tui  (latest Snapshot)
-//!         │ host samples ───┴─► Event ─► model ─► diagnose ─► Verdict ─┴─► sink (text, JSON lines)
+//!         │ host samples ───┼─► Event ─► model ─► diagnose ─► Verdict ─┴─► sink (text, JSON lines)
+//!         │ trace ──────────┘     └────► trace
 //! ```
 //!
 //! * Everything the rules need is an [`event::Event`], host samples too: a stream of them is complete in itself.
+//! * Live and replay share everything after the source: a trace replayed at any speed yields exactly the verdicts of the
+//!   live run.
 //! * Time is an argument. Events carry the kernel's clock; [`model`] and [`diagnose`] never read one, and see no
 //!   kernel, file, sink or screen.
 //! * Counts never lie. What is lost is counted by kind ([`event::Lost`]) and shown; totals come from the kernel's own
@@ -25,12 +28,13 @@
 //! | [`time`], [`text`], `untrusted`, [`addr`] | newtypes, and what comes from elsewhere made harmless; no clock |
 //! | [`event`] | the Event: one enum, a struct per kind |
 //! | [`hooks`] | what observer wants to see of a kernel, and how much of it it does |
+//! | [`trace`] | the trace file: format, writer, reader |
 //! | [`host`], [`proxy`] | facts about this host; which processes are proxies |
 //! | [`kernel`] | aya: offsets from BTF, load, attach, decode, walk. With `observer-ebpf` the only home of unsafe |
-//! | [`source`] | yields batches of Events; the kernel thread and its samples |
 //! | [`model`] | `apply(&Event)`: upstreams, listeners, namespaces, and single connections' evidence |
 //! | [`diagnose`] | tries that wait for evidence and for their answer; rules, verdicts, registry, one file and one page per cause |
 //! | [`snapshot`] | what a reader sees: an immutable copy |
+//! | [`source`] | yields batches of Events: the kernel's with samples of the host, or a trace's at a pace |
 //! | [`sink`], [`tui`] | lines; the live view |
 //! | [`cli`], [`pipeline`], [`run`] | arguments; the one place that knows every stage; the commands |
 #![cfg(target_os = "linux")]

@@ -24,7 +24,7 @@ use crate::{
     kernel::Options,
     sink::{Overflowed, Summary},
     snapshot::{Folded, Frame, Recording, Snapshot},
-    source::{Live, Polled, Source},
+    source::{Live, Polled, Replay, Source},
     time::Time,
     trace::{About, RecordOptions, Recorder},
 };
@@ -56,7 +56,7 @@ pub struct Pipeline {
 /// What the pipeline is to produce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// What is said of this window, one by one. The pipeline ends with the source, or when all of the window is said.
+    /// What is said of this window, one by one. The pipeline ends with the source.
     Said(Window),
     /// Neither: what comes is recorded.
     Nothing,
@@ -80,11 +80,6 @@ impl Window {
     fn contains(self, time: Time) -> bool {
         self.from <= time && time <= self.to
     }
-
-    /// Whether nothing more can be said of it, at that time.
-    fn is_over(self, now: Time) -> bool {
-        now > self.to + MAX_DELAY
-    }
 }
 
 impl Pipeline {
@@ -97,6 +92,16 @@ impl Pipeline {
         let frame = Frame { since: host::now(), wall: host::wall_clock(), watching, hooks };
         let recorder = record.map(|record| Recorder::start(record, about(&frame))).transpose()?;
         Self::start(live, Folded::default(), frame, wanted, recorder)
+    }
+
+    /// Begins to replay a recording.
+    pub fn replay(mut replay: Replay, wanted: Wanted) -> Result<Self> {
+        if let Wanted::Said(window) = wanted {
+            // Later events bring nothing that belongs to it.
+            replay.stop_at(window.to + MAX_DELAY);
+        }
+        let (folded, frame) = (replay.folded(), replay.frame());
+        Self::start(replay, folded, frame, wanted, None)
     }
 
     /// Begins to take in what the source yields; it follows upon `folded`.
@@ -167,7 +172,7 @@ impl<S: Source> Stages<S> {
     fn run(mut self, stop: &AtomicBool, sum_up: &SyncSender<Summary>) {
         let mut batch = Vec::new();
         let mut shown = Instant::now();
-        while !stop.load(Ordering::Relaxed) && !self.voice.window.is_over(self.folded.engine.model().now()) {
+        while !stop.load(Ordering::Relaxed) {
             let polled = self.source.poll(&mut batch);
             self.fold(&mut batch);
             self.tape.turn(Instant::now(), &self.folded.engine);
@@ -278,5 +283,48 @@ fn about(frame: &Frame) -> About {
         hooks,
         settings: host::settings().into_iter().map(|setting| (setting.name.to_owned(), setting.value)).collect(),
         segment: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        testing::{at, incident, recorded},
+        time::Speed,
+    };
+
+    /// What is said of a window of the incident, and what it comes to.
+    fn replayed(window: Window) -> (Vec<Said>, Summary) {
+        let folder = tempfile::tempdir().unwrap();
+        let replay = Replay::open(&[recorded(folder.path(), &incident())], Speed::Max).unwrap();
+        let mut pipeline = Pipeline::replay(replay, Wanted::Said(window)).unwrap();
+        let mut said = Vec::new();
+        while let Some(each) = pipeline.said.blocking_recv() {
+            said.push(each);
+        }
+        let summary = pipeline.sum_up().unwrap();
+        pipeline.finish().unwrap();
+        (said, summary)
+    }
+
+    #[test]
+    fn a_window_shows_a_part_of_the_whole_and_changes_nothing() {
+        let (whole, _) = replayed(Window::ALL);
+        for (from, to) in [(0, 10_000), (20_300, 20_300), (30_000, 61_000), (85_000, 999_000), (200_000, 300_000)] {
+            let window = Window { from: at(from), to: at(to) };
+            let (said, summary) = replayed(window);
+            let expected: Vec<_> = whole.iter().filter(|said| window.contains(said.time())).cloned().collect();
+            assert_eq!(said, expected);
+            let verdicts = said.iter().filter(|said| matches!(said, Said::Verdict(_))).count();
+            assert_eq!(summary.verdicts.values().sum::<u64>(), verdicts as u64);
+        }
+    }
+
+    #[test]
+    fn a_window_is_read_no_further_than_what_may_still_be_said_of_it() {
+        let (_, whole) = replayed(Window::ALL);
+        let (_, summary) = replayed(Window { from: at(0), to: at(1_000) });
+        assert!(summary.events < whole.events, "{} of {}", summary.events, whole.events);
     }
 }

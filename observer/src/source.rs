@@ -2,9 +2,11 @@
 
 pub mod live;
 pub mod procs;
+pub mod replay;
 pub mod sampler;
 
 pub use live::Live;
+pub use replay::Replay;
 
 use crate::event::Event;
 

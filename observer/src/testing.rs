@@ -2,13 +2,21 @@
 
 pub(crate) mod sequence;
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use crate::{
     addr::{Endpoint, NetNs},
-    event::{Body, ConnectionEnded, Event, Flow, NamespaceSample, Process, ResetSent, State},
+    event::{
+        Body, ConnectionEnded, Event, Flow, HostSample, ListenOverflow, NamespaceSample, OverflowPath, Process,
+        ResetSent, State,
+    },
+    hooks::{Carrier, Hook, HookStatus, Hooks},
     model::{Attempt, Model},
-    time::Time,
+    time::{Time, WallClock},
+    trace::{About, RecordOptions, Recorder, recorder::BATCH_EVERY},
 };
 
 /// The proxy's namespace in tests.
@@ -114,6 +122,22 @@ pub(crate) fn local_namespace() -> Event {
     event(0, Body::NamespaceSample(Box::new(NamespaceSample { netns, addresses, ..NamespaceSample::default() })))
 }
 
+/// What a recording says of itself whose events begin at 03:10:00 on 2 January 2026.
+pub(crate) fn about() -> About {
+    About {
+        version: "0.1.0".into(),
+        host: "edge-7".into(),
+        kernel: "6.18.44".into(),
+        machine: "x86_64".into(),
+        wall: WallClock { offset: 1_767_323_400_000_000_000 - at(0).0 },
+        since: at(0),
+        watching: "nginx, haproxy, envoy, caddy, traefik".into(),
+        hooks: Hooks(Hook::ALL.iter().map(|hook| (*hook, HookStatus::Full(Carrier::TpBtf))).collect()),
+        settings: Vec::new(),
+        segment: 1,
+    }
+}
+
 /// The model after these events and the end of that connection, and the try that it was.
 pub(crate) fn ended_with(events: impl IntoIterator<Item = Event>, ended: ConnectionEnded) -> (Model, Attempt) {
     let mut model = Model::default();
@@ -122,4 +146,50 @@ pub(crate) fn ended_with(events: impl IntoIterator<Item = Event>, ended: Connect
     }
     let attempt = model.apply(&event(2_000, Body::ConnectionEnded(Box::new(ended)))).unwrap();
     (model, attempt)
+}
+
+/// How long the [`incident`] is, in seconds.
+pub(crate) const INCIDENT_SECONDS: u64 = 90;
+
+/// Tries that fail in various ways, some with evidence that comes later, or before in time but after in the stream.
+pub(crate) fn incident() -> Vec<Event> {
+    let ended = |ms, ended| event(ms, Body::ConnectionEnded(Box::new(ended)));
+    let overflow = ListenOverflow { flow: server_flow(), path: OverflowPath::Ack, depth: 129, limit: 128 };
+    let reset = ConnectionEnded { new: State::Close, error: 104, reset_received: true, ..connection() };
+    let mut events = Vec::new();
+    for second in 0..INCIDENT_SECONDS {
+        let ms = second * 1000;
+        events.push(event(ms, Body::HostSample(HostSample { ticks: second, ..HostSample::default() })));
+        match second % 5 {
+            0 => events.push(ended(ms + 300, refused_connection())),
+            1 => {
+                let sent = ResetSent { owned: true, ..reset_sent(Some(State::Close), "TCP_STATE") };
+                events.extend([ended(ms + 100, reset.clone()), event(ms + 101, Body::ResetSent(sent))]);
+            }
+            2 => {
+                let gave_up = ConnectionEnded { bytes_acked: 0, unacked: 80, data_retransmits: 3, ..connection() };
+                events.extend([ended(ms + 990, gave_up), event(ms + 950, Body::ListenOverflow(overflow))]);
+            }
+            3 => events.push(ended(ms, ConnectionEnded { answers_visible: true, ..refused_connection() })),
+            _ => events.push(ended(ms + 999, ConnectionEnded { new: State::CloseWait, ..connection() })),
+        }
+    }
+    events
+}
+
+/// Those events as a recording of many batches.
+pub(crate) fn recorded(folder: &Path, events: &[Event]) -> PathBuf {
+    let path = folder.join("a.arrows");
+    let options = RecordOptions { path: path.clone(), ring: None, level: 1, force: false };
+    let mut recorder = Recorder::start(options, about()).unwrap();
+    let mut now = Instant::now();
+    for (index, each) in events.iter().enumerate() {
+        recorder.event(each.clone()).unwrap();
+        if index % 3 == 0 {
+            recorder.turn(now, || None).unwrap();
+            now += BATCH_EVERY;
+        }
+    }
+    recorder.finish().unwrap();
+    path
 }

@@ -57,6 +57,48 @@ fn loaded_programs() -> Vec<u32> {
 }
 
 #[test]
+fn a_recording_says_again_what_was_said() {
+    fs::write("/proc/thread-self/comm", "obs-replay").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("a.arrows");
+    let trace = trace.to_str().unwrap();
+    let (child, lines, ready) = watching(&["--no-answers", "--proxy", "obs-replay", "--port", "7", "--record", trace]);
+    TcpStream::connect("127.0.0.1:7").unwrap_err();
+    TcpStream::connect("127.0.0.1:7").unwrap_err();
+    let mut live = vec![ready];
+    let mut lines = lines.lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    live.extend(lines.by_ref().take(2));
+    signal(&child, Signal::SIGINT);
+    live.extend(lines);
+    assert_eq!(live.last().unwrap()["verdicts"]["upstream-refused"], 2);
+
+    // By somebody without any privilege.
+    for options in [
+        &["--from-trace", trace][..],
+        &["--from-trace", trace, "--speed", "16"],
+        &["--from-trace", trace, "--from", "0s"],
+    ] {
+        let again = observer(&[&["watch", "--format", "json"], options].concat());
+        assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+        assert_eq!(String::from_utf8_lossy(&again.stderr), "");
+        let again: Vec<Value> =
+            again.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+        assert_eq!(again, live);
+    }
+}
+
+#[test]
+fn what_is_no_recording_is_said_so() {
+    for (file, expected) in [("/no/such/file", "cannot open /no/such/file"), ("/proc/self/status", "/proc/self/status")]
+    {
+        let output = observer(&["watch", "--from-trace", file]);
+        assert_eq!(output.status.code(), Some(2));
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(message.starts_with(&format!("observer: {expected}")) && message.lines().count() == 1, "{message}");
+    }
+}
+
+#[test]
 fn watch_says_ready_then_verdicts_then_a_summary() {
     // Our own process stands in for the proxy, under its thread's name.
     fs::write("/proc/thread-self/comm", "obs-command").unwrap();

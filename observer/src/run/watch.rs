@@ -12,16 +12,16 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::Output;
 use crate::{
-    cli::Watch,
+    cli::{FromTrace, Watch},
     pipeline::{Pipeline, Wanted, Window},
     sink,
     snapshot::{Frame, Recording},
+    source::Replay,
 };
 
 /// Prints until the time is up, a signal comes, or nobody reads any more.
 pub(super) fn watch(arguments: &Watch) -> Result<ExitCode> {
-    let Watch { format, duration, record, recording, filters, verbose } = arguments;
-    let (options, watching) = filters.options(*verbose).map_err(|error| anyhow!(error))?;
+    let Watch { format, duration, verbose, .. } = arguments;
     if *verbose {
         log::set_logger(&StandardError).map(|()| log::set_max_level(log::LevelFilter::Trace)).ok();
     }
@@ -29,8 +29,7 @@ pub(super) fn watch(arguments: &Watch) -> Result<ExitCode> {
         // Installed first, so that a signal during start-up ends observer as well.
         let end = end_of(*duration)?;
         tokio::pin!(end);
-        let record = recording.beside(record.as_deref()).map_err(|error| anyhow!(error))?;
-        let mut pipeline = Pipeline::live(options, watching, Wanted::Said(Window::ALL), record)?;
+        let mut pipeline = start(arguments)?;
         let mut recording = pipeline.recording.clone();
         let mut broke_off = false;
         let Frame { since, wall, watching, hooks } = pipeline.frame.clone();
@@ -71,8 +70,27 @@ pub(super) fn watch(arguments: &Watch) -> Result<ExitCode> {
         }
         pipeline.finish()?;
         out.finish().await?;
+        if let Some(trouble) = summary.trouble {
+            eprintln!("observer: {trouble}");
+        }
         Ok(if broke_off { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     })
+}
+
+/// On this host, or on a recording.
+fn start(arguments: &Watch) -> Result<Pipeline> {
+    let Watch { format: _, duration: _, record, recording, filters, verbose, trace } = arguments;
+    let FromTrace { from_trace, from, to, speed } = trace;
+    if from_trace.is_empty() {
+        let (options, watching) = filters.options(*verbose).map_err(|error| anyhow!(error))?;
+        let record = recording.beside(record.as_deref()).map_err(|error| anyhow!(error))?;
+        return Pipeline::live(options, watching, Wanted::Said(Window::ALL), record);
+    }
+    let mut replay = Replay::open(from_trace, *speed)?;
+    let from = from.map_or(Window::ALL.from, |from| replay.time_of(from));
+    let to = to.map_or(Window::ALL.to, |to| replay.time_of(to));
+    replay.run_to(from);
+    Pipeline::replay(replay, Wanted::Said(Window { from, to }))
 }
 
 /// Completes when the time is up or a signal asks to end.
