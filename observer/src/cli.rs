@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-pub use replay::FromTrace;
+pub use replay::{FromTrace, Replay};
 pub use tools::{Info, Trace};
 
 use crate::{
@@ -45,6 +45,8 @@ pub enum Command {
     Watch(Watch),
     /// Record what happens into a trace file, for replay, report and export; shows nothing.
     Record(Record),
+    /// The live view on a recording: pause, step, seek, any speed, and a timeline of what failed when.
+    Replay(Replay),
     /// Look into recordings.
     #[command(subcommand)]
     Trace(Trace),

@@ -113,7 +113,8 @@ impl Pipeline {
         recorder: Option<Recorder>,
     ) -> Result<Self> {
         let (say, said) = mpsc::channel(MAX_SAID);
-        let (show, snapshots) = watch::channel(Arc::new(Snapshot::take(&folded, &frame)));
+        let first = Snapshot { playback: source.playback(), ..Snapshot::take(&folded, &frame) };
+        let (show, snapshots) = watch::channel(Arc::new(first));
         let stop = Arc::new(AtomicBool::new(false));
         let (say, show, window) = match wanted {
             Wanted::Said(window) => (Some(say), None, window),
@@ -173,6 +174,9 @@ impl<S: Source> Stages<S> {
         let mut batch = Vec::new();
         let mut shown = Instant::now();
         while !stop.load(Ordering::Relaxed) {
+            if let Some(folded) = self.source.jump() {
+                self.folded = folded;
+            }
             let polled = self.source.poll(&mut batch);
             self.fold(&mut batch);
             self.tape.turn(Instant::now(), &self.folded.engine);
@@ -220,7 +224,8 @@ impl<S: Source> Stages<S> {
     fn publish(&self) {
         if let Some(show) = &self.show {
             let snapshot = Snapshot::take(&self.folded, &self.frame);
-            show.send_replace(Arc::new(Snapshot { recording: self.tape.state(), ..snapshot }));
+            let (recording, playback) = (self.tape.state(), self.source.playback());
+            show.send_replace(Arc::new(Snapshot { recording, playback, ..snapshot }));
         }
     }
 

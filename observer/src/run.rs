@@ -3,6 +3,7 @@
 mod doctor;
 mod output;
 mod record;
+mod replay;
 mod trace;
 mod watch;
 
@@ -26,6 +27,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Live(options) => live(&options),
         Command::Watch(options) => watch::watch(&options),
         Command::Record(options) => record::record(&options),
+        Command::Replay(options) => replay::replay(&options),
         Command::Trace(Trace::Info(options)) => trace::info(&options),
         Command::Doctor => doctor::doctor(),
         Command::Explain { cause } => explain(cause.as_deref()),
@@ -37,15 +39,21 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")
 }
 
+/// An error if there is none, which says what does without.
+fn needs_terminal(instead: &str) -> Result<()> {
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        bail!("the live view needs a terminal; {instead} prints the same as lines");
+    }
+    Ok(())
+}
+
 fn live(arguments: &Live) -> Result<ExitCode> {
     let Live { filters, record, recording } = arguments;
-    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        bail!("the live view needs a terminal; `observer watch` prints the same as lines");
-    }
+    needs_terminal("`observer watch`")?;
     let (options, watching) = filters.options(false).map_err(|error| anyhow!(error))?;
     let record = recording.beside(record.as_deref()).map_err(|error| anyhow!(error))?;
     let mut pipeline = Pipeline::live(options, watching, Wanted::Snapshots, record)?;
-    let shown = runtime()?.block_on(tui::run(pipeline.snapshots.clone()));
+    let shown = runtime()?.block_on(tui::run(pipeline.snapshots.clone(), None));
     pipeline.sum_up()?;
     let whole = record::tell(&pipeline.recording.borrow());
     pipeline.finish()?;

@@ -1,6 +1,9 @@
 //! What a reader sees: an immutable copy of model and verdicts at one moment. Views hold one for as long as they like
 //! and lock nothing.
 
+pub mod playback;
+pub mod timeline;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
@@ -12,6 +15,8 @@ use crate::{
     time::{Time, WallClock},
     trace::Recorded,
 };
+pub use playback::Playback;
+pub use timeline::Timeline;
 
 /// Verdicts kept for looking back at.
 pub const RECENT_VERDICTS: usize = 200;
@@ -49,6 +54,8 @@ pub struct Snapshot {
     pub hooks: Hooks,
     /// What is recorded.
     pub recording: Recording,
+    /// Where the replay stands, if it is one.
+    pub playback: Option<Playback>,
 }
 
 /// How a recording stands.
@@ -93,7 +100,7 @@ pub struct UpstreamRow {
 }
 
 /// All that follows from the events so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Folded {
     /// Model and rules.
     pub engine: Engine,
@@ -186,6 +193,7 @@ impl Snapshot {
             evicted: model.evicted() + engine.hurried(),
             hooks: frame.hooks.clone(),
             recording: Recording::Off,
+            playback: None,
         }
     }
 }

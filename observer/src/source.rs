@@ -8,10 +8,19 @@ pub mod sampler;
 pub use live::Live;
 pub use replay::Replay;
 
-use crate::event::Event;
+use crate::{
+    event::Event,
+    snapshot::{Folded, Playback},
+};
 
 /// Yields Events in batches.
 pub trait Source: Send {
+    /// What the next events follow upon, if not upon those before: somebody has asked to see another time. To be asked before
+    /// [`Source::poll`].
+    fn jump(&mut self) -> Option<Folded> {
+        None
+    }
+
     /// Appends what has come to `batch`. Never waits.
     fn poll(&mut self, batch: &mut Vec<Event>) -> Polled;
 
@@ -20,6 +29,11 @@ pub trait Source: Send {
 
     /// Why it ended before its time, if it did, in a sentence.
     fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    /// Where it stands, if it can be controlled.
+    fn playback(&self) -> Option<Playback> {
         None
     }
 }

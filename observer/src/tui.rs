@@ -18,7 +18,11 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, mpsc::SyncSender},
+    time::Duration,
+};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -26,19 +30,23 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, playback::Command};
 use action::Effect;
 use app::App;
 use input::{Input, Keyboard};
+use keys::Mode;
 use terminal::Screen;
 use theme::Theme;
 
 /// The shortest time from one frame to the next: 20 a second, whatever the rate of events.
 const FRAME: Duration = Duration::from_millis(50);
 
-/// Shows each latest snapshot until the user quits, a signal asks for the end, or the sender is gone. Needs a tokio
-/// runtime with time and io; fails without a terminal.
-pub async fn run(mut snapshots: watch::Receiver<Arc<Snapshot>>) -> io::Result<()> {
+/// Shows each latest snapshot until the user quits, a signal asks for the end, or the sender is gone. Where it is a
+/// replay's, `control` takes what the user asks of that. Needs a tokio runtime with time and io; fails without a terminal.
+pub async fn run(
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    control: Option<SyncSender<Command>>,
+) -> io::Result<()> {
     let mut signals = Signals::catch()?;
     // Dropped in the reverse order: the keyboard is let go of before the screen is given back.
     let mut screen = Screen::take()?;
@@ -66,12 +74,14 @@ pub async fn run(mut snapshots: watch::Receiver<Arc<Snapshot>>) -> io::Result<()
                     Some(Input::Resized) => Effect::Redraw,
                     Some(Input::Key(key)) => {
                         let live = Arc::clone(&snapshots.borrow());
-                        keys::action(key).map_or(Effect::Nothing, |action| app.apply(action, &live))
+                        keys::action(key, Mode::of(&live)).map_or(Effect::Nothing, |action| app.apply(action, &live))
                     }
                 };
                 match effect {
                     Effect::Nothing => {}
                     Effect::Redraw => dirty = true,
+                    // One too many is dropped, as keys are that come too fast.
+                    Effect::Replay(command) => drop(control.as_ref().map(|control| control.try_send(command))),
                     Effect::Quit => return Ok(()),
                 }
             }

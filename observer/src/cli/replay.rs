@@ -40,6 +40,23 @@ pub struct FromTrace {
     pub speed: Speed,
 }
 
+/// Options of `replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The recording: its file, or those of its segments.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// How many times as fast as it was made, or max.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub speed: Speed,
+    /// Begin there: 90s or 5m after the beginning, 14:03:07 or 2026-01-02T14:03:07Z (UTC).
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<Moment>,
+    /// Go no further.
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<Moment>,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;

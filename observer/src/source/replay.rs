@@ -1,22 +1,38 @@
-//! The replaying source: a recording's events in their order, at a pace.
+//! The replaying source: a recording's events in their order, at a pace, from wherever one likes.
 
 mod pace;
+mod survey;
 
-use std::{collections::VecDeque, path::PathBuf};
+use std::{
+    collections::VecDeque,
+    io,
+    path::PathBuf,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    time::Duration,
+};
 
 use super::{Polled, Source};
 use crate::{
     event::Event,
     host,
-    snapshot::{Folded, Frame},
+    snapshot::{
+        Folded, Frame, Playback,
+        playback::{Command, Standing},
+    },
     time::{Moment, Speed, Time},
     trace::{About, ReadError, Reader, Tail},
 };
 use pace::Pace;
+use survey::{Keyframe, Survey};
 
 /// Events given out at a time, so that whoever looks on need not wait for more.
 const MAX_BATCH: usize = 8192;
-
+/// Commands that may wait; nobody types so far ahead.
+const MAX_COMMANDS: usize = 64;
+/// What a step is.
+const STEP: Duration = Duration::from_secs(1);
+/// An incident that became known this long ago is still the present one: the one before it is meant by the one before.
+const PRESENT: Duration = Duration::from_secs(2);
 const UNFINISHED: &str =
     "the recording was not ended: it is still being written, or its recorder was killed, and up to a second is missing";
 
@@ -34,6 +50,13 @@ pub struct Replay {
     newest: Time,
     ended: bool,
     trouble: Option<String>,
+    control: Option<Control>,
+}
+
+/// What somebody needs who looks on and may want to see another time.
+struct Control {
+    commands: Receiver<Command>,
+    survey: Survey,
 }
 
 impl Replay {
@@ -53,6 +76,7 @@ impl Replay {
             newest: since,
             ended: false,
             trouble: None,
+            control: None,
         };
         if replay.read_on()
             && let Some(first) = replay.waiting.front()
@@ -95,6 +119,16 @@ impl Replay {
         self.pace.stop_at(time);
     }
 
+    /// Lets somebody control it, up to `limit`, and has the recording read ahead in a thread of its own: `again` is another
+    /// reader of it, at its beginning.
+    pub fn controlled(&mut self, again: Reader, limit: Time) -> io::Result<SyncSender<Command>> {
+        self.pace.stop_at(limit);
+        let (control, commands) = sync_channel(MAX_COMMANDS);
+        let survey = Survey::start(again, self.folded(), self.begin, limit)?;
+        self.control = Some(Control { commands, survey });
+        Ok(control)
+    }
+
     /// Reads on until there is an event to give out; false at the end.
     fn read_on(&mut self) -> bool {
         let mut batch = Vec::new();
@@ -115,9 +149,69 @@ impl Replay {
         }
         !self.waiting.is_empty()
     }
+
+    /// What to follow upon, if that is not what has been given out so far.
+    fn obey(&mut self, command: Command) -> Option<Folded> {
+        let survey = &self.control.as_ref()?.survey;
+        let heading = self.pace.target().unwrap_or(self.pace.playhead());
+        let to = match command {
+            Command::Pause => {
+                self.pace.paused = !self.pace.paused;
+                return None;
+            }
+            Command::Slower => {
+                self.pace.speed = self.pace.speed.slower();
+                return None;
+            }
+            Command::Faster => {
+                self.pace.speed = self.pace.speed.faster();
+                return None;
+            }
+            Command::Step => {
+                self.pace.paused = true;
+                heading + STEP
+            }
+            Command::Back(by) => heading - by,
+            Command::On(by) => heading + by,
+            Command::Begin => self.begin,
+            Command::End => Time(u64::MAX),
+            Command::NextIncident => survey.timeline().next_incident(heading)?,
+            Command::PreviousIncident => survey.timeline().previous_incident(heading - PRESENT)?,
+        };
+        self.seek(to.max(self.begin))
+    }
+
+    fn seek(&mut self, to: Time) -> Option<Folded> {
+        let keyframe = self.control.as_ref()?.survey.keyframe(to)?;
+        // The way there leads on from here, unless a state is known that is nearer.
+        let jump = to < self.pace.playhead() || keyframe.time > self.newest;
+        let jump = jump && self.go_back_or_on(&keyframe);
+        self.pace.run_to(to);
+        jump.then(|| keyframe.folded.clone())
+    }
+
+    fn go_back_or_on(&mut self, keyframe: &Keyframe) -> bool {
+        if let Err(error) = self.reader.seek(keyframe.position) {
+            self.trouble = Some(error.to_string());
+            return false;
+        }
+        self.waiting.clear();
+        self.ended = false;
+        self.newest = keyframe.time.max(self.begin);
+        self.pace.behind(self.newest);
+        true
+    }
 }
 
 impl Source for Replay {
+    fn jump(&mut self) -> Option<Folded> {
+        let mut jumped = None;
+        while let Some(command) = self.control.as_ref().and_then(|control| control.commands.try_recv().ok()) {
+            jumped = self.obey(command).or(jumped);
+        }
+        jumped
+    }
+
     /// An event waits while any before it in the recording does: the order is that of the live run.
     fn poll(&mut self, batch: &mut Vec<Event>) -> Polled {
         let due = self.pace.due((self.clock)());
@@ -128,7 +222,7 @@ impl Source for Replay {
             }
             let Some(event) = self.waiting.pop_front_if(|event| event.time <= due) else {
                 self.pace.arrived(due);
-                return if self.pace.at_limit() { Polled::Ended } else { Polled::Idle };
+                return if self.pace.at_limit() && self.control.is_none() { Polled::Ended } else { Polled::Idle };
             };
             self.newest = self.newest.max(event.time);
             batch.push(event);
@@ -143,6 +237,27 @@ impl Source for Replay {
 
     fn trouble(&self) -> Option<String> {
         self.trouble.clone()
+    }
+
+    fn playback(&self) -> Option<Playback> {
+        let timeline = self.control.as_ref()?.survey.timeline();
+        let standing = if self.pace.target().is_some() {
+            Standing::Seeking
+        } else if self.ended || self.pace.at_limit() {
+            Standing::Ended
+        } else if self.pace.paused {
+            Standing::Paused
+        } else {
+            Standing::Playing
+        };
+        Some(Playback {
+            host: self.about().host.clone(),
+            playhead: self.pace.playhead(),
+            standing,
+            speed: self.pace.speed,
+            timeline,
+            trouble: self.trouble.clone(),
+        })
     }
 }
 

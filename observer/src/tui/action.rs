@@ -1,5 +1,7 @@
 //! What a key can ask for, and what comes of it.
 
+use crate::snapshot::playback::Command;
+
 /// A wish of the user, whatever key it came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Action {
@@ -21,6 +23,8 @@ pub(crate) enum Action {
     Open,
     /// Leave what was opened last.
     Back,
+    /// What is to be done by the replay.
+    Replay(Command),
 }
 
 /// What the outside must do after an [`Action`].
@@ -30,6 +34,8 @@ pub(crate) enum Effect {
     Nothing,
     /// Draw.
     Redraw,
+    /// Ask the replay for it; what comes of it comes as a snapshot.
+    Replay(Command),
     /// End the view.
     Quit,
 }

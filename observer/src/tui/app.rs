@@ -36,6 +36,7 @@ impl App {
     pub(crate) fn apply(&mut self, action: Action, live: &Arc<Snapshot>) -> Effect {
         match action {
             Action::Quit => return Effect::Quit,
+            Action::Replay(command) => return Effect::Replay(command),
             Action::Help => self.help = !self.help,
             Action::Pause => {
                 self.frozen = if self.frozen.is_some() { None } else { Some(Arc::clone(live)) };

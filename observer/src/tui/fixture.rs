@@ -10,9 +10,10 @@ use crate::{
         NamespaceSample, OverflowPath, Process, Retransmit, State,
     },
     hooks::{Carrier, Hook, HookStatus, Hooks},
-    snapshot::{Folded, Frame, Snapshot},
-    testing::{NETNS, at, connection, endpoint, event, refused_connection},
-    time::WallClock,
+    snapshot::{Folded, Frame, Playback, Snapshot, Timeline, playback::Standing},
+    testing::{NETNS, about, at, connection, endpoint, event, refused_connection},
+    time::Speed,
+    trace::About,
 };
 
 /// The upstreams' namespace.
@@ -139,19 +140,26 @@ impl Stage {
         }
     }
 
-    fn snapshot(mut self, hooks: Hooks) -> Arc<Snapshot> {
+    fn events(mut self) -> Vec<Event> {
         self.push(SECONDS * 1000, Body::Counters(self.counters));
         self.push(SECONDS * 1000 + 100, Body::Tick);
         self.events.sort_by_key(|event| event.time);
-        let mut folded = Folded::default();
-        for event in &self.events {
-            folded.apply(event, &mut |_| {});
-        }
-        // Events begin at 03:10:00 on 2 January 2026.
-        let wall = WallClock { offset: 1_767_323_400_000_000_000 - at(0).0 };
-        let watching = "nginx, haproxy, envoy, caddy, traefik".to_owned();
-        Arc::new(Snapshot::take(&folded, &Frame { since: at(0), wall, watching, hooks }))
+        self.events
     }
+
+    fn snapshot(self, hooks: Hooks) -> Arc<Snapshot> {
+        let mut folded = Folded::default();
+        for event in self.events() {
+            folded.apply(&event, &mut |_| {});
+        }
+        Arc::new(Snapshot::take(&folded, &frame(hooks)))
+    }
+}
+
+/// Events begin at 03:10:00 on 2 January 2026.
+fn frame(hooks: Hooks) -> Frame {
+    let About { since, wall, watching, .. } = about();
+    Frame { since, wall, watching, hooks }
 }
 
 fn step(every_ms: u64) -> usize {
@@ -244,4 +252,39 @@ pub(super) fn crowded() -> Arc<Snapshot> {
         }
     }
     stage.snapshot(all_hooks())
+}
+
+/// A recording in which a queue is full for a while and an upstream is not there, replayed up to that second, and read ahead up
+/// to the other.
+pub(super) fn replay(second: u64, ahead: u64, standing: Standing, speed: Speed) -> Arc<Snapshot> {
+    let mut stage = Stage::default();
+    stage.host(310, 129);
+    stage.healthy(GUNICORN, 20, false);
+    stage.healthy(API, 5, false);
+    stage.overflows(81, 110);
+    stage.refused(700);
+    let events = stage.events();
+    let (mut shown, mut folded) = (Folded::default(), Folded::default());
+    let mut timeline = Timeline::new(at(0));
+    for event in events.iter().take_while(|event| event.time <= at(ahead * 1000)) {
+        if event.time <= at(second * 1000) {
+            shown.apply(event, &mut |_| {});
+        }
+        let mut told = Vec::new();
+        folded.apply(event, &mut |said| told.push(said));
+        timeline.note(&told, folded.engine.incidents(), event.time);
+        timeline.reach(event.time);
+    }
+    if ahead >= SECONDS {
+        timeline.complete();
+    }
+    let playback = Playback {
+        host: "edge-7".into(),
+        playhead: at(second * 1000),
+        standing,
+        speed,
+        timeline: Arc::new(timeline),
+        trouble: None,
+    };
+    Arc::new(Snapshot { playback: Some(playback), ..Snapshot::take(&shown, &frame(all_hooks())) })
 }

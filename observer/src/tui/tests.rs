@@ -5,13 +5,16 @@ use std::{fmt::Write as _, path::PathBuf, sync::Arc};
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 
 use super::{action::Action, app::App, fixture, theme::Theme, view};
-use crate::snapshot::Snapshot;
+use crate::{
+    snapshot::{Snapshot, playback::Standing},
+    time::Speed,
+};
 
 /// Sizes at which screens are kept: a small pane, the classic, and a large one.
 const SIZES: [(u16, u16); 3] = [(40, 10), (80, 24), (160, 48)];
 
 /// States in which the sweep over all sizes draws.
-const STATES: usize = 40;
+const STATES: usize = 50;
 
 fn drawn(app: &App, live: &Snapshot, width: u16, height: u16) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -126,6 +129,30 @@ fn paused() {
 }
 
 #[test]
+fn a_replay() {
+    let playing = fixture::replay(75, 180, Standing::Playing, Speed::Times(4.0));
+    kept("replay", &[], &playing, &playing);
+    kept("replay-opened", &[Action::Open], &playing, &playing);
+    kept("replay-help", &[Action::Help], &playing, &playing);
+}
+
+#[test]
+fn a_replay_that_has_just_begun() {
+    let early = fixture::replay(12, 70, Standing::Paused, Speed::Times(1.0));
+    kept("replay-early", &[], &early, &early);
+}
+
+#[test]
+fn a_damaged_recording_at_its_end() {
+    let mut ended = Snapshot::clone(&fixture::replay(180, 180, Standing::Ended, Speed::Max));
+    if let Some(playback) = &mut ended.playback {
+        playback.trouble = Some("/srv/traces/edge-7.arrows is damaged at byte 4711: it ends within a message".into());
+    }
+    let ended = Arc::new(ended);
+    kept("replay-ended", &[], &ended, &ended);
+}
+
+#[test]
 fn every_size_draws() {
     let empty = {
         let mut empty = Snapshot::clone(&fixture::idle());
@@ -141,6 +168,8 @@ fn every_size_draws() {
         fixture::three(),
         fixture::degraded(),
         fixture::crowded(),
+        fixture::replay(75, 180, Standing::Playing, Speed::Times(4.0)),
+        fixture::replay(12, 12, Standing::Seeking, Speed::Max),
     ];
     let journeys: [&[Action]; 5] = [
         &[],
@@ -179,12 +208,13 @@ fn the_smallest_screen_has_the_headline() {
 #[test]
 fn without_colour_there_is_none_and_nothing_is_lost() {
     use ratatui::style::Color;
-    let live = fixture::three();
-    let plain = drawn(&App::new(Theme::PLAIN), &live, 120, 40);
-    assert!(plain.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
-    let coloured = drawn(&App::new(Theme::COLOURED), &live, 120, 40);
-    assert!(coloured.content.iter().any(|cell| cell.fg == Color::Red));
-    assert_eq!(text_of(&plain), text_of(&coloured));
+    for live in [fixture::three(), fixture::replay(75, 180, Standing::Paused, Speed::Max)] {
+        let plain = drawn(&App::new(Theme::PLAIN), &live, 120, 40);
+        assert!(plain.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
+        let coloured = drawn(&App::new(Theme::COLOURED), &live, 120, 40);
+        assert!(coloured.content.iter().any(|cell| cell.fg == Color::Red));
+        assert_eq!(text_of(&plain), text_of(&coloured));
+    }
 }
 
 #[test]

@@ -14,6 +14,9 @@ pub(crate) const fn badge(style: Style) -> Style {
     style.add_modifier(Modifier::REVERSED).add_modifier(Modifier::BOLD)
 }
 
+/// Colours of causes.
+const CAUSES: [Color; 3] = [Color::Magenta, Color::Cyan, Color::Blue];
+
 /// How things look: in colour, or by modifiers alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Theme {
@@ -45,6 +48,12 @@ impl Theme {
     /// All is well, said once.
     pub(crate) fn calm(self) -> Style {
         self.coloured(Color::Green)
+    }
+
+    /// Of a cause in a recording, by its rank; not red, as that is for what fails at the moment that is looked at. Beyond those
+    /// with a colour all look alike.
+    pub(crate) fn cause(self, rank: usize) -> Style {
+        CAUSES.get(rank).map_or(STRONG, |colour| self.coloured(*colour).add_modifier(Modifier::BOLD))
     }
 
     fn coloured(self, colour: Color) -> Style {

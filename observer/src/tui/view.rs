@@ -12,6 +12,7 @@
 //!
 //! ── 10.0.0.2:8000 ───────────────────────────────────────────────────────────────   the selected one, if there is room
 //!   …
+//! (the timeline, where a recording is replayed)
 //! lost 0 · hooks 8/8 · 12,345 events                                                footer
 //! q quit  ? help  p pause …
 //! ```
@@ -24,6 +25,7 @@ mod footer;
 mod header;
 mod help;
 mod incidents;
+mod timeline;
 mod upstreams;
 
 use ratatui::{
@@ -32,7 +34,7 @@ use ratatui::{
     text::{Line, Text},
 };
 
-use super::app::App;
+use super::{app::App, keys::Mode};
 use crate::snapshot::Snapshot;
 
 /// From this height on, blank lines part what belongs apart.
@@ -52,6 +54,10 @@ pub(crate) fn draw(frame: &mut Frame<'_>, app: &App, live: &Snapshot) {
     put(frame, take_top(&mut rest, 1), vec![header::line(app, shown, live.now, width)], "");
     let footer = footer::lines(app, shown, width, frame.area().height);
     put(frame, take_bottom(&mut rest, height_of(&footer)), footer, "");
+    if let Some(playback) = &shown.playback {
+        let strip = timeline::lines(app.theme, shown, playback, width, frame.area().height);
+        put(frame, take_bottom(&mut rest, height_of(&strip)), strip, "");
+    }
     if roomy {
         take_top(&mut rest, 1);
         take_bottom(&mut rest, 1);
@@ -64,7 +70,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, app: &App, live: &Snapshot) {
         now(frame, rest, app, shown);
     }
     if app.help {
-        help::draw(frame);
+        help::draw(frame, Mode::of(shown));
     }
 }
 

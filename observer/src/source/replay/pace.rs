@@ -7,7 +7,8 @@ use crate::time::{Speed, Time};
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
-    speed: Speed,
+    pub(super) speed: Speed,
+    pub(super) paused: bool,
     /// All events up to this have been given out, of the recording's time.
     playhead: Time,
     /// Where to run at full speed, whatever else is set.
@@ -20,7 +21,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(speed: Speed, begin: Time) -> Self {
-        Self { speed, playhead: begin, target: None, limit: Time(u64::MAX), seen: Time::default() }
+        Self { speed, paused: false, playhead: begin, target: None, limit: Time(u64::MAX), seen: Time::default() }
     }
 
     /// Up to which time events may be given out when the clock says `clock`.
@@ -30,6 +31,7 @@ impl Pace {
         self.seen = clock;
         match (self.target, self.speed) {
             (Some(target), _) => target,
+            (None, _) if self.paused => self.playhead,
             (None, Speed::Times(times)) => {
                 self.playhead = (self.playhead + passed.mul_f64(times)).min(self.limit);
                 self.playhead
@@ -57,6 +59,15 @@ impl Pace {
         self.limit = limit.max(self.playhead);
     }
 
+    pub(super) fn playhead(&self) -> Time {
+        self.playhead
+    }
+
+    /// Where it is going.
+    pub(super) fn target(&self) -> Option<Time> {
+        self.target
+    }
+
     /// Nothing more is to be given out.
     pub(super) fn at_limit(&self) -> bool {
         self.playhead >= self.limit
@@ -80,14 +91,22 @@ mod tests {
         assert_eq!(pace.due(at(8)), at(102));
         pace.behind(at(101));
         assert_eq!(pace.due(at(9)), at(103), "what took too long is not made up for");
+        pace.paused = true;
+        assert_eq!(pace.due(at(60)), at(103));
+        pace.paused = false;
+        pace.speed = pace.speed.faster();
+        assert_eq!(pace.due(at(61)), at(107), "nor is a pause");
     }
 
     #[test]
-    fn it_runs_to_a_target_first() {
+    fn it_runs_to_a_target_first_though_paused() {
         let mut pace = Pace::new(Speed::Times(1.0), at(100));
+        pace.paused = true;
         pace.run_to(at(130));
         assert_eq!((pace.due(at(1)), pace.due(at(2))), (at(130), at(130)));
         pace.arrived(at(130));
+        assert_eq!((pace.due(at(2)), pace.target()), (at(130), None));
+        pace.paused = false;
         assert_eq!(pace.due(at(3)), at(131));
         pace.run_to(at(0));
         assert_eq!(pace.due(at(3)), at(131), "what has been given out is not taken back");

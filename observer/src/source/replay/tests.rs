@@ -84,6 +84,135 @@ fn before_a_time_that_is_asked_for_it_does_not_linger() {
     assert_eq!(CLOCK.get(), 1, "no time has passed");
 }
 
+/// Somebody who looks on.
+struct Viewer {
+    replay: Replay,
+    control: SyncSender<Command>,
+    folded: Folded,
+}
+
+impl Viewer {
+    fn of(path: &Path, limit: Time) -> Self {
+        let mut replay = replay(path, Speed::Times(1.0));
+        let control = replay.controlled(Reader::open(&[path.to_owned()]).unwrap(), limit).unwrap();
+        let folded = replay.folded();
+        let mut viewer = Self { replay, control, folded };
+        viewer.ask(Command::Pause);
+        while !viewer.playback().timeline.is_whole() {
+            std::thread::yield_now();
+        }
+        viewer
+    }
+
+    /// Until there is nothing more to do but wait.
+    fn ask(&mut self, command: Command) {
+        self.control.send(command).unwrap();
+        let mut batch = Vec::new();
+        loop {
+            if let Some(folded) = self.replay.jump() {
+                self.folded = folded;
+            }
+            let polled = self.replay.poll(&mut batch);
+            for event in batch.drain(..) {
+                self.folded.apply(&event, &mut |_| {});
+            }
+            if polled != Polled::More {
+                return;
+            }
+        }
+    }
+
+    fn playback(&self) -> Playback {
+        self.replay.playback().unwrap()
+    }
+
+    /// Seconds after the beginning.
+    fn at(&self) -> u64 {
+        self.playback().playhead.since(at(0)).as_secs()
+    }
+}
+
+/// What can be seen of a state.
+fn seen(folded: &Folded) -> (u64, Time, Vec<crate::diagnose::Verdict>) {
+    let model = folded.engine.model();
+    (model.events(), model.now(), folded.recent.iter().cloned().collect())
+}
+
+#[test]
+fn wherever_one_goes_the_state_is_that_of_the_way_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = recorded(folder.path(), &incident());
+    let mut viewer = Viewer::of(&path, Time(u64::MAX));
+    let seconds = Duration::from_secs;
+    let journey = [
+        Command::On(seconds(33)),
+        Command::Back(seconds(10)),
+        Command::Step,
+        Command::On(seconds(60)),
+        Command::Back(seconds(1)),
+        Command::Begin,
+        Command::NextIncident,
+        Command::NextIncident,
+        Command::PreviousIncident,
+        Command::End,
+        Command::Back(seconds(45)),
+        Command::On(seconds(500)),
+        Command::Back(seconds(500)),
+    ];
+    for command in journey {
+        viewer.ask(command);
+        let playhead = viewer.playback().playhead;
+        let mut straight = Folded::default();
+        for event in incident().iter().take_while(|event| event.time <= playhead) {
+            straight.apply(event, &mut |_| {});
+        }
+        assert_eq!(seen(&viewer.folded), seen(&straight), "after {command:?}");
+    }
+    assert_eq!(CLOCK.get(), 1, "no time has passed");
+}
+
+#[test]
+fn commands_lead_where_they_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = recorded(folder.path(), &incident());
+    let mut viewer = Viewer::of(&path, at(80_000));
+    assert_eq!((viewer.at(), viewer.playback().standing), (0, Standing::Paused));
+    viewer.ask(Command::On(Duration::from_secs(20)));
+    viewer.ask(Command::Step);
+    assert_eq!((viewer.at(), viewer.playback().standing), (21, Standing::Paused));
+    viewer.ask(Command::Pause);
+    assert_eq!(viewer.playback().standing, Standing::Playing);
+    viewer.ask(Command::Faster);
+    viewer.ask(Command::Faster);
+    viewer.ask(Command::Slower);
+    assert_eq!(viewer.playback().speed, Speed::Times(2.0));
+    viewer.ask(Command::End);
+    assert_eq!((viewer.at(), viewer.playback().standing), (80, Standing::Ended), "no further than asked for");
+    viewer.ask(Command::Begin);
+    assert_eq!((viewer.at(), viewer.playback().standing), (0, Standing::Playing));
+    viewer.ask(Command::NextIncident);
+    let first = viewer.playback().playhead;
+    assert!(viewer.folded.recent.len() == 1 && first > at(300), "the first failure is just known");
+    viewer.ask(Command::PreviousIncident);
+    assert_eq!(viewer.playback().playhead, first, "there is none before");
+}
+
+#[test]
+fn the_survey_finds_what_a_run_would_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = recorded(folder.path(), &incident());
+    let viewer = Viewer::of(&path, Time(u64::MAX));
+    let timeline = viewer.playback().timeline;
+    let mut expected = std::collections::BTreeMap::new();
+    for said in live(&incident()) {
+        if let Said::Verdict(verdict) = said {
+            *expected.entry(verdict.cause).or_insert(0) += 1;
+        }
+    }
+    assert_eq!(timeline.totals().into_iter().collect::<std::collections::BTreeMap<_, _>>(), expected);
+    assert_eq!((timeline.begin(), timeline.end()), (at(0), incident().iter().map(|event| event.time).max().unwrap()));
+}
+
 #[test]
 fn what_breaks_off_is_told_and_what_comes_before_is_replayed() {
     let folder = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use crate::{
     snapshot::Snapshot,
     tui::{
         app::App,
-        keys,
+        keys::{Mode, bindings},
         theme::{FAINT, Theme},
         widget::{number, text},
     },
@@ -44,11 +44,11 @@ pub(super) fn lines(app: &App, shown: &Snapshot, width: usize, height: u16) -> V
     };
     match height {
         TWO_LINES.. => {
-            status.push(hints(width));
+            status.push(hints(shown, width));
             status
         }
         ONE_LINE.. if troubled => status,
-        ONE_LINE.. => vec![hints(width)],
+        ONE_LINE.. => vec![hints(shown, width)],
         _ => Vec::new(),
     }
 }
@@ -73,6 +73,9 @@ fn parts(theme: Theme, shown: &Snapshot) -> Vec<Part> {
     parts.extend(degradations(hooks).take(HOOKS_NAMED).map(|sentence| part(sentence, theme.warning())));
     if shown.evicted > 0 {
         parts.push(part(format!("tables full: {} entries forgotten", number::count(shown.evicted)), theme.warning()));
+    }
+    if let Some(trouble) = shown.playback.as_ref().and_then(|playback| playback.trouble.as_ref()) {
+        parts.push(part(trouble.clone(), theme.warning()));
     }
     parts.push(part(format!("{} events", number::count(shown.events)), FAINT));
     parts.sort_by_key(|part| !part.trouble);
@@ -111,7 +114,7 @@ fn degradations(hooks: &Hooks) -> impl Iterator<Item = String> {
     })
 }
 
-fn hints(width: usize) -> Line<'static> {
-    let hints: Vec<_> = keys::BINDINGS.iter().filter_map(|binding| binding.hint).collect();
+fn hints(shown: &Snapshot, width: usize) -> Line<'static> {
+    let hints: Vec<_> = bindings(Mode::of(shown)).filter_map(|binding| binding.hint).collect();
     Line::styled(text::cut(&hints.join("  "), width), FAINT)
 }

@@ -7,7 +7,7 @@ use ratatui::{
 
 use super::incidents::Phase;
 use crate::{
-    snapshot::Snapshot,
+    snapshot::{Playback, Snapshot, playback::Standing},
     time::Time,
     tui::{
         app::App,
@@ -21,8 +21,19 @@ const WATCHING: usize = 3;
 
 /// The line. `live` is the time now, which is later than the snapshot's while paused.
 pub(super) fn line(app: &App, shown: &Snapshot, live: Time, width: usize) -> Line<'static> {
+    let mut spans = Vec::new();
+    if let Some(playback) = &shown.playback {
+        let standing = match playback.standing {
+            Standing::Playing => playback.speed.to_string(),
+            Standing::Paused => "PAUSED".to_owned(),
+            Standing::Seeking => "SEEKING".to_owned(),
+            Standing::Ended => "END".to_owned(),
+        };
+        spans.push(Span::styled(format!(" REPLAY {standing} "), badge(Style::new())));
+        spans.push(Span::raw(" "));
+    }
     let (word, style) = state(app.theme, shown);
-    let mut spans = vec![Span::styled(format!(" {word} "), style)];
+    spans.push(Span::styled(format!(" {word} "), style));
     if app.paused() {
         let age = number::span(live.since(shown.now));
         spans.push(Span::raw(" "));
@@ -65,11 +76,21 @@ fn state(theme: Theme, shown: &Snapshot) -> (String, Style) {
 fn parts(shown: &Snapshot) -> Vec<String> {
     let verdicts: u64 = shown.totals.values().sum();
     let verdicts = if verdicts == 1 { "1 verdict".to_owned() } else { format!("{} verdicts", number::count(verdicts)) };
-    vec![
-        "observer".to_owned(),
-        format!("up {}", number::span(shown.now.since(shown.since))),
-        verdicts,
-        shown.watching.clone(),
-        format!("now {}", number::clock(shown.wall, shown.now, shown.now)),
-    ]
+    let watching = shown.watching.clone();
+    match &shown.playback {
+        None => {
+            let up = format!("up {}", number::span(shown.now.since(shown.since)));
+            let now = format!("now {}", number::clock(shown.wall, shown.now, shown.now));
+            vec!["observer".to_owned(), up, verdicts, watching, now]
+        }
+        Some(Playback { host, playhead, .. }) => {
+            vec![host.clone(), format!("recorded {}", moment(shown, *playhead)), verdicts, watching]
+        }
+    }
+}
+
+/// Date and time, to the second: `2026-01-02 03:12:44Z`.
+fn moment(shown: &Snapshot, time: Time) -> String {
+    let full = shown.wall.rfc3339(time);
+    format!("{}Z", full.get(..19).unwrap_or(&full).replace('T', " "))
 }

@@ -12,16 +12,23 @@ pub(crate) fn spark(values: &[u32], cells: usize) -> String {
     }
     let per_bar = values.len().div_ceil(cells);
     // Grouped from the newest, so that it is the oldest group that may be short.
-    let bars: Vec<_> = values.rchunks(per_bar).map(|chunk| chunk.iter().copied().max().unwrap_or(0)).collect();
-    let highest = u64::from(bars.iter().copied().max().unwrap_or(0).max(1));
-    bars.iter().rev().map(|value| bar(*value, highest)).collect()
+    let groups = values.rchunks(per_bar).map(|chunk| chunk.iter().copied().max().unwrap_or(0).into());
+    let mut groups: Vec<u64> = groups.collect();
+    groups.reverse();
+    bars(&groups).collect()
 }
 
-fn bar(value: u32, highest: u64) -> char {
+/// A bar for each, scaled to the highest of them.
+pub(crate) fn bars(values: &[u64]) -> impl Iterator<Item = char> {
+    let highest = values.iter().copied().max().unwrap_or(0).max(1);
+    values.iter().map(move |value| bar(*value, highest))
+}
+
+fn bar(value: u64, highest: u64) -> char {
     if value == 0 {
         return NONE;
     }
-    let step = (u64::from(value) * 8).div_ceil(highest).saturating_sub(1);
+    let step = value.saturating_mul(8).div_ceil(highest).saturating_sub(1);
     BARS[usize::try_from(step).unwrap_or(0).min(BARS.len() - 1)]
 }
 
