@@ -180,7 +180,7 @@ pub(crate) fn incident() -> Vec<Event> {
 /// Those events as a recording of many batches.
 pub(crate) fn recorded(folder: &Path, events: &[Event]) -> PathBuf {
     let path = folder.join("a.arrows");
-    let options = RecordOptions { path: path.clone(), ring: None, level: 1, force: false };
+    let options = RecordOptions { path: path.clone(), ring: None, level: None, force: false };
     let mut recorder = Recorder::start(options, about()).unwrap();
     let mut now = Instant::now();
     for (index, each) in events.iter().enumerate() {

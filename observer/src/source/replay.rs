@@ -13,6 +13,7 @@ use std::{
 
 use super::{Polled, Source};
 use crate::{
+    diagnose::Engine,
     event::Event,
     host,
     snapshot::{
@@ -39,6 +40,8 @@ const UNFINISHED: &str =
 /// A recording being replayed.
 pub struct Replay {
     reader: Reader,
+    /// What the first event follows upon.
+    engine: Engine,
     pace: Pace,
     /// The kernel's clock, which alone says how much time has passed between two polls.
     clock: fn() -> Time,
@@ -65,17 +68,22 @@ impl Replay {
         Ok(Self::of(Reader::open(files)?, speed, host::now))
     }
 
-    fn of(reader: Reader, speed: Speed, clock: fn() -> Time) -> Self {
+    fn of(mut reader: Reader, speed: Speed, clock: fn() -> Time) -> Self {
         let since = reader.about().since;
+        let (engine, trouble) = match engine(&mut reader) {
+            Ok(engine) => (engine, None),
+            Err(trouble) => (Engine::default(), Some(trouble)),
+        };
         let mut replay = Self {
             reader,
+            engine,
             pace: Pace::new(speed, since),
             clock,
             waiting: VecDeque::new(),
             begin: since,
             newest: since,
             ended: false,
-            trouble: None,
+            trouble,
             control: None,
         };
         if replay.read_on()
@@ -101,7 +109,7 @@ impl Replay {
 
     /// What its events follow upon.
     pub fn folded(&self) -> Folded {
-        Folded::default()
+        Folded { engine: self.engine.clone(), recent: VecDeque::new() }
     }
 
     /// That time in this recording.
@@ -138,16 +146,25 @@ impl Replay {
                 Ok(None) => {
                     self.ended = true;
                     if self.reader.tail() == Tail::Unfinished {
-                        self.trouble = Some(UNFINISHED.to_owned());
+                        self.troubled(UNFINISHED.to_owned());
                     }
                 }
                 Err(error) => {
                     self.ended = true;
-                    self.trouble = Some(error.to_string());
+                    self.troubled(error.to_string());
                 }
             }
         }
         !self.waiting.is_empty()
+    }
+
+    /// Notes what is to be told, once: one may come by several times.
+    fn troubled(&mut self, what: String) {
+        match &mut self.trouble {
+            Some(trouble) if trouble.contains(&what) => {}
+            Some(trouble) => *trouble = format!("{trouble}; {what}"),
+            None => self.trouble = Some(what),
+        }
     }
 
     /// What to follow upon, if that is not what has been given out so far.
@@ -192,7 +209,7 @@ impl Replay {
 
     fn go_back_or_on(&mut self, keyframe: &Keyframe) -> bool {
         if let Err(error) = self.reader.seek(keyframe.position) {
-            self.trouble = Some(error.to_string());
+            self.troubled(error.to_string());
             return false;
         }
         self.waiting.clear();
@@ -201,6 +218,24 @@ impl Replay {
         self.pace.behind(self.newest);
         true
     }
+}
+
+/// What a recording's first event follows upon: of one whose first segments are gone, the state with which the first of the
+/// others begins. An error says why that cannot be had.
+fn engine(reader: &mut Reader) -> Result<Engine, String> {
+    let segment = reader.about().segment;
+    if segment == 1 {
+        return Ok(Engine::default());
+    }
+    let begin = reader.position();
+    let first = reader.next_batch(&mut Vec::new());
+    reader.seek(begin).map_err(|error| error.to_string())?;
+    let checkpoint = first.ok().flatten().and_then(|besides| besides.checkpoint);
+    let state = checkpoint.map(|checkpoint| Engine::restore(&checkpoint).map_err(|error| error.to_string()));
+    let missing = || Err("it does not tell the state at its beginning".to_owned());
+    let unknown =
+        |why| format!("what was before segment {segment} is not known ({why}): the first verdicts may differ");
+    state.unwrap_or_else(missing).map_err(unknown)
 }
 
 impl Source for Replay {

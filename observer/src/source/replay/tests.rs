@@ -4,8 +4,9 @@ use std::{cell::Cell, fs, path::Path, time::Duration};
 
 use super::*;
 use crate::{
-    diagnose::{Engine, Said},
-    testing::{INCIDENT_SECONDS, at, incident, recorded},
+    diagnose::Said,
+    testing::{INCIDENT_SECONDS, about, at, incident, recorded},
+    trace::{RecordOptions, Recorder, recorder::BATCH_EVERY},
 };
 
 thread_local! {
@@ -211,6 +212,42 @@ fn the_survey_finds_what_a_run_would_say() {
     }
     assert_eq!(timeline.totals().into_iter().collect::<std::collections::BTreeMap<_, _>>(), expected);
     assert_eq!((timeline.begin(), timeline.end()), (at(0), incident().iter().map(|event| event.time).max().unwrap()));
+}
+
+/// The incident in segments, each as long as some batches.
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let options = RecordOptions { path: folder.join("r.arrows"), ring: Some((1, 999)), level: None, force: false };
+    let mut recorder = Recorder::start(options, about()).unwrap();
+    let mut engine = Engine::default();
+    let mut now = std::time::Instant::now();
+    for (index, event) in incident().into_iter().enumerate() {
+        engine.apply(&event, &mut |_| {});
+        recorder.event(event).unwrap();
+        if index % 20 == 0 {
+            recorder.turn(now, || engine.checkpoint().ok()).unwrap();
+            now += BATCH_EVERY;
+        }
+    }
+    recorder.finish().unwrap();
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn without_its_first_segments_the_rest_says_what_it_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = segments(folder.path());
+    let expected = live(&incident());
+    assert!(files.len() > 5, "{}", files.len());
+    let mut before = usize::MAX;
+    for first in 0..files.len() {
+        let mut rest = Replay::of(Reader::open(&files[first..]).unwrap(), Speed::Max, clock);
+        let said = replayed(&mut rest, 1);
+        assert_eq!(rest.trouble(), None);
+        assert!(expected.ends_with(&said) && said.len() < before, "from segment {first}");
+        before = said.len();
+    }
 }
 
 #[test]
