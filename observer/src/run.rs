@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     cli::{Cli, Command, Live, Trace},
-    diagnose::{because, registry},
+    diagnose::{self, because, registry},
     pipeline::{Pipeline, Wanted},
     tui,
 };
@@ -56,13 +56,10 @@ fn live(arguments: &Live) -> Result<ExitCode> {
 fn explain(code: Option<&str>) -> Result<ExitCode> {
     let text = match code {
         None => listed(),
-        Some(code) => {
-            let page = registry::find(code).map(|rule| rule.page);
-            match page.or_else(|| because::find(code).map(|because| because.page)) {
-                Some(page) => page.to_owned(),
-                None => bail!("no cause is called {code:?}; `observer explain` lists them all"),
-            }
-        }
+        Some(code) => match diagnose::page(code) {
+            Some(page) => page.to_owned(),
+            None => bail!("no cause is called {code:?}; `observer explain` lists them all"),
+        },
     };
     print(&text)
 }
