@@ -31,7 +31,7 @@
 //! | [`model`] | `apply(&Event)`: upstreams, listeners, namespaces, and single connections' evidence |
 //! | [`diagnose`] | tries that wait for evidence and for their answer; rules, verdicts, registry, one file and one page per cause |
 //! | [`snapshot`] | what a reader sees: an immutable copy |
-//! | [`sink`], [`tui`] | lines; the live view |
+//! | [`sink`], [`tui`] | lines, the report; the live view |
 //! | [`cli`], [`pipeline`], [`run`] | arguments; the one place that knows every stage; the commands |
 #![cfg(target_os = "linux")]
 

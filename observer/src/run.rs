@@ -3,6 +3,7 @@
 mod doctor;
 mod output;
 mod record;
+mod report;
 mod trace;
 mod watch;
 
@@ -26,6 +27,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Live(options) => live(&options),
         Command::Watch(options) => watch::watch(&options),
         Command::Record(options) => record::record(&options),
+        Command::Report(options) => report::report(&options),
         Command::Trace(Trace::Info(options)) => trace::info(&options),
         Command::Doctor => doctor::doctor(),
         Command::Explain { cause } => explain(cause.as_deref()),

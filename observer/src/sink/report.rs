@@ -56,12 +56,16 @@ pub fn render(report: &Report, format: Format) -> String {
 pub struct Report {
     /// What the trace says of itself.
     pub about: About,
+    /// Sentences on how the trace could be read, where not all of it could.
+    pub remarks: Vec<String>,
     /// The first moment watched.
     pub from: Time,
     /// The last one.
     pub to: Time,
     /// Events taken in, samples included.
     pub events: u64,
+    /// Tries that ended: connections to upstreams, by the kernel's counters, and connect() calls that failed.
+    pub tries: u64,
     /// What failed, whatever the cause.
     pub failures: Failures,
     /// Causes of failures, the most frequent first.
@@ -87,11 +91,6 @@ pub struct Report {
 }
 
 impl Report {
-    /// Tries that ended: connections, and connect() calls that failed. By the kernel's counters.
-    pub fn tries(&self) -> u64 {
-        self.counters.connections_ended + self.counters.connects_failed
-    }
-
     /// Something was not seen that a report should rest on.
     pub fn is_lossy(&self) -> bool {
         self.counters.lost.total() > 0 || self.evicted > 0

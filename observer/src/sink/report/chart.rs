@@ -161,11 +161,13 @@ impl Chart<'_> {
                     chart.draw_series(bars.collect::<Vec<_>>())?;
                 }
                 Mark::Area => {
-                    let columns = layer.values.iter().enumerate().filter_map(|(slot, value)| {
-                        let corners = [(position(slot), 0.0), (position(slot) + 1.0, (*value)?)];
-                        Some(Rectangle::new(corners, layer.colour.mix(0.25).filled()))
+                    let shade = layer.colour.mix(0.25).filled();
+                    let pieces = steps(layer).into_iter().map(|mut piece| {
+                        let ends = [piece.last(), piece.first()].map(|end| end.map(|(slot, _)| (*slot, 0.0)));
+                        piece.extend(ends.into_iter().flatten());
+                        Polygon::new(piece, shade)
                     });
-                    chart.draw_series(columns)?;
+                    chart.draw_series(pieces)?;
                     chart.draw_series(lines(layer))?;
                 }
                 Mark::Line => {
@@ -217,21 +219,23 @@ fn position(slot: usize) -> f64 {
     float(u64::try_from(slot).unwrap_or(u64::MAX))
 }
 
-/// A line in steps, in pieces where there are values.
 fn lines(layer: &Layer) -> Vec<PathElement<(f64, f64)>> {
     let style = layer.colour.stroke_width(3 * SCALE / 2);
+    steps(layer).into_iter().map(|piece| PathElement::new(piece, style)).collect()
+}
+
+/// Corners of the steps, in pieces where there are values.
+fn steps(layer: &Layer) -> Vec<Vec<(f64, f64)>> {
     let mut pieces = Vec::new();
     let mut piece = Vec::new();
     for (slot, value) in layer.values.iter().enumerate() {
         if let Some(value) = value {
             piece.extend([(position(slot), *value), (position(slot) + 1.0, *value)]);
         } else if !piece.is_empty() {
-            pieces.push(PathElement::new(std::mem::take(&mut piece), style));
+            pieces.push(std::mem::take(&mut piece));
         }
     }
-    if !piece.is_empty() {
-        pieces.push(PathElement::new(piece, style));
-    }
+    pieces.extend((!piece.is_empty()).then_some(piece));
     pieces
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use observer_common::Kind;
+
 use super::{
     Failures, Listed, Listener, MAX_CHANGES_LISTED, MAX_LISTED, MAX_WARNINGS, Moment, MomentKind, Namespace, Report,
     Upstream, Warned,
@@ -29,9 +31,12 @@ const MAX_CHANGES: usize = 256;
 #[derive(Debug)]
 pub struct Collector {
     about: About,
+    remarks: Vec<String>,
     engine: Engine,
     series: Builder,
     first_event: Option<Time>,
+    /// connect() calls to upstreams that failed at once.
+    connects_failed: u64,
     /// The counters at the trace's beginning.
     base: Option<Counters>,
     count: u64,
@@ -58,9 +63,11 @@ impl Collector {
         let since_zero = about.segment <= 1;
         Self {
             about: about.clone().made_harmless(),
+            remarks: Vec::new(),
             engine: Engine::default(),
             series: Builder::new(about.wall, since_zero),
             first_event: None,
+            connects_failed: 0,
             base: since_zero.then(Counters::default),
             count: 0,
             span: None,
@@ -91,12 +98,18 @@ impl Collector {
         }
     }
 
+    /// Adds to what readers should know: a sentence on how the trace could be read.
+    pub fn remark(&mut self, sentence: &str) {
+        self.remarks.push(harmless(sentence));
+    }
+
     fn note(&mut self, event: &Event) {
         self.series.event(event);
         match &event.body {
             Body::Counters(counters) => {
                 self.base.get_or_insert(*counters);
             }
+            Body::ConnectFailed(failed) => self.connects_failed += u64::from(failed.to.is_upstream()),
             Body::ListenerChanged(changed) => {
                 push_bounded(&mut self.listeners_changed, (event.time, changed.clone()));
             }
@@ -195,7 +208,10 @@ impl Collector {
         };
         let moments = self.moments(&causes, from, to);
         let model = self.engine.model();
+        let counters = model.counters().since(&self.base.unwrap_or_default());
         Report {
+            // A resolver or a logger that is not there is no upstream, so the kernel's count of connect() calls is too high.
+            tries: counters.connections_ended + self.connects_failed + counters.lost.of(Kind::ConnectFailed),
             from,
             to,
             events: model.events(),
@@ -203,10 +219,11 @@ impl Collector {
             listeners: listeners(model),
             namespaces: self.namespaces(),
             harmless: self.engine.harmless(),
-            counters: model.counters().since(&self.base.unwrap_or_default()),
+            counters,
             evicted: model.evicted() + self.engine.hurried() + self.failures_left_out,
             warnings: Listed { items: self.warnings, others: self.warnings_left_out },
             about: self.about,
+            remarks: self.remarks,
             failures,
             causes,
             moments,

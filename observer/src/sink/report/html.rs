@@ -88,8 +88,8 @@ fn figures(report: &Report, clock: Clock) -> Markup {
             div { dt { "failed" } dd { (number(report.failures.count)) } dd.small { (statuses(report)) } }
             div {
                 dt { "of all tries" }
-                dd { (share(report.failures.count, report.tries().max(report.failures.count))) }
-                dd.small { "of " (number(report.tries())) }
+                dd { (share(report.failures.count, report.tries.max(report.failures.count))) }
+                dd.small { "of " (number(report.tries)) }
             }
             @if report.counters.answers > 0 {
                 div {

@@ -24,8 +24,10 @@ pub fn render(report: &Report) -> String {
 fn object(report: &Report) -> Value {
     let Report {
         about,
+        remarks,
         from,
         to,
+        tries,
         events,
         failures,
         causes,
@@ -61,7 +63,7 @@ fn object(report: &Report) -> Value {
         },
         "failures": {
             "count": failures.count,
-            "tries": report.tries(),
+            "tries": tries,
             "first": failures.span.map(|(first, _)| time(first)),
             "last": failures.span.map(|(_, last)| time(last)),
             "peak": failures.peak.map(|(begin, count)| json!({ "time": time(begin), "seconds": series.width, "count": count })),
@@ -110,6 +112,7 @@ fn object(report: &Report) -> Value {
         "evicted": evicted,
         "hooks": about.hooks.to_json(),
         "degraded": degraded,
+        "remarks": remarks,
     })
 }
 

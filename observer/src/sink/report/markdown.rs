@@ -168,7 +168,7 @@ fn list(out: &mut String, title: &str, listed: &Listed<Advised>, all: u64) {
     }
     let _ = writeln!(out, "\n{title}:\n");
     for Advised { text, count } in &listed.items {
-        let part = if *count < all { format!(" ({})", share(*count, all)) } else { String::new() };
+        let part = if *count < all { format!(" ({} of them)", share(*count, all)) } else { String::new() };
         let _ = writeln!(out, "* {}{part}", prose(text));
     }
 }

@@ -71,7 +71,7 @@ fn an_incident_is_told_in_the_first_lines() {
     let [html, markdown, _] = all_formats(&report);
     let top: String = markdown.lines().take(12).collect::<Vec<_>>().join("\n");
     assert!(top.starts_with("# 1,654 tries failed on web-1\n"), "{top}");
-    assert!(top.contains("between 03:11:00 and 03:13:00 UTC"), "{top}");
+    assert!(top.contains("Between 03:11:00 and 03:13:00 UTC"), "{top}");
     assert!(top.contains("24 % of the 7,000 tries"), "{top}");
     assert!(top.contains("600 of the 4,000 answers seen to clients (15 %)"), "{top}");
     assert!(top.contains("**90 %: accept-queue-overflow"), "{top}");

@@ -128,7 +128,7 @@ pub(super) fn lead(report: &Report) -> String {
         return format!(
             "Watched {} for {watched}: {} ended, {}, {warned}.",
             report.about.watching,
-            count_of(report.tries(), "try", "tries"),
+            count_of(report.tries, "try", "tries"),
             answers(report),
         );
     };
@@ -142,11 +142,11 @@ pub(super) fn lead(report: &Report) -> String {
         0 | 1 => String::new(),
         several => format!(", in {several} stretches"),
     };
-    let tries = share(report.failures.count, report.tries().max(report.failures.count));
+    let tries = share(report.failures.count, report.tries.max(report.failures.count));
     format!(
-        "{} {when}{bouts}: {tries} of the {} that ended in the {watched} watched. {}.",
-        headline(report),
-        count_of(report.tries(), "try", "tries"),
+        "{}{bouts}: {tries} of the {} that ended in the {watched} watched. {}.",
+        capital(&when),
+        count_of(report.tries, "try", "tries"),
         capital(&answers(report)),
     )
 }
@@ -243,7 +243,7 @@ pub(super) fn netns(inode: u32) -> String {
 
 /// What a reader has to know before believing the numbers.
 pub(super) fn caveats(report: &Report) -> Vec<String> {
-    let mut caveats = Vec::new();
+    let mut caveats = report.remarks.clone();
     let lost: Vec<_> = report.counters.lost.by_kind().into_iter().filter(|(_, count)| *count > 0).collect();
     if !lost.is_empty() {
         let kinds: Vec<_> = lost.iter().map(|(kind, count)| format!("{kind} {}", number(*count))).collect();

@@ -45,7 +45,10 @@ pub(super) fn section(report: &Report, clock: Clock) -> Markup {
         figures.push(resets(report));
     }
     let mut calm = Vec::new();
-    calm.extend(calm_queues.map(|percent| format!("no accept queue was found more than {percent} % full")));
+    calm.extend(calm_queues.map(|percent| match percent {
+        0 => "no accept queue was found with anything in it to speak of".to_owned(),
+        percent => format!("no accept queue was found more than {percent} % full"),
+    }));
     calm.extend(
         calm_ports.map(|percent| format!("TIME_WAIT never held more than {percent} % of the ports of a destination")),
     );

@@ -118,7 +118,7 @@ fn sentences(listed: &Listed<Advised>, all: u64) -> Markup {
             @for Advised { text, count } in &listed.items {
                 li {
                     (code_spans(text))
-                    @if *count < all { " " span.note { "(" (share(*count, all)) ")" } }
+                    @if *count < all { " " span.note { "(" (share(*count, all)) " of them)" } }
                 }
             }
             @if listed.others > 0 { li.note { "said otherwise " (words::count_of(listed.others, "time", "times")) } }
@@ -287,7 +287,7 @@ pub(super) fn host(report: &Report, clock: Clock) -> Markup {
                             tr {
                                 td { (namespace.netns) @if namespace.concerned { " " span.note { "proxy or upstream" } } }
                                 td.number { (words::known(namespace.somaxconn)) }
-                                td { (words::range(namespace.port_range)) }
+                                td.plain { (words::range(namespace.port_range)) }
                                 td.number { (words::known(namespace.tw_reuse)) }
                                 td.number { (words::known(namespace.abort_on_overflow)) }
                                 td.number { (words::rise(namespace.listen_overflows)) }
