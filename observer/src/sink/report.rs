@@ -64,7 +64,7 @@ pub struct Report {
     pub to: Time,
     /// Events taken in, samples included.
     pub events: u64,
-    /// Tries that ended: connections to upstreams, by the kernel's counters, and connect() calls that failed.
+    /// Tries that ended: connections to upstreams, and connect() calls that failed; those whose records were lost too.
     pub tries: u64,
     /// What failed, whatever the cause.
     pub failures: Failures,

@@ -58,7 +58,7 @@ pub struct EvidenceLine {
 /// A sentence that verdicts repeat.
 #[derive(Clone, Debug)]
 pub struct Advised {
-    /// As said last.
+    /// In the words, and with the numbers, of the verdict that speaks for all, or as said last.
     pub text: String,
     /// How many verdicts say it; the numbers in it may differ.
     pub count: u64,
@@ -174,13 +174,15 @@ impl Tally {
     /// The verdict that speaks for all.
     fn telling(&self, because: Option<&'static str>) -> Option<&Verdict> {
         let surest = self.samples.iter().map(|verdict| verdict.confidence).max()?;
-        let typical: Vec<_> = self
-            .samples
-            .iter()
-            .filter(|verdict| verdict.confidence == surest && (because.is_none() || verdict.because == because))
-            .collect();
-        let any = || self.samples.get(self.samples.len() / 2);
-        typical.get(typical.len() / 2).copied().or_else(any)
+        let fits =
+            |verdict: &&Verdict| verdict.confidence == surest && (because.is_none() || verdict.because == because);
+        let mut kinds: BTreeMap<String, Vec<&Verdict>> = BTreeMap::new();
+        for verdict in self.samples.iter().filter(fits) {
+            kinds.entry(without_numbers(&verdict.summary)).or_default().push(verdict);
+        }
+        let typical = kinds.into_values().max_by_key(Vec::len);
+        let middle = typical.and_then(|typical| typical.get(typical.len() / 2).copied());
+        middle.or_else(|| self.samples.get(self.samples.len() / 2))
     }
 }
 
@@ -229,15 +231,20 @@ impl Sentences {
         }
     }
 
-    /// The `leading` ones in their order, then the others, the most frequent first.
+    /// The `leading` ones in their order and with their numbers, then the others, the most frequent first.
     fn listed(&self, leading: &[String]) -> Listed<Advised> {
-        let leading: Vec<_> = leading.iter().map(|text| without_numbers(text)).collect();
-        let rank = |pattern: &String| leading.iter().position(|each| each == pattern).unwrap_or(leading.len());
-        let mut ranked: Vec<_> = self.entries.iter().map(|(pattern, advised)| (rank(pattern), advised)).collect();
+        let leading: Vec<_> = leading.iter().map(|text| (without_numbers(text), text)).collect();
+        let mut ranked: Vec<_> = self
+            .entries
+            .iter()
+            .map(|(pattern, advised)| {
+                let rank = leading.iter().position(|(each, _)| each == pattern);
+                let text = rank.map_or(&advised.text, |rank| leading[rank].1);
+                (rank.unwrap_or(leading.len()), Advised { text: harmless(text), count: advised.count })
+            })
+            .collect();
         ranked.sort_by_key(|(rank, advised)| (*rank, std::cmp::Reverse(advised.count)));
-        let items =
-            ranked.into_iter().map(|(_, Advised { text, count })| Advised { text: harmless(text), count: *count });
-        Listed { items: items.collect(), others: self.others }
+        Listed { items: ranked.into_iter().map(|(_, advised)| advised).collect(), others: self.others }
     }
 }
 
@@ -285,10 +292,14 @@ mod tests {
         assert_eq!(cause.because, [("worker-pool-undersized", 900), ("backlog-small", 100)]);
         let number: u64 = cause.summary.trim_start_matches("number ").parse().unwrap();
         assert!((400..600).contains(&number), "{number}");
+
+        let told =
+            |n: u64| Verdict { summary: if n.is_multiple_of(3) { "rare" } else { "common" }.to_owned(), ..verdict(n) };
+        assert_eq!(tally((0..30).map(told)).summary, "common");
     }
 
     #[test]
-    fn advice_that_differs_in_numbers_is_said_once_with_the_last() {
+    fn advice_that_differs_in_numbers_is_said_once() {
         let advised = |n| {
             let advice = vec!["see the log".to_owned(), format!("run {n} workers, not {}", n / 2)];
             Verdict { advice, ..verdict(n) }

@@ -85,14 +85,17 @@ pub(super) struct Layer {
 }
 
 /// How a measure is drawn.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq)]
 pub(super) enum Mark {
     /// A bar for each slot, upon those of the layers before.
     Stacked,
     /// A line in steps over a shaded area.
     Area,
-    /// A line in steps.
-    Line,
+    /// A line in steps, so many CSS pixels wide: where two lines are one, the wider one shows under the other.
+    Line {
+        /// CSS pixels.
+        width: f64,
+    },
 }
 
 /// A chart over a report's time.
@@ -168,10 +171,10 @@ impl Chart<'_> {
                         Polygon::new(piece, shade)
                     });
                     chart.draw_series(pieces)?;
-                    chart.draw_series(lines(layer))?;
+                    chart.draw_series(lines(layer, 1.5))?;
                 }
-                Mark::Line => {
-                    chart.draw_series(lines(layer))?;
+                Mark::Line { width } => {
+                    chart.draw_series(lines(layer, width))?;
                 }
             }
         }
@@ -219,8 +222,9 @@ fn position(slot: usize) -> f64 {
     float(u64::try_from(slot).unwrap_or(u64::MAX))
 }
 
-fn lines(layer: &Layer) -> Vec<PathElement<(f64, f64)>> {
-    let style = layer.colour.stroke_width(3 * SCALE / 2);
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few pixels")]
+fn lines(layer: &Layer, width: f64) -> Vec<PathElement<(f64, f64)>> {
+    let style = layer.colour.stroke_width((width * f64::from(SCALE)) as u32);
     steps(layer).into_iter().map(|piece| PathElement::new(piece, style)).collect()
 }
 

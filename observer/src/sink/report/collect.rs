@@ -35,8 +35,8 @@ pub struct Collector {
     engine: Engine,
     series: Builder,
     first_event: Option<Time>,
-    /// connect() calls to upstreams that failed at once.
-    connects_failed: u64,
+    /// Tries that were told of.
+    tries: u64,
     /// The counters at the trace's beginning.
     base: Option<Counters>,
     count: u64,
@@ -67,7 +67,7 @@ impl Collector {
             engine: Engine::default(),
             series: Builder::new(about.wall, since_zero),
             first_event: None,
-            connects_failed: 0,
+            tries: 0,
             base: since_zero.then(Counters::default),
             count: 0,
             span: None,
@@ -109,7 +109,9 @@ impl Collector {
             Body::Counters(counters) => {
                 self.base.get_or_insert(*counters);
             }
-            Body::ConnectFailed(failed) => self.connects_failed += u64::from(failed.to.is_upstream()),
+            Body::ConnectionEnded(_) => self.tries += 1,
+            // A resolver or a logger that is not there is no upstream.
+            Body::ConnectFailed(failed) => self.tries += u64::from(failed.to.is_upstream()),
             Body::ListenerChanged(changed) => {
                 push_bounded(&mut self.listeners_changed, (event.time, changed.clone()));
             }
@@ -210,8 +212,9 @@ impl Collector {
         let model = self.engine.model();
         let counters = model.counters().since(&self.base.unwrap_or_default());
         Report {
-            // A resolver or a logger that is not there is no upstream, so the kernel's count of connect() calls is too high.
-            tries: counters.connections_ended + self.connects_failed + counters.lost.of(Kind::ConnectFailed),
+            // What was lost is counted by kind. The kernel's totals are no measure: a connect() that finds no port is
+            // among the connections that ended too, and one to a resolver among those that failed.
+            tries: self.tries + counters.lost.of(Kind::ConnectionEnded) + counters.lost.of(Kind::ConnectFailed),
             from,
             to,
             events: model.events(),

@@ -146,8 +146,8 @@ fn cause_section(report: &Report, clock: Clock, cause: &Cause) -> String {
     left_out(&mut out, cause.upstreams.others, "upstreams");
     out.push_str("\nEvidence:\n\n");
     let rows = cause.evidence.iter().map(|line| {
-        let range = line.range.map(|(least, most)| format!("{} – {}", words::measure(least), words::measure(most)));
-        vec![format!("`{}`", line.name), escape(&words::value(line.name, &line.value)), range.unwrap_or_default()]
+        let value = escape(&words::value(line.name, &line.value));
+        vec![format!("`{}`", line.name), value, words::spread(line).unwrap_or_default()]
     });
     table(&mut out, &["", "this one", "all of them"], rows);
     let _ = writeln!(out, "\nHow it comes about:\n\n* **{}**: {}", cause.code, page::excerpt(cause.code));
@@ -271,6 +271,9 @@ fn host(report: &Report, clock: Clock) -> String {
             "ListenDrops",
         ];
         table(&mut out, &heads, rows);
+        for trap in words::traps(report) {
+            let _ = writeln!(out, "\n**{}**", escape(&trap));
+        }
         left_out(&mut out, report.namespaces.others, "namespaces");
     }
     out

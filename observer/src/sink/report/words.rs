@@ -1,9 +1,12 @@
 //! Words and numbers that all formats share.
 
-use super::{Cause, Report, cause};
+use super::{
+    Report,
+    cause::{self, Cause, EvidenceLine},
+};
 use crate::{
     diagnose::{Confidence, Harmless, Value},
-    text,
+    host, text,
     time::{Human, Time, WallClock},
 };
 
@@ -62,11 +65,21 @@ pub(super) fn value(name: &str, value: &Value) -> String {
     }
 }
 
-/// A number that may be whole.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a whole number in range")]
+/// A number to one decimal; of a large one the fraction does not matter.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
 pub(super) fn measure(measured: f64) -> String {
-    let whole = measured.fract() == 0.0 && (0.0..1e15).contains(&measured);
-    if whole { number(measured as u64) } else { format!("{measured:.1}") }
+    if (100.0..1e15).contains(&measured) {
+        return number(measured.round() as u64);
+    }
+    let text = format!("{measured:.1}");
+    text.strip_suffix(".0").unwrap_or(&text).to_owned()
+}
+
+/// From the least to the most of a piece of evidence, if that can be told apart.
+pub(super) fn spread(line: &EvidenceLine) -> Option<String> {
+    let (least, most) = line.range?;
+    let (least, most) = (measure(least), measure(most));
+    (least != most).then(|| format!("{least} – {most}"))
 }
 
 /// Times of day, with the date where a report spans several days. All UTC.
@@ -234,6 +247,27 @@ pub(super) fn range(ports: Option<(u16, u16)>) -> String {
 /// By how much a counter rose.
 pub(super) fn rise(count: Option<u64>) -> String {
     count.map_or_else(|| "?".to_owned(), |count| format!("+{}", number(count)))
+}
+
+/// Settings of namespaces with a proxy or an upstream that are known traps, a sentence each.
+pub(super) fn traps(report: &Report) -> Vec<String> {
+    let concerned = report.namespaces.items.iter().filter(|namespace| namespace.concerned);
+    let traps = concerned.flat_map(|namespace| {
+        let range = namespace.port_range.map(|(low, high)| format!("{low} {high}"));
+        let plain = |value: Option<u32>| value.map(|value| value.to_string());
+        let settings = [
+            ("net.core.somaxconn", plain(namespace.somaxconn)),
+            ("net.ipv4.ip_local_port_range", range),
+            ("net.ipv4.tcp_tw_reuse", plain(namespace.tw_reuse)),
+            ("net.ipv4.tcp_abort_on_overflow", plain(namespace.abort_on_overflow)),
+        ];
+        settings.into_iter().filter_map(|(name, value)| {
+            let value = value?;
+            let remark = host::remark(name, &value)?;
+            Some(format!("{name} = {value} in namespace {}: {remark}", namespace.netns))
+        })
+    });
+    traps.collect()
 }
 
 /// A network namespace, which is not always known.

@@ -45,13 +45,8 @@ pub(super) fn section(report: &Report, clock: Clock) -> Markup {
         figures.push(resets(report));
     }
     let mut calm = Vec::new();
-    calm.extend(calm_queues.map(|percent| match percent {
-        0 => "no accept queue was found with anything in it to speak of".to_owned(),
-        percent => format!("no accept queue was found more than {percent} % full"),
-    }));
-    calm.extend(
-        calm_ports.map(|percent| format!("TIME_WAIT never held more than {percent} % of the ports of a destination")),
-    );
+    calm.extend(calm_queues.map(|percent| format!("no accept queue was found {} % full", percent + 1)));
+    calm.extend(calm_ports.map(|percent| format!("TIME_WAIT never held {} % of a destination's ports", percent + 1)));
     calm.extend(calm_segments.then(|| "nothing was sent again".to_owned()));
     calm.extend(calm_resets.then(|| "no RST was sent or received".to_owned()));
     html! {
@@ -116,21 +111,19 @@ fn failures(report: &Report) -> Figure {
     Figure { title: "Failures by cause".to_owned(), unit: per_slot(report, "tries"), legend, height: 210, layers }
 }
 
+/// What failed is shaded, under the lines of all.
 fn traffic(report: &Report) -> Figure {
-    let mut figure = Figure {
-        title: "Traffic".to_owned(),
-        unit: per_slot(report, "number"),
-        legend: vec![(MAIN, "connections to upstreams".to_owned())],
-        height: 130,
-        layers: vec![counts(report, Mark::Line, MAIN, |slot| slot.connections)],
-    };
+    let mut legend = vec![(MAIN, "connections to upstreams".to_owned())];
+    let mut layers = vec![counts(report, Mark::Line { width: 3.0 }, MAIN, |slot| slot.connections)];
     if report.counters.answers > 0 {
-        figure.legend.push((SECOND, "answers to clients".to_owned()));
-        figure.layers.push(counts(report, Mark::Line, SECOND, |slot| slot.answers));
-        figure.legend.push((FAILED, "of them 502 or 504".to_owned()));
-        figure.layers.push(counts(report, Mark::Line, FAILED, |slot| slot.answers_failed));
+        legend.push((SECOND, "answers to clients".to_owned()));
+        layers.push(counts(report, Mark::Line { width: 1.25 }, SECOND, |slot| slot.answers));
     }
-    figure
+    if report.counters.answers_failed > 0 {
+        legend.push((FAILED, "of them 502 or 504".to_owned()));
+        layers.insert(0, counts(report, Mark::Area, FAILED, |slot| slot.answers_failed));
+    }
+    Figure { title: "Traffic".to_owned(), unit: per_slot(report, "number"), legend, height: 130, layers }
 }
 
 /// Charts of those that ever were worth showing; else how full the fullest was, in percent.
@@ -152,7 +145,10 @@ fn gauge(title: String, unit: &str, what: &str, limit: &str, gauge: &Gauge) -> F
         unit: unit.to_owned(),
         legend: vec![(MAIN, what.to_owned()), (LIMIT, limit.to_owned())],
         height: 130,
-        layers: vec![layer(Mark::Area, MAIN, |level| level.value), layer(Mark::Line, LIMIT, |level| level.limit)],
+        layers: vec![
+            layer(Mark::Area, MAIN, |level| level.value),
+            layer(Mark::Line { width: 1.5 }, LIMIT, |level| level.limit),
+        ],
     }
 }
 

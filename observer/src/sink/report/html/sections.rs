@@ -127,20 +127,16 @@ fn sentences(listed: &Listed<Advised>, all: u64) -> Markup {
 }
 
 fn evidence(lines: &[EvidenceLine]) -> Markup {
-    let ranges = lines.iter().any(|line| line.range.is_some());
+    let spreads = lines.iter().any(|line| words::spread(line).is_some());
     html! {
         table.evidence {
-            @if ranges { thead { tr { th { "" } th { "this one" } th { "all of them" } } } }
+            @if spreads { thead { tr { th { "" } th { "this one" } th { "all of them" } } } }
             tbody {
-                @for EvidenceLine { name, value, range } in lines {
+                @for line in lines {
                     tr {
-                        th scope="row" { (name) }
-                        td { (words::value(name, value)) }
-                        @if ranges {
-                            td.note {
-                                @if let Some((least, most)) = range { (words::measure(*least)) " – " (words::measure(*most)) }
-                            }
-                        }
+                        th scope="row" { (line.name) }
+                        td { (words::value(line.name, &line.value)) }
+                        @if spreads { td.note { (words::spread(line).unwrap_or_default()) } }
                     }
                 }
             }
@@ -296,6 +292,8 @@ pub(super) fn host(report: &Report, clock: Clock) -> Markup {
                         }
                     }
                 }
+                @let traps = words::traps(report);
+                @if !traps.is_empty() { ul { @for trap in &traps { li { strong { (trap) } } } } }
                 @if report.namespaces.others > 0 { p.note { (number(report.namespaces.others)) " more are not listed." } }
             }
         }
