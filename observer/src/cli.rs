@@ -20,7 +20,7 @@ use crate::{
         load::{DEFAULT_RING, MAX_PORTS, MAX_PROXIES},
     },
     proxy,
-    sink::Format,
+    sink::{Format, report},
     trace::{RecordOptions, recorder::MIN_SEGMENT},
 };
 
@@ -47,6 +47,10 @@ pub enum Command {
     Record(Record),
     /// The live view on a recording: pause, step, seek, any speed, and a timeline of what failed when.
     Replay(Replay),
+    /// The first draft of a postmortem, from a recording: what failed, why, what to do, and what was not seen.
+    ///
+    /// Exit status: 1 if part of the recording could not be read; what could is reported.
+    Report(Report),
     /// Look into recordings.
     #[command(subcommand)]
     Trace(Trace),
@@ -90,6 +94,20 @@ pub struct Record {
     /// Which tries.
     #[command(flatten)]
     pub filters: Filters,
+}
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The files of one recording, in any order.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// A page, Markdown, or JSON for machines; by default what the name of OUT says, else a page.
+    #[arg(long, value_enum)]
+    pub format: Option<report::Format>,
+    /// Where to; standard output if not given.
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
 }
 
 /// How to record.

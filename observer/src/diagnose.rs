@@ -25,3 +25,9 @@ pub use incident::{Incident, Incidents};
 pub use open::{Harmless, MAX_DELAY};
 pub use rule::{Finding, Judgement, Rule};
 pub use verdict::{Confidence, Said, Verdict, Warning};
+
+/// The page of a cause, or of what may lie under one.
+pub fn page(code: &str) -> Option<&'static str> {
+    let cause = registry::find(code).map(|rule| rule.page);
+    cause.or_else(|| because::find(code).map(|because| because.page))
+}

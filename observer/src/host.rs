@@ -101,6 +101,11 @@ const SETTINGS: [(&str, Remark); 6] = [
     ("net.ipv4.tcp_max_syn_backlog", |_| None),
 ];
 
+/// What to mind about a setting's value, if it is a known trap.
+pub fn remark(name: &str, value: &str) -> Option<String> {
+    SETTINGS.iter().find(|(each, _)| *each == name).and_then(|(_, remark)| remark(value))
+}
+
 /// The settings of the network namespace that this process is in.
 pub fn settings() -> Vec<Setting> {
     let read = |name: &str| fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")));
@@ -120,10 +125,6 @@ pub fn settings() -> Vec<Setting> {
 mod tests {
     use super::*;
 
-    fn remark_on(name: &str, value: &str) -> Option<String> {
-        SETTINGS.iter().find(|(each, _)| *each == name).and_then(|(_, remark)| remark(value))
-    }
-
     #[test]
     fn defaults_are_no_traps() {
         for (name, value) in [
@@ -133,16 +134,16 @@ mod tests {
             ("net.ipv4.tcp_abort_on_overflow", "0"),
             ("net.ipv4.tcp_syncookies", "1"),
         ] {
-            assert_eq!(remark_on(name, value), None, "{name}");
+            assert_eq!(remark(name, value), None, "{name}");
         }
     }
 
     #[test]
     fn traps_are_remarked_on_with_their_numbers() {
-        assert!(remark_on("net.core.somaxconn", "128").is_some_and(|text| text.contains("cut to 128")));
-        assert!(remark_on("net.ipv4.ip_local_port_range", "40000 40099").is_some_and(|text| text.contains("only 100")));
-        assert!(remark_on("net.ipv4.tcp_abort_on_overflow", "1").is_some());
-        assert_eq!(remark_on("net.core.somaxconn", "nonsense"), None);
+        assert!(remark("net.core.somaxconn", "128").is_some_and(|text| text.contains("cut to 128")));
+        assert!(remark("net.ipv4.ip_local_port_range", "40000 40099").is_some_and(|text| text.contains("only 100")));
+        assert!(remark("net.ipv4.tcp_abort_on_overflow", "1").is_some());
+        assert_eq!(remark("net.core.somaxconn", "nonsense"), None);
     }
 
     #[test]

@@ -35,7 +35,7 @@
 //! | [`diagnose`] | tries that wait for evidence and for their answer; rules, verdicts, registry, one file and one page per cause |
 //! | [`snapshot`] | what a reader sees: an immutable copy |
 //! | [`source`] | yields batches of Events: the kernel's with samples of the host, or a trace's at a pace |
-//! | [`sink`], [`tui`] | lines; the live view |
+//! | [`sink`], [`tui`] | lines, the report; the live view |
 //! | [`cli`], [`pipeline`], [`run`] | arguments; the one place that knows every stage; the commands |
 #![cfg(target_os = "linux")]
 

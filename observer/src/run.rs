@@ -4,6 +4,7 @@ mod doctor;
 mod output;
 mod record;
 mod replay;
+mod report;
 mod trace;
 mod watch;
 
@@ -16,7 +17,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     cli::{Cli, Command, Live, Trace},
-    diagnose::{because, registry},
+    diagnose::{self, because, registry},
     pipeline::{Pipeline, Wanted},
     tui,
 };
@@ -28,6 +29,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Watch(options) => watch::watch(&options),
         Command::Record(options) => record::record(&options),
         Command::Replay(options) => replay::replay(&options),
+        Command::Report(options) => report::report(&options),
         Command::Trace(Trace::Info(options)) => trace::info(&options),
         Command::Doctor => doctor::doctor(),
         Command::Explain { cause } => explain(cause.as_deref()),
@@ -64,13 +66,10 @@ fn live(arguments: &Live) -> Result<ExitCode> {
 fn explain(code: Option<&str>) -> Result<ExitCode> {
     let text = match code {
         None => listed(),
-        Some(code) => {
-            let page = registry::find(code).map(|rule| rule.page);
-            match page.or_else(|| because::find(code).map(|because| because.page)) {
-                Some(page) => page.to_owned(),
-                None => bail!("no cause is called {code:?}; `observer explain` lists them all"),
-            }
-        }
+        Some(code) => match diagnose::page(code) {
+            Some(page) => page.to_owned(),
+            None => bail!("no cause is called {code:?}; `observer explain` lists them all"),
+        },
     };
     print(&text)
 }

@@ -1,6 +1,7 @@
 //! Where what observer says goes when there is no screen.
 
 pub mod json;
+pub mod report;
 pub mod text;
 
 use crate::{

@@ -1,6 +1,7 @@
 //! Hand-made events for the tests of the pure stages.
 
 pub(crate) mod sequence;
+pub(crate) mod stage;
 
 use std::{
     path::{Path, PathBuf},

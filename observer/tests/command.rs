@@ -308,3 +308,33 @@ fn the_live_view_gives_the_terminal_back() {
         assert!(status.success(), "{end:?}: {status}");
     }
 }
+
+#[test]
+fn a_report_is_made_of_what_was_recorded() {
+    let directory = tempfile::tempdir().unwrap();
+    let trace = directory.path().join("trace.arrows");
+    let trace = trace.to_str().unwrap();
+    fs::write("/proc/thread-self/comm", "obs-report").unwrap();
+    let (child, mut lines, _) = watching(&["--no-answers", "--proxy", "obs-report", "--port", "17", "--record", trace]);
+    TcpStream::connect("127.0.0.1:17").unwrap_err();
+    lines.read_line(&mut String::new()).unwrap();
+    signal(&child, Signal::SIGTERM);
+    assert!(child.wait_with_output().unwrap().status.success());
+
+    let json = observer(&["report", trace, "--format", "json"]);
+    assert!(json.status.success(), "{json:?}");
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&json["failures"]["count"], &json["failures"]["tries"]), (&1.into(), &1.into()));
+    assert_eq!(
+        (&json["causes"][0]["cause"], &json["remarks"]),
+        (&"upstream-refused".into(), &Value::Array(Vec::new()))
+    );
+    let recorded = fs::read(trace).unwrap();
+    assert!(!observer(&["report", trace, "-o", trace]).status.success());
+    assert_eq!(fs::read(trace).unwrap(), recorded, "a report does not take the place of its recording");
+
+    let page = directory.path().join("report.html");
+    assert!(observer(&["report", trace, "-o", page.to_str().unwrap()]).status.success());
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("1 try failed"), "{page}");
+}

@@ -65,7 +65,48 @@ pub struct Lost {
     pub unadopted: u64,
 }
 
+impl Counters {
+    /// By how much they have risen since earlier ones.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let rise = |of: fn(&Self) -> u64| of(self).saturating_sub(of(earlier));
+        Self {
+            connections_started: rise(|it| it.connections_started),
+            connections_adopted: rise(|it| it.connections_adopted),
+            connections_ended: rise(|it| it.connections_ended),
+            connects_failed: rise(|it| it.connects_failed),
+            listen_overflow_syn: rise(|it| it.listen_overflow_syn),
+            listen_overflow_ack: rise(|it| it.listen_overflow_ack),
+            resets_sent: rise(|it| it.resets_sent),
+            resets_received: rise(|it| it.resets_received),
+            retransmits: rise(|it| it.retransmits),
+            synack_retransmits: rise(|it| it.synack_retransmits),
+            time_waits_entered: rise(|it| it.time_waits_entered),
+            unaccepted: rise(|it| it.unaccepted),
+            listener_changes: rise(|it| it.listener_changes),
+            answers: rise(|it| it.answers),
+            answers_failed: rise(|it| it.answers_failed),
+            application_errors: rise(|it| it.application_errors),
+            syn_queue_drops: rise(|it| it.syn_queue_drops),
+            sees_syn_drops: self.sees_syn_drops,
+            lost: self.lost.since(&earlier.lost),
+        }
+    }
+}
+
 impl Lost {
+    fn since(&self, earlier: &Self) -> Self {
+        let rise = |of: fn(&Self) -> u64| of(self).saturating_sub(of(earlier));
+        Self {
+            records: std::array::from_fn(|slot| self.records[slot].saturating_sub(earlier.records[slot])),
+            tries_untracked: rise(|it| it.tries_untracked),
+            connects_untracked: rise(|it| it.connects_untracked),
+            skipped: rise(|it| it.skipped),
+            undecoded: rise(|it| it.undecoded),
+            unadopted: rise(|it| it.unadopted),
+        }
+    }
+
     /// Names and numbers of all kinds, in a stable order.
     pub fn by_kind(&self) -> [(&'static str, u64); 17] {
         let [ended, unserved, connect, overflow, listener, reset, retransmit, synack, outcome, hurt, signal, handshake] =

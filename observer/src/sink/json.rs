@@ -131,7 +131,8 @@ fn listener(overflowed: &Overflowed) -> Value {
     })
 }
 
-fn totals(counters: &Counters) -> Value {
+/// The kernel's counters by name.
+pub(super) fn totals(counters: &Counters) -> Value {
     let Counters {
         connections_started,
         connections_adopted,

@@ -1,0 +1,394 @@
+//! From events to a [`Report`].
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use observer_common::Kind;
+
+use super::{
+    Failures, Listed, Listener, MAX_CHANGES_LISTED, MAX_LISTED, MAX_WARNINGS, Moment, MomentKind, Namespace, Report,
+    Upstream, Warned,
+    bouts::Bouts,
+    cause::{Cause, Tally},
+    series::Builder,
+    words::{count_of, harmless},
+};
+use crate::{
+    addr::NetNs,
+    diagnose::{Engine, Said, Verdict, Warning},
+    event::{Body, Counters, Event, ListenerChanged, NamespaceSample, Process},
+    model::{self, UpstreamKey},
+    sink::Overflowed,
+    time::Time,
+    trace::About,
+};
+
+/// Upstreams whose failures are counted by cause; those at others are summed.
+const MAX_UPSTREAMS: usize = model::MAX_UPSTREAMS;
+/// The last changes of listeners and settings that are kept, each.
+const MAX_CHANGES: usize = 256;
+
+/// Folds a trace's events into a report. What it holds is bounded.
+#[derive(Debug)]
+pub struct Collector {
+    about: About,
+    remarks: Vec<String>,
+    engine: Engine,
+    series: Builder,
+    first_event: Option<Time>,
+    /// Tries that were told of.
+    tries: u64,
+    /// The counters at the trace's beginning.
+    base: Option<Counters>,
+    count: u64,
+    span: Option<(Time, Time)>,
+    bouts: Bouts,
+    observed: BTreeMap<u16, u64>,
+    expected: BTreeMap<u16, u64>,
+    causes: BTreeMap<&'static str, Tally>,
+    /// Failures by upstream and cause.
+    upstreams: HashMap<UpstreamKey, BTreeMap<&'static str, u64>>,
+    warnings: Vec<Warned>,
+    warnings_left_out: u64,
+    failures_left_out: u64,
+    listeners_changed: VecDeque<(Time, ListenerChanged)>,
+    settings_changed: VecDeque<Moment>,
+    /// Each namespace as first and last sampled.
+    namespaces: BTreeMap<NetNs, (NamespaceSample, NamespaceSample)>,
+}
+
+impl Collector {
+    /// For a trace that says this of itself.
+    pub fn new(about: &About) -> Self {
+        // The kernel's counters are totals since observer attached: with that the first segment begins.
+        let since_zero = about.segment <= 1;
+        Self {
+            about: about.clone().made_harmless(),
+            remarks: Vec::new(),
+            engine: Engine::default(),
+            series: Builder::new(about.wall, since_zero),
+            first_event: None,
+            tries: 0,
+            base: since_zero.then(Counters::default),
+            count: 0,
+            span: None,
+            bouts: Bouts::default(),
+            observed: BTreeMap::new(),
+            expected: BTreeMap::new(),
+            causes: BTreeMap::new(),
+            upstreams: HashMap::new(),
+            warnings: Vec::new(),
+            warnings_left_out: 0,
+            failures_left_out: 0,
+            listeners_changed: VecDeque::new(),
+            settings_changed: VecDeque::new(),
+            namespaces: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in the next events, in their order.
+    pub fn fold(&mut self, events: &[Event]) {
+        let mut said = Vec::new();
+        for event in events {
+            self.first_event.get_or_insert(event.time);
+            self.engine.apply(event, &mut |each| said.push(each));
+            self.note(event);
+            for each in said.drain(..) {
+                self.said(each);
+            }
+        }
+    }
+
+    /// Adds to what readers should know: a sentence on how the trace could be read.
+    pub fn remark(&mut self, sentence: &str) {
+        self.remarks.push(harmless(sentence));
+    }
+
+    fn note(&mut self, event: &Event) {
+        self.series.event(event);
+        match &event.body {
+            Body::Counters(counters) => {
+                self.base.get_or_insert(*counters);
+            }
+            Body::ConnectionEnded(_) => self.tries += 1,
+            // A resolver or a logger that is not there is no upstream.
+            Body::ConnectFailed(failed) => self.tries += u64::from(failed.to.is_upstream()),
+            Body::ListenerChanged(changed) => {
+                push_bounded(&mut self.listeners_changed, (event.time, changed.clone()));
+            }
+            Body::NamespaceSample(sample) => self.namespace_sampled(event.time, sample),
+            _ => {}
+        }
+    }
+
+    fn said(&mut self, said: Said) {
+        match said {
+            Said::Verdict(verdict) => self.failed(&verdict),
+            Said::Warning(warning) => self.warned(&warning),
+        }
+    }
+
+    fn failed(&mut self, verdict: &Verdict) {
+        let time = verdict.time;
+        self.count += 1;
+        let (first, last) = self.span.get_or_insert((time, time));
+        (*first, *last) = ((*first).min(time), (*last).max(time));
+        self.bouts.add(time);
+        self.series.failed(time, verdict.cause);
+        if let Some(status) = verdict.status {
+            let counts = if verdict.observed { &mut self.observed } else { &mut self.expected };
+            *counts.entry(status).or_default() += 1;
+        }
+        self.causes.entry(verdict.cause).or_insert_with(|| Tally::new(verdict)).add(verdict);
+        let known = self.upstreams.len() < MAX_UPSTREAMS || self.upstreams.contains_key(&verdict.upstream);
+        if known {
+            *self.upstreams.entry(verdict.upstream).or_default().entry(verdict.cause).or_default() += 1;
+        } else {
+            self.failures_left_out += 1;
+        }
+    }
+
+    fn warned(&mut self, warning: &Warning) {
+        let Warning { time, cause, subject, netns: _, summary, evidence: _, advice } = warning;
+        let (subject, summary) = (harmless(subject), harmless(summary));
+        let advice = advice.iter().map(|each| harmless(each)).collect();
+        let same = |warned: &&mut Warned| warned.cause == *cause && warned.subject == subject;
+        if let Some(warned) = self.warnings.iter_mut().find(same) {
+            warned.span.1 = *time;
+            warned.said += 1;
+            (warned.summary, warned.advice) = (summary, advice);
+        } else if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.push(Warned { cause, subject, span: (*time, *time), said: 1, summary, advice });
+        } else {
+            self.warnings_left_out += 1;
+        }
+    }
+
+    fn namespace_sampled(&mut self, time: Time, sample: &NamespaceSample) {
+        if !self.namespaces.contains_key(&sample.netns) && self.namespaces.len() >= model::MAX_NAMESPACES {
+            return;
+        }
+        // Addresses and destinations are the model's and the series' concern.
+        let sample = NamespaceSample {
+            addresses: Vec::new(),
+            time_wait_by_destination: Vec::new(),
+            ..NamespaceSample::clone(sample)
+        };
+        let (_, last) = self.namespaces.entry(sample.netns).or_insert_with(|| (sample.clone(), sample.clone()));
+        for ((name, before), (_, now)) in settings(last).into_iter().zip(settings(&sample)) {
+            if let (Some(before), Some(now)) = (before, now)
+                && before != now
+            {
+                let text = format!("{name} of network namespace {} changed from {before} to {now}", sample.netns.0);
+                push_bounded(&mut self.settings_changed, Moment { time, kind: MomentKind::Setting, cause: None, text });
+            }
+        }
+        *last = sample;
+    }
+
+    /// The report; the trace has ended.
+    pub fn finish(mut self) -> Report {
+        let mut said = Vec::new();
+        self.engine.finish(&mut |each| said.push(each));
+        for each in said {
+            self.said(each);
+        }
+        let model = self.engine.model();
+        let to = model.now();
+        // A trace without any event ends as it begins.
+        let first = self.first_event.unwrap_or(self.about.since);
+        let to = to.max(first);
+        let from = if self.about.segment <= 1 { self.about.since.min(first) } else { first };
+        let causes = causes(std::mem::take(&mut self.causes), &self.upstreams);
+        let series = std::mem::replace(&mut self.series, Builder::new(self.about.wall, true)).finish(to);
+        let failures = Failures {
+            count: self.count,
+            span: self.span,
+            peak: series.peak(),
+            bouts: std::mem::take(&mut self.bouts).into_vec(),
+            observed: std::mem::take(&mut self.observed),
+            expected: std::mem::take(&mut self.expected),
+        };
+        let moments = self.moments(&causes, from, to);
+        let model = self.engine.model();
+        let counters = model.counters().since(&self.base.unwrap_or_default());
+        Report {
+            // What was lost is counted by kind. The kernel's totals are no measure: a connect() that finds no port is
+            // among the connections that ended too, and one to a resolver among those that failed.
+            tries: self.tries + counters.lost.of(Kind::ConnectionEnded) + counters.lost.of(Kind::ConnectFailed),
+            from,
+            to,
+            events: model.events(),
+            upstreams: upstreams(&self.upstreams, model),
+            listeners: listeners(model),
+            namespaces: self.namespaces(),
+            harmless: self.engine.harmless(),
+            counters,
+            evicted: model.evicted() + self.engine.hurried() + self.failures_left_out,
+            warnings: Listed { items: self.warnings, others: self.warnings_left_out },
+            about: self.about,
+            remarks: self.remarks,
+            failures,
+            causes,
+            moments,
+            series,
+        }
+    }
+
+    fn moments(&self, causes: &[Cause], from: Time, to: Time) -> Listed<Moment> {
+        let mut all = vec![Moment {
+            time: from,
+            kind: MomentKind::Watching,
+            cause: None,
+            text: "observer begins to watch".to_owned(),
+        }];
+        for cause in causes {
+            let (first, last) = cause.span;
+            let moment = |time, text| Moment { time, kind: MomentKind::Failure, cause: Some(cause.code), text };
+            if cause.count == 1 {
+                all.push(moment(first, format!("the only failure of this cause: {}", cause.summary)));
+            } else {
+                all.push(moment(first, format!("the first of {}", count_of(cause.count, "failure", "failures"))));
+                all.push(moment(last, format!("the last of {}", count_of(cause.count, "failure", "failures"))));
+            }
+        }
+        all.extend(self.warnings.iter().map(|warned| Moment {
+            time: warned.span.0,
+            kind: MomentKind::Warning,
+            cause: Some(warned.cause),
+            text: format!("first warning about {}", warned.subject),
+        }));
+        let ports: HashSet<u16> =
+            self.engine.model().upstreams().filter_map(|(key, _)| Some(key.endpoint?.port)).collect();
+        let concerned = self.listeners_changed.iter().filter(|(_, changed)| ports.contains(&changed.at.port));
+        let changes = concerned.map(|(time, changed)| listener_changed(*time, changed));
+        let mut changes: Vec<_> = changes.chain(self.settings_changed.iter().cloned()).collect();
+        changes.sort_by_key(|moment| moment.time);
+        // Of many, how it began and how it ended tell the most.
+        let others = changes.len().saturating_sub(MAX_CHANGES_LISTED);
+        if others > 0 {
+            changes.drain(MAX_CHANGES_LISTED / 2..MAX_CHANGES_LISTED / 2 + others);
+        }
+        all.extend(changes);
+        all.sort_by_key(|moment| (moment.time, moment.kind));
+        let text = "the recording ends".to_owned();
+        all.push(Moment { time: to, kind: MomentKind::Watching, cause: None, text });
+        Listed { items: all, others: u64::try_from(others).unwrap_or(u64::MAX) }
+    }
+
+    fn namespaces(&self) -> Listed<Namespace> {
+        let model = self.engine.model();
+        let mut concerned: HashSet<NetNs> = HashSet::new();
+        for (key, _) in model.upstreams() {
+            concerned.insert(key.netns);
+            concerned.extend(model.listener_behind(key, NetNs::default()).map(|(netns, _, _)| netns));
+        }
+        let rise = |first: Option<u64>, last: Option<u64>| Some(last?.saturating_sub(first?));
+        let mut all: Vec<_> = self
+            .namespaces
+            .iter()
+            .map(|(netns, (first, last))| Namespace {
+                netns: netns.0,
+                concerned: concerned.contains(netns),
+                somaxconn: last.somaxconn,
+                port_range: last.port_range,
+                tw_reuse: last.tw_reuse,
+                abort_on_overflow: last.abort_on_overflow,
+                listen_overflows: rise(first.listen_overflows, last.listen_overflows),
+                listen_drops: rise(first.listen_drops, last.listen_drops),
+            })
+            .collect();
+        all.sort_by_key(|namespace| !namespace.concerned);
+        Listed::first(all, MAX_LISTED)
+    }
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() >= MAX_CHANGES {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+fn listener_changed(time: Time, changed: &ListenerChanged) -> Moment {
+    let ListenerChanged { at, netns: _, process, opened, depth, limit } = changed;
+    let who = named(process);
+    let text = match (opened, depth) {
+        (true, _) => format!("{who} begins to listen on {at}, queue limit {limit}"),
+        (false, 0) => format!("{who} stops listening on {at}"),
+        (false, depth) => {
+            format!("{who} stops listening on {at} with {depth} connections in the queue, which are reset")
+        }
+    };
+    Moment { time, kind: MomentKind::Listener, cause: None, text }
+}
+
+/// The settings of a namespace that a sample tells, by name.
+fn settings(sample: &NamespaceSample) -> [(&'static str, Option<String>); 4] {
+    let plain = |value: Option<u32>| value.map(|value| value.to_string());
+    [
+        ("net.core.somaxconn", plain(sample.somaxconn)),
+        ("net.ipv4.ip_local_port_range", sample.port_range.map(|(low, high)| format!("{low}-{high}"))),
+        ("net.ipv4.tcp_tw_reuse", plain(sample.tw_reuse)),
+        ("net.ipv4.tcp_abort_on_overflow", plain(sample.abort_on_overflow)),
+    ]
+}
+
+fn named(process: &Process) -> String {
+    if process.pid == 0 { String::new() } else { format!("{}[{}]", harmless(&process.comm), process.pid) }
+}
+
+fn causes(
+    tallies: BTreeMap<&'static str, Tally>,
+    upstreams: &HashMap<UpstreamKey, BTreeMap<&'static str, u64>>,
+) -> Vec<Cause> {
+    let mut causes: Vec<_> = tallies
+        .into_iter()
+        .map(|(code, tally)| {
+            let concerned = upstreams.iter().filter_map(|(key, causes)| Some((key, *causes.get(code)?)));
+            // The same upstream of proxies in several namespaces is one here.
+            let mut by_name: BTreeMap<String, u64> = BTreeMap::new();
+            for (key, count) in concerned {
+                *by_name.entry(harmless(&key.to_string())).or_default() += count;
+            }
+            tally.finish(by_name.into_iter().collect())
+        })
+        .collect();
+    causes.sort_by_key(|cause| (std::cmp::Reverse(cause.count), cause.code));
+    causes
+}
+
+fn upstreams(failures: &HashMap<UpstreamKey, BTreeMap<&'static str, u64>>, model: &model::Model) -> Listed<Upstream> {
+    let mut all: BTreeMap<UpstreamKey, Upstream> = BTreeMap::new();
+    for (key, known) in model.upstreams() {
+        let upstream = all.entry(*key).or_default();
+        (upstream.proxy, upstream.tries) = (named(&known.proxy), known.tries);
+    }
+    for (key, causes) in failures {
+        let failures = &mut all.entry(*key).or_default().failures;
+        failures.extend(causes.iter().map(|(code, count)| (*code, *count)));
+        failures.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    }
+    let named = all.into_iter().map(|(key, upstream)| Upstream {
+        name: harmless(&key.to_string()),
+        netns: key.netns.0,
+        ..upstream
+    });
+    let mut named: Vec<_> = named.collect();
+    named.sort_by_key(|upstream| {
+        let failed: u64 = upstream.failures.iter().map(|(_, count)| count).sum();
+        std::cmp::Reverse((failed, upstream.tries))
+    });
+    Listed::first(named, MAX_LISTED)
+}
+
+fn listeners(model: &model::Model) -> Listed<Listener> {
+    let overflowed = Overflowed::all(model).into_iter().map(|Overflowed { at, netns, listener }| Listener {
+        name: at.to_string(),
+        netns: netns.0,
+        owner: listener.process.as_ref().map(named).unwrap_or_default(),
+        overflows: listener.overflows,
+        high_water: listener.high_water,
+        limit: listener.limit,
+    });
+    Listed::first(overflowed.collect(), MAX_LISTED)
+}

@@ -1,0 +1,413 @@
+//! How it went over time, in slots of one width that grows with the trace.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    addr::{Endpoint, NetNs},
+    event::{Body, Counters, Event, ListenOverflow, NamespaceSample, OverflowPath},
+    model::UpstreamKey,
+    time::{Time, WallClock},
+};
+
+/// Slots kept. A longer trace gets wider ones.
+const MAX_SLOTS: usize = 360;
+/// Queues, and destinations with TIME_WAIT sockets, that are followed. Full, the one that was least full gives way to one
+/// that is fuller.
+const MAX_FOLLOWED: usize = 64;
+/// The gauges of each kind that a report gets.
+const MAX_SHOWN: usize = 3;
+
+/// What happened in a slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// Failures by cause.
+    pub failures: BTreeMap<&'static str, u64>,
+    /// By how much the kernel's counters rose.
+    pub connections: u64,
+    /// The same of answers in plain HTTP.
+    pub answers: u64,
+    /// The same of those that were a 502 or 504.
+    pub answers_failed: u64,
+    /// The same of segments sent again by proxies.
+    pub retransmits: u64,
+    /// The same of RSTs that this host sent.
+    pub resets_sent: u64,
+    /// The same of RSTs that proxies received from upstreams.
+    pub resets_received: u64,
+    /// The same of overflows of accept queues.
+    pub overflows: u64,
+}
+
+impl Slot {
+    /// Failures of all causes.
+    pub fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+}
+
+/// Something that fills, against what it can hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Level {
+    /// The most seen in the slot.
+    pub value: u32,
+    /// Its limit.
+    pub limit: u32,
+}
+
+impl Level {
+    /// How full, in percent; a queue holds one more than its limit.
+    pub fn percent(self) -> u64 {
+        u64::from(self.value) * 100 / u64::from(self.limit.max(1))
+    }
+}
+
+/// Something that is merged with what falls into the same slot.
+trait Merge: Clone + Default {
+    fn merge(&mut self, other: &Self);
+}
+
+impl Merge for Slot {
+    fn merge(&mut self, other: &Self) {
+        for (cause, count) in &other.failures {
+            *self.failures.entry(cause).or_default() += count;
+        }
+        self.connections += other.connections;
+        self.answers += other.answers;
+        self.answers_failed += other.answers_failed;
+        self.retransmits += other.retransmits;
+        self.resets_sent += other.resets_sent;
+        self.resets_received += other.resets_received;
+        self.overflows += other.overflows;
+    }
+}
+
+impl Merge for Option<Level> {
+    fn merge(&mut self, other: &Self) {
+        let Some(other) = other else { return };
+        let level = self.get_or_insert(*other);
+        *level = Level { value: level.value.max(other.value), limit: level.limit.max(other.limit) };
+    }
+}
+
+/// A gauge over time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gauge {
+    /// What it is of: a listener, or the destination of connections in TIME_WAIT.
+    pub name: String,
+    /// The namespace of the listener, or of the proxy.
+    pub netns: u32,
+    /// The fullest that it was.
+    pub peak: Level,
+    /// A level for each slot in which it was looked at.
+    pub levels: Vec<Option<Level>>,
+}
+
+/// The slots of a trace.
+#[derive(Clone, Debug, Default)]
+pub struct Series {
+    /// Width of a slot, in seconds.
+    pub width: u64,
+    /// Beginning of the first slot.
+    pub from: Time,
+    /// All slots, without a gap.
+    pub slots: Vec<Slot>,
+    /// Accept queues and unix sockets' backlogs, the fullest first.
+    pub queues: Vec<Gauge>,
+    /// TIME_WAIT sockets by destination against the ephemeral ports, the fullest first.
+    pub ports: Vec<Gauge>,
+}
+
+impl Series {
+    /// Beginning of a slot.
+    pub fn begin_of(&self, slot: usize) -> Time {
+        let seconds = self.width.saturating_mul(u64::try_from(slot).unwrap_or(u64::MAX));
+        Time(self.from.0.saturating_add(seconds.saturating_mul(1_000_000_000)))
+    }
+
+    /// The slot with the most failures.
+    pub fn peak(&self) -> Option<(Time, u64)> {
+        let failed = self.slots.iter().map(Slot::failed).enumerate();
+        // The first of several.
+        let (index, count) = failed.rev().max_by_key(|(_, count)| *count)?;
+        (count > 0).then(|| (self.begin_of(index), count))
+    }
+}
+
+type Key = (NetNs, UpstreamKey);
+
+/// A gauge that is followed.
+#[derive(Debug)]
+struct Followed {
+    key: Key,
+    peak: Level,
+    levels: Vec<Option<Level>>,
+}
+
+/// Builds [`Series`]. Slots begin at whole multiples of their width on the wall clock.
+#[derive(Debug)]
+pub(super) struct Builder {
+    wall: WallClock,
+    width: u64,
+    /// Number of the first slot since the wall clock's zero.
+    first: Option<u64>,
+    slots: Vec<Slot>,
+    queues: Vec<Followed>,
+    ports: Vec<Followed>,
+    counters: Option<Counters>,
+}
+
+impl Builder {
+    /// `since_zero` says that the counters were zero at the trace's beginning.
+    pub(super) fn new(wall: WallClock, since_zero: bool) -> Self {
+        Self {
+            wall,
+            width: 1,
+            first: None,
+            slots: Vec::new(),
+            queues: Vec::new(),
+            ports: Vec::new(),
+            counters: since_zero.then(Counters::default),
+        }
+    }
+
+    /// Takes in an event that is a measure.
+    pub(super) fn event(&mut self, event: &Event) {
+        let index = self.locate(event.time);
+        match &event.body {
+            Body::Counters(counters) => self.counted(index, counters),
+            Body::ListenerSample(sample) => {
+                let key = (sample.netns, UpstreamKey::tcp(sample.netns, sample.at));
+                follow(&mut self.queues, key, index, Level { value: sample.depth, limit: sample.limit });
+            }
+            Body::UnixListenerSample(sample) => {
+                let key = (sample.netns, UpstreamKey::unix(sample.path));
+                follow(&mut self.queues, key, index, Level { value: sample.depth, limit: sample.limit });
+            }
+            Body::ListenOverflow(ListenOverflow {
+                flow,
+                path: OverflowPath::Syn | OverflowPath::Ack,
+                depth,
+                limit,
+            }) => {
+                let at = self.bound(flow.netns, flow.local);
+                follow(&mut self.queues, (flow.netns, at), index, Level { value: *depth, limit: *limit });
+            }
+            Body::NamespaceSample(sample) => self.sampled(index, sample),
+            _ => {}
+        }
+    }
+
+    /// Takes in a failure.
+    pub(super) fn failed(&mut self, time: Time, cause: &'static str) {
+        let index = self.locate(time);
+        *self.slots[index].failures.entry(cause).or_default() += 1;
+    }
+
+    /// The listener that is followed for this address: it may be bound to any.
+    fn bound(&self, netns: NetNs, at: Endpoint) -> UpstreamKey {
+        let exact = UpstreamKey::tcp(netns, at);
+        let covering = self.queues.iter().map(|followed| followed.key.1).filter(|key| key.netns == netns);
+        let mut covering = covering.filter(|key| key.endpoint.is_some_and(|bound| bound.covers(at)));
+        let any = covering.next();
+        if any == Some(exact) || covering.any(|key| key == exact) { exact } else { any.unwrap_or(exact) }
+    }
+
+    fn counted(&mut self, index: usize, now: &Counters) {
+        let Some(before) = self.counters.replace(*now) else { return };
+        let rise = now.since(&before);
+        self.slots[index].merge(&Slot {
+            failures: BTreeMap::new(),
+            connections: rise.connections_started,
+            answers: rise.answers,
+            answers_failed: rise.answers_failed,
+            retransmits: rise.retransmits,
+            resets_sent: rise.resets_sent,
+            resets_received: rise.resets_received,
+            overflows: rise.listen_overflow_syn + rise.listen_overflow_ack,
+        });
+    }
+
+    fn sampled(&mut self, index: usize, sample: &NamespaceSample) {
+        let Some((low, high)) = sample.port_range else { return };
+        let limit = u32::from(high.saturating_sub(low)) + 1;
+        for (to, count) in &sample.time_wait_by_destination {
+            let key = (sample.netns, UpstreamKey::tcp(sample.netns, *to));
+            follow(&mut self.ports, key, index, Level { value: *count, limit });
+        }
+    }
+
+    /// The slot that `time` falls into, made if need be; what came before the first falls into that.
+    fn locate(&mut self, time: Time) -> usize {
+        let second = self.wall.offset.saturating_add(time.0) / 1_000_000_000;
+        let first = *self.first.get_or_insert(second / self.width);
+        let mut index = (second / self.width).saturating_sub(first);
+        if index >= MAX_SLOTS as u64 {
+            self.widen(second);
+            index = (second / self.width).saturating_sub(self.first.unwrap_or(first));
+        }
+        let index = usize::try_from(index).unwrap_or(0);
+        if index >= self.slots.len() {
+            self.slots.resize(index + 1, Slot::default());
+        }
+        index
+    }
+
+    /// Widens the slots until this second has one.
+    fn widen(&mut self, second: u64) {
+        let (before, first) = (self.width, self.first.unwrap_or(0));
+        while second / self.width - first * before / self.width >= MAX_SLOTS as u64 {
+            self.width = wider(self.width);
+        }
+        let factor = self.width / before;
+        merge(&mut self.slots, first, factor);
+        for followed in self.queues.iter_mut().chain(&mut self.ports) {
+            merge(&mut followed.levels, first, factor);
+        }
+        self.first = Some(first / factor);
+    }
+
+    /// The series as they stand, up to `to`.
+    pub(super) fn finish(mut self, to: Time) -> Series {
+        self.locate(to);
+        let length = self.slots.len();
+        let from = self.first.unwrap_or(0).saturating_mul(self.width).saturating_mul(1_000_000_000);
+        Series {
+            width: self.width,
+            from: Time(from.saturating_sub(self.wall.offset)),
+            slots: self.slots,
+            queues: fullest(self.queues, length),
+            ports: fullest(self.ports, length),
+        }
+    }
+}
+
+/// The next width, a multiple of this one that reads well on a clock.
+fn wider(width: u64) -> u64 {
+    const WIDTHS: [u64; 10] = [1, 2, 10, 30, 60, 300, 900, 3_600, 14_400, 86_400];
+    WIDTHS.into_iter().find(|each| *each > width).unwrap_or(width * 2)
+}
+
+/// Merges slots that fall into one that is `factor` times as wide; `first` is the first one's number.
+fn merge<T: Merge>(slots: &mut Vec<T>, first: u64, factor: u64) {
+    let mut merged: Vec<T> = Vec::new();
+    for (number, slot) in (first..).zip(slots.iter()) {
+        let index = usize::try_from(number / factor - first / factor).unwrap_or(0);
+        if index >= merged.len() {
+            merged.resize(index + 1, T::default());
+        }
+        merged[index].merge(slot);
+    }
+    *slots = merged;
+}
+
+/// Notes a level. What was never anything but empty is not followed.
+fn follow(all: &mut Vec<Followed>, key: Key, index: usize, level: Level) {
+    let position = match all.iter().position(|followed| followed.key == key) {
+        Some(position) => position,
+        None if level.value == 0 => return,
+        None => {
+            if all.len() >= MAX_FOLLOWED {
+                let least = all.iter().enumerate().min_by_key(|(_, followed)| followed.peak.percent());
+                match least {
+                    Some((least, followed)) if followed.peak.percent() < level.percent() => all.swap_remove(least),
+                    _ => return,
+                };
+            }
+            all.push(Followed { key, peak: level, levels: Vec::new() });
+            all.len() - 1
+        }
+    };
+    let followed = &mut all[position];
+    if level.percent() > followed.peak.percent() {
+        followed.peak = level;
+    }
+    if index >= followed.levels.len() {
+        followed.levels.resize(index + 1, None);
+    }
+    followed.levels[index].merge(&Some(level));
+}
+
+fn fullest(mut followed: Vec<Followed>, length: usize) -> Vec<Gauge> {
+    followed.sort_by_key(|each| (std::cmp::Reverse(each.peak.percent()), each.key.1));
+    followed.truncate(MAX_SHOWN);
+    let gauges = followed.into_iter().map(|Followed { key: (netns, at), peak, mut levels }| {
+        levels.resize(length, None);
+        Gauge { name: super::words::harmless(&at.to_string()), netns: netns.0, peak, levels }
+    });
+    gauges.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, endpoint, event};
+
+    fn builder() -> Builder {
+        Builder::new(WallClock { offset: 0 }, true)
+    }
+
+    #[test]
+    fn a_long_trace_gets_wider_slots_and_loses_no_count() {
+        let mut series = builder();
+        let days = 9 * 86_400;
+        for second in (0..days).step_by(7) {
+            series.failed(at(second * 1000), "unknown");
+        }
+        let series = series.finish(at(days * 1000));
+        assert_eq!(series.width, 3_600);
+        assert!(series.slots.len() <= MAX_SLOTS);
+        assert_eq!(series.slots.iter().map(Slot::failed).sum::<u64>(), days.div_ceil(7));
+        assert_eq!(series.from.0 % 3_600_000_000_000, 0, "slots begin on the hour");
+        assert!(series.from <= at(0));
+    }
+
+    #[test]
+    fn counters_are_told_by_their_rise() {
+        let counters = |ms, retransmits| event(ms, Body::Counters(Counters { retransmits, ..Counters::default() }));
+        let mut series = builder();
+        for each in [counters(0, 5), counters(1000, 5), counters(2000, 9)] {
+            series.event(&each);
+        }
+        let rises: Vec<_> = series.finish(at(2000)).slots.iter().map(|slot| slot.retransmits).collect();
+        assert_eq!(rises, [5, 0, 4]);
+
+        let mut later = Builder::new(WallClock { offset: 0 }, false);
+        later.event(&counters(0, 5));
+        assert_eq!(later.finish(at(0)).slots[0].retransmits, 0, "a later segment does not begin at zero");
+    }
+
+    #[test]
+    fn the_fullest_queues_are_kept_whatever_their_number() {
+        let mut series = builder();
+        for index in 0..200_u16 {
+            let sample = crate::event::ListenerSample {
+                at: Endpoint { port: 1 + index, ..endpoint("0.0.0.0:0") },
+                netns: NetNs(1),
+                depth: u32::from(index),
+                limit: 128,
+                process: None,
+                holders: 0,
+                stopped: 0,
+                runnable: 0,
+                accepted_open: 0,
+                arrivals: None,
+            };
+            series.event(&event(u64::from(index) * 10, Body::ListenerSample(Box::new(sample))));
+        }
+        let queues = series.finish(at(5_000)).queues;
+        assert_eq!(queues.len(), MAX_SHOWN);
+        assert_eq!((queues[0].name.as_str(), queues[0].peak), ("0.0.0.0:200", Level { value: 199, limit: 128 }));
+        assert!(queues.iter().all(|queue| queue.levels.len() == 6));
+    }
+
+    #[test]
+    fn a_time_far_away_does_no_harm() {
+        let mut series = builder();
+        series.failed(at(0), "unknown");
+        series.failed(Time(u64::MAX), "unknown");
+        series.failed(Time(0), "unknown");
+        let series = series.finish(at(0));
+        assert_eq!(series.slots.iter().map(Slot::failed).sum::<u64>(), 3);
+        assert!(series.slots.len() <= MAX_SLOTS);
+    }
+}
