@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-pub use tools::{Info, Trace};
+pub use tools::{Export, Info, Trace};
 
 use crate::{
     addr::NetNs,
@@ -43,6 +43,10 @@ pub enum Command {
     Watch(Watch),
     /// Record what happens into a trace file, for replay, report and export; shows nothing.
     Record(Record),
+    /// A recording for other tools: every row in the order in which observer learned of it.
+    ///
+    /// Exit status: 1 if part of it could not be read; what could is exported.
+    Export(Export),
     /// Look into recordings.
     #[command(subcommand)]
     Trace(Trace),
