@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 pub use replay::{FromTrace, Replay};
-pub use tools::{Info, Trace};
+pub use tools::{Export, Info, Trace};
 
 use crate::{
     addr::NetNs,
@@ -51,6 +51,10 @@ pub enum Command {
     ///
     /// Exit status: 1 if part of the recording could not be read; what could is reported.
     Report(Report),
+    /// A recording for other tools: every row in the order in which observer learned of it.
+    ///
+    /// Exit status: 1 if part of it could not be read; what could is exported.
+    Export(Export),
     /// Look into recordings.
     #[command(subcommand)]
     Trace(Trace),

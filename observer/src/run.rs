@@ -1,6 +1,7 @@
 //! The commands.
 
 mod doctor;
+mod export;
 mod output;
 mod record;
 mod replay;
@@ -19,6 +20,7 @@ use crate::{
     cli::{Cli, Command, Live, Trace},
     diagnose::{self, because, registry},
     pipeline::{Pipeline, Wanted},
+    trace::ReadError,
     tui,
 };
 
@@ -30,6 +32,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Record(options) => record::record(&options),
         Command::Replay(options) => replay::replay(&options),
         Command::Report(options) => report::report(&options),
+        Command::Export(options) => export::export(&options),
         Command::Trace(Trace::Info(options)) => trace::info(&options),
         Command::Doctor => doctor::doctor(),
         Command::Explain { cause } => explain(cause.as_deref()),
@@ -83,6 +86,17 @@ fn listed() -> String {
         [&["# what may lie under them (because)"][..], &becauses.collect::<Vec<_>>()].concat(),
     ];
     kinds.concat().into_iter().flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Says what of a recording could not be read; the status is 1 then.
+fn all_was_read(left_out: Option<ReadError>) -> ExitCode {
+    match left_out {
+        Some(error) => {
+            eprintln!("observer: {error}");
+            ExitCode::FAILURE
+        }
+        None => ExitCode::SUCCESS,
+    }
 }
 
 /// Writes to standard output; a reader that has gone (`| head`) is no error.

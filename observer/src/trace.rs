@@ -11,11 +11,14 @@ pub mod columns;
 mod decode;
 mod detail;
 mod encode;
+pub mod export;
 pub mod format;
 mod frames;
 pub mod info;
 pub mod reader;
 pub mod recorder;
+pub mod schema;
+mod table;
 pub mod words;
 
 pub use about::About;

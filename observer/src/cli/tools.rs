@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::sink::Format;
+use crate::{sink::Format, trace::export};
 
 /// What can be done with recordings.
 #[derive(Debug, Subcommand)]
@@ -24,4 +24,24 @@ pub struct Info {
     /// Lines for people, or one JSON object.
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
+}
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The files of one recording, in any order.
+    #[arg(required_unless_present = "schema", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Into what.
+    #[arg(long, value_enum, required_unless_present = "schema")]
+    pub format: Option<export::Format>,
+    /// Where to; standard output if not given, which Parquet cannot be written to.
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Overwrite what is there.
+    #[arg(long, requires = "output")]
+    pub force: bool,
+    /// Print what the columns, kinds and flags mean, and nothing else.
+    #[arg(long, conflicts_with_all = ["files", "format", "output", "force"])]
+    pub schema: bool,
 }

@@ -14,11 +14,5 @@ pub(super) fn info(arguments: &cli::Info) -> Result<ExitCode> {
         Format::Text => info.to_string(),
         Format::Json => format!("{}\n", info.to_json()),
     })?;
-    match info.damage {
-        Some(damage) => {
-            eprintln!("observer: {damage}");
-            Ok(ExitCode::FAILURE)
-        }
-        None => Ok(ExitCode::SUCCESS),
-    }
+    Ok(super::all_was_read(info.damage))
 }

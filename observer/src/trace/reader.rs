@@ -6,11 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use arrow_array::RecordBatch;
+
 use super::{
     About,
     decode::{self, Given, RowError},
     format::{ABOUT_KEY, VERSION, VERSION_KEY},
     frames::{Damage, Frames, Next, Place},
+    table,
     words::Kind,
 };
 use crate::event::Event;
@@ -182,31 +185,47 @@ impl Reader {
 
     /// Appends the next batch's events; `None` at the end. After an error everything that can be read has been.
     pub fn next_batch(&mut self, into: &mut Vec<Event>) -> Result<Option<Besides>, ReadError> {
+        let Some((batch, offset)) = self.next_raw()? else { return Ok(None) };
+        let Segment { path, about } = &self.segments[self.current];
+        let mut rows = decode::rows(&batch, about.wall).map_err(|error| {
+            let path = path.clone();
+            ReadError::Row { path, offset, error }
+        })?;
+        into.append(&mut rows.events);
+        Ok(Some(Besides {
+            checkpoint: rows.checkpoint,
+            verdicts: rows.verdicts,
+            unknown_rows: rows.unknown,
+            kinds: rows.kinds,
+        }))
+    }
+
+    /// The next batch as a table, for other tools: the columns of [`super::columns::COLUMNS`], rows in the order in which
+    /// observer learned of them, checkpoints left out; texts are as they are in the file. `None` at the end.
+    pub fn next_table(&mut self) -> Result<Option<RecordBatch>, ReadError> {
+        let Some((batch, offset)) = self.next_raw()? else { return Ok(None) };
+        let path = || self.segments[self.current].path.clone();
+        table::of(&batch).map(Some).map_err(|error| ReadError::Row { path: path(), offset, error })
+    }
+
+    /// The next batch, and where it begins.
+    fn next_raw(&mut self) -> Result<Option<(RecordBatch, u64)>, ReadError> {
         loop {
             let offset = self.frames.offset();
-            let path = || self.segments[self.current].path.clone();
-            let batch = match self.frames.next() {
-                Ok(Next::Batch(batch)) => batch,
+            match self.frames.next() {
+                Ok(Next::Batch(batch)) => return Ok(Some((batch, offset))),
                 Ok(end @ (Next::End | Next::Stopped)) => {
                     self.tail = if matches!(end, Next::End) { Tail::Whole } else { Tail::Unfinished };
                     if self.current + 1 == self.segments.len() {
                         return Ok(None);
                     }
                     self.enter(self.current + 1)?;
-                    continue;
                 }
-                Err(damage) => return Err(ReadError::Damaged { path: path(), offset, damage }),
-            };
-            let wall = self.segments[self.current].about.wall;
-            let mut rows =
-                decode::rows(&batch, wall).map_err(|error| ReadError::Row { path: path(), offset, error })?;
-            into.append(&mut rows.events);
-            return Ok(Some(Besides {
-                checkpoint: rows.checkpoint,
-                verdicts: rows.verdicts,
-                unknown_rows: rows.unknown,
-                kinds: rows.kinds,
-            }));
+                Err(damage) => {
+                    let path = self.segments[self.current].path.clone();
+                    return Err(ReadError::Damaged { path, offset, damage });
+                }
+            }
         }
     }
 
