@@ -17,6 +17,7 @@ use crate::{
     hooks::Hooks,
     host,
     kernel::{LoadError, Options, decode::Decoder},
+    time::Time,
 };
 
 /// Records taken from the ring at a time; the rest is for the next call, so that a flood cannot starve the views.
@@ -34,6 +35,8 @@ pub struct Live {
     samples: Receiver<Round>,
     hooks: Hooks,
     undecoded: u64,
+    /// Time of the last tick.
+    ticked: Time,
     stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -68,6 +71,7 @@ impl Live {
             samples,
             hooks,
             undecoded: 0,
+            ticked: Time::default(),
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -80,6 +84,9 @@ impl Live {
 
     fn take_samples(&self, mut events: Vec<Event>, batch: &mut Vec<Event>) {
         for event in &mut events {
+            // A round of samples may take longer than the ticks wait; what is told after a tick must not be from before it, or
+            // a recording without that tick would mean something else.
+            event.time = event.time.max(self.ticked);
             if let Body::Counters(counters) = &mut event.body {
                 counters.lost.undecoded = self.undecoded;
             }
@@ -108,7 +115,8 @@ impl Source for Live {
         if taken == MAX_BATCH {
             return Polled::More;
         }
-        batch.push(Event { time: before - SETTLED, body: Body::Tick });
+        self.ticked = before - SETTLED;
+        batch.push(Event { time: self.ticked, body: Body::Tick });
         Polled::Idle
     }
 
