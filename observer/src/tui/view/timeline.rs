@@ -126,14 +126,14 @@ impl<'a> Strip<'a> {
         let mut left = width;
         let mut spans = Vec::new();
         if !self.timeline.is_whole() {
-            spans.push(Span::raw("reading ahead…   "));
+            spans.push(Span::raw("reading ahead…  "));
         }
         if self.totals.is_empty() && self.timeline.is_whole() {
             spans.push(Span::styled("no failures", FAINT));
         }
         left = left.saturating_sub(spans.iter().map(Span::width).sum());
         for (cause, count) in &self.totals {
-            let entry = format!("{} {cause} {}   ", self.letter(cause), number::count(*count));
+            let entry = format!("{} {cause} {}  ", self.letter(cause), number::count(*count));
             if text::width(entry.trim_end()) > left {
                 spans.push(Span::raw(text::cut("…", left)));
                 break;
