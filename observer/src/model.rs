@@ -384,13 +384,13 @@ impl Model {
         self.unix_listeners.iter()
     }
 
-    /// The unix socket that listens at this path and was seen within the last [`UNIX_SEEN_WITHIN`]; `None` too where there
+    /// The unix socket that listens at this path and was seen within [`UNIX_SEEN_WITHIN`] before `now`; `None` too where there
     /// are several, in containers perhaps, for then it cannot be told which is meant.
-    pub fn unix_listener(&self, path: &UnixPath) -> Option<(NetNs, &Listener)> {
+    pub fn unix_listener(&self, path: &UnixPath, now: Time) -> Option<(NetNs, &Listener)> {
         let mut here = self
             .unix_listeners
             .iter()
-            .filter(|((_, bound), listener)| bound == path && self.now.since(listener.seen) <= UNIX_SEEN_WITHIN);
+            .filter(|((_, bound), listener)| bound == path && now.since(listener.seen) <= UNIX_SEEN_WITHIN);
         let ((netns, _), listener) = here.next()?;
         here.next().is_none().then_some((*netns, listener))
     }

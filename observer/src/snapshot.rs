@@ -163,7 +163,7 @@ impl Snapshot {
                     .listener_behind(key, NetNs::default())
                     .map(|(netns, at, listener)| (netns, at.to_string(), listener.clone()));
                 let unix = |path: &UnixPath| {
-                    model.unix_listener(path).map(|(netns, listener)| (netns, path.to_string(), listener.clone()))
+                    model.unix_listener(path, now).map(|(netns, listener)| (netns, path.to_string(), listener.clone()))
                 };
                 let listener = tcp.or_else(|| key.path.as_ref().and_then(unix));
                 row(*key, upstream, model, listener, frame.since)

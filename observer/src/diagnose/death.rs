@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::{evidence::Evidence, rule::Case};
 use crate::{
     event::{Death, Process, signal_name},
-    model::Model,
     time::Human,
 };
 
@@ -33,7 +32,7 @@ pub(super) fn of(case: &Case<'_>, base: Evidence) -> Option<Told> {
     let (process, death) = closer(case)?;
     let signalled =
         case.model.signal(process.pid).is_some_and(|(when, _)| case.attempt.time.since(*when) <= CLOSES_WITHIN);
-    (death.is_some() || signalled).then(|| tell(&process, death, case.model, base))
+    (death.is_some() || signalled).then(|| tell(&process, death, case, base))
 }
 
 /// One that handles its signal closes its connections before it dies.
@@ -45,8 +44,9 @@ fn closer(case: &Case<'_>) -> Option<(Process, Option<Death>)> {
     hurt.or_else(reset)
 }
 
-fn tell(process: &Process, death: Option<Death>, model: &Model, base: Evidence) -> Told {
-    let signal = model.signal(process.pid).filter(|(when, _)| model.now().since(*when) <= SIGNALLED_WITHIN);
+fn tell(process: &Process, death: Option<Death>, case: &Case<'_>, base: Evidence) -> Told {
+    let signal = case.model.signal(process.pid);
+    let signal = signal.filter(|(when, _)| case.attempt.time.since(*when) <= SIGNALLED_WITHIN);
     let sent = signal.map(|(_, signal)| signal);
     let number = sent.map(|signal| signal.number);
     let sender = sent.and_then(|signal| signal.from.as_ref());

@@ -24,7 +24,7 @@ impl<'a> Failed<'a> {
         let path = case.attempt.upstream.path?;
         match case.attempt.ending {
             Ending::ConnectError(error) if errors.contains(&error) => {
-                Some(Self { path, error, listener: case.model.unix_listener(&path) })
+                Some(Self { path, error, listener: case.model.unix_listener(&path, case.attempt.time) })
             }
             _ => None,
         }
