@@ -22,12 +22,12 @@ impl Observers {
     /// Returns when all are attached, so that nothing of the load can be missed.
     pub(super) fn start(stage: &Stage, topology: Topology) -> Result<Self> {
         let folder = stage.folder();
-        let host = Watch::spawn(folder, "observer", None, &[])?;
+        let host = Watch::spawn_recording(folder, "observer", None)?;
         let sides = match topology {
             Topology::Local => None,
             Topology::Remote => Some(Pair {
-                proxy: Watch::spawn(folder, "observer-proxy", Some(stage.proxy()), &[])?,
-                upstream: Watch::spawn(folder, "observer-upstream", Some(stage.upstream()), &[])?,
+                proxy: Watch::spawn_recording(folder, "observer-proxy", Some(stage.proxy()))?,
+                upstream: Watch::spawn_recording(folder, "observer-upstream", Some(stage.upstream()))?,
             }),
         };
         let mut observers = Self { host, sides };
@@ -52,6 +52,11 @@ impl Observers {
         let proxy = self.sides.as_ref().map(|pair| &pair.proxy);
         let mut see_it = [&self.host].into_iter().chain(proxy);
         see_it.all(|watch| watch.verdicts.iter().filter(|verdict| ours(verdict)).count() >= verdicts)
+    }
+
+    /// In what the recordings differ from what was said live. They have been stopped.
+    pub(super) fn replayed(&mut self) -> Result<Vec<String>> {
+        self.all().into_iter().filter_map(|watch| watch.replayed().transpose()).collect()
     }
 
     /// Ends them, and drops what they said of others on this host.

@@ -77,11 +77,13 @@ pub(super) struct Seen {
     pub(super) overflows: Overflows,
     pub(super) warnings: Vec<Warning>,
     pub(super) sides: Option<Sides>,
+    /// In what recordings say otherwise than was said live.
+    pub(super) replayed: Vec<String>,
 }
 
 impl Outcome {
     pub(super) fn new(scenario: &Scenario, proxy: Kind, topology: Topology, seen: Seen) -> Result<Self> {
-        let Seen { counters, log, clients, judgement, overflows, warnings, sides } = seen;
+        let Seen { counters, log, clients, judgement, overflows, warnings, sides, replayed } = seen;
         let expect = &scenario.expect;
         let mut outcome = Self::empty(scenario, proxy, topology);
         outcome.ahead = ahead(expect, &log, &warnings)?;
@@ -101,6 +103,7 @@ impl Outcome {
         outcome.problems = staging(expect, proxy, &log, &clients, &counters);
         outcome.problems.extend(outcome.measure(expect));
         outcome.problems.extend(sides.iter().flat_map(|sides| sides.problems(expect)));
+        outcome.problems.extend(replayed);
         outcome.sides = sides;
         outcome.pass = outcome.problems.is_empty();
         Ok(outcome)

@@ -56,6 +56,7 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outco
     wait::at_most(SETTLE, || Ok(stage.access_log()?.lines.len() >= asked))?;
     let log = stage.access_log()?;
     let port = stage.address().port().unwrap_or_default();
+    let replayed = observers.replayed()?;
     drop(stage);
 
     let Observers { host, sides } = &mut observers;
@@ -77,6 +78,7 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outco
         log,
         clients,
         sides,
+        replayed,
     };
     Outcome::new(scenario, proxy, topology, seen)
 }

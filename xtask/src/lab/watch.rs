@@ -1,6 +1,6 @@
 //! observer itself, run from outside the stage as a user would: the built binary, `watch --format json`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -24,12 +24,15 @@ use crate::{paths, shell, wait};
 const READY: Duration = Duration::from_secs(30);
 /// Longer than any trial: we stop it, but if we are killed it must not stay for ever.
 const LIFE: &str = "5m";
+/// How the names end of what it said and of what it recorded.
+const LINES: &str = "jsonl";
+const TRACE: &str = "arrows.zst";
 const STOP: Duration = Duration::from_secs(10);
 
 pub(super) struct Watch {
     child: Child,
-    /// Where it writes what went wrong.
-    errors: PathBuf,
+    /// The folder and the beginning of the names of what it writes there.
+    files: PathBuf,
     lines: Receiver<Printed>,
     ready: bool,
     pub(super) verdicts: Vec<Verdict>,
@@ -83,7 +86,8 @@ impl Summary {
 impl Watch {
     /// Its output is copied to `name` under `folder`. Sees the whole host, or only `netns`.
     pub(super) fn spawn(folder: &Path, name: &str, netns: Option<&Netns>, options: &[&str]) -> Result<Self> {
-        let errors = folder.join(name).with_added_extension("log");
+        let files = folder.join(name);
+        let errors = files.with_added_extension("log");
         let log = File::create(&errors).with_context(|| format!("cannot create {}", errors.display()))?;
         let mut command = Command::new(paths::observer());
         command.args(["watch", "--format", "json", "--duration", LIFE]).args(options);
@@ -98,9 +102,37 @@ impl Watch {
             .spawn()
             .with_context(|| format!("cannot start {}", paths::observer().display()))?;
         let stdout = child.stdout.take().context("no stdout of observer")?;
-        let copy = File::create(folder.join(name).with_added_extension("jsonl")).context("cannot copy the output")?;
+        let copy = File::create(files.with_added_extension(LINES)).context("cannot copy the output")?;
         let lines = read_lines(BufReader::new(stdout), copy);
-        Ok(Self { child, errors, lines, ready: false, verdicts: Vec::new(), warnings: Vec::new(), summary: None })
+        Ok(Self { child, files, lines, ready: false, verdicts: Vec::new(), warnings: Vec::new(), summary: None })
+    }
+
+    /// The same, and records meanwhile.
+    pub(super) fn spawn_recording(folder: &Path, name: &str, netns: Option<&Netns>) -> Result<Self> {
+        let trace = folder.join(name).with_added_extension(TRACE);
+        Self::spawn(folder, name, netns, &["--record", &trace.to_string_lossy()])
+    }
+
+    /// Whether what it recorded says again, line for line, what it said; else in what the two differ. To be asked once it has
+    /// been stopped.
+    pub(super) fn replayed(&self) -> Result<Option<String>> {
+        let trace = self.files.with_added_extension(TRACE);
+        let again = Command::new(paths::observer())
+            .args(["watch", "--format", "json", "--from-trace"])
+            .arg(&trace)
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot replay what observer recorded")?;
+        if !again.status.success() {
+            return Ok(Some(format!("{} cannot be replayed: {}", trace.display(), again.status)));
+        }
+        let lines = self.files.with_added_extension(LINES);
+        let live = fs::read(&lines).with_context(|| format!("cannot read {}", lines.display()))?;
+        let lines = |text: &[u8]| text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let (live, again) = (lines(&live), lines(&again.stdout));
+        let count = live.len().max(again.len());
+        let differs = (0..count).find(|line| live.get(*line) != again.get(*line)).map(|line| line + 1);
+        Ok(differs.map(|line| format!("{} says otherwise than it did live, from line {line} on", trace.display())))
     }
 
     /// Returns when all hooks are attached.
@@ -108,7 +140,7 @@ impl Watch {
         wait::until("observer to be ready", READY, || {
             self.pump()?;
             if let Some(status) = self.child.try_wait().context("cannot wait for observer")? {
-                bail!("observer ended before it was ready: {status}; see {}", self.errors.display());
+                bail!("observer ended before it was ready: {status}; see {}.log", self.files.display());
             }
             Ok(self.ready.then_some(()))
         })
