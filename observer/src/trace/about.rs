@@ -42,7 +42,7 @@ impl About {
     /// What came out of a file: control characters escaped, texts and lists cut.
     #[must_use]
     pub(crate) fn made_harmless(mut self) -> Self {
-        let clean = |text: &mut String| *text = text::escape(text[..text.floor_char_boundary(MAX_TEXT)].as_bytes());
+        let clean = |text: &mut String| *text = text::escape(&text.as_bytes()[..text.floor_char_boundary(MAX_TEXT)]);
         for text in [&mut self.version, &mut self.host, &mut self.kernel, &mut self.machine, &mut self.watching] {
             clean(text);
         }

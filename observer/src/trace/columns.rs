@@ -291,7 +291,7 @@ mod filled {
 
     impl<'a, T: ArrowPrimitiveType> Primitive<'a, T> {
         pub(super) fn of(array: Option<&'a ArrayRef>) -> Self {
-            match array.map(|array| array.as_primitive::<T>()) {
+            match array.map(ArrayRef::as_primitive::<T>) {
                 Some(array) => Self { values: array.values(), nulls: array.nulls() },
                 None => Self { values: &[], nulls: None },
             }
@@ -318,7 +318,7 @@ mod filled {
 
     impl<'a> Text<'a> {
         pub(super) fn of(array: Option<&'a ArrayRef>) -> Self {
-            Self(array.map(|array| array.as_string_view()))
+            Self(array.map(ArrayRef::as_string_view))
         }
 
         pub(in super::super) fn get(&self, row: usize) -> Option<&'a str> {

@@ -418,7 +418,7 @@ const MAX_PATH: usize = 10 * UnixPath::MAX;
 
 /// Harmless text of bounded length.
 fn clean(text: &str, limit: usize) -> String {
-    text::escape(text[..text.floor_char_boundary(limit)].as_bytes())
+    text::escape(&text.as_bytes()[..text.floor_char_boundary(limit)])
 }
 
 fn duration(nanos: i64) -> Duration {

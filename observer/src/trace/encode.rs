@@ -164,7 +164,7 @@ impl Line<'_> {
             Body::ConnectionEnded(ended) => self.ended(ended),
             Body::Unserved(unserved) => {
                 self.flow(&unserved.flow);
-                let columns = &mut self.columns;
+                let columns = &mut *self.columns;
                 columns.state.set(row, &words::state_name(unserved.new));
                 columns
                     .flags
@@ -232,7 +232,7 @@ impl Line<'_> {
         let (row, now) = (self.row, self.now);
         self.flow(&ended.flow);
         self.process(&ended.proxy);
-        let columns = &mut self.columns;
+        let columns = &mut *self.columns;
         columns.state_before.set(row, &words::state_name(ended.old));
         columns.state.set(row, &words::state_name(ended.new));
         columns.error.set(row, ended.error);
@@ -269,7 +269,7 @@ impl Line<'_> {
         if let Some(process) = &sent.process {
             self.process(process);
         }
-        let columns = &mut self.columns;
+        let columns = &mut *self.columns;
         columns.what.maybe(row, sent.reason.as_deref());
         columns.state.maybe(row, sent.state.map(words::state_name).as_deref());
         let flags = bits([
@@ -288,7 +288,7 @@ impl Line<'_> {
         let (row, now) = (self.row, self.now);
         self.process(&outcome.proxy);
         self.client(outcome.client);
-        let columns = &mut self.columns;
+        let columns = &mut *self.columns;
         let (what, status) = words::did_name(outcome.did);
         columns.what.set(row, what);
         columns.status.maybe(row, status);
@@ -352,7 +352,7 @@ impl Line<'_> {
                 if let Some(endpoint) = endpoint {
                     self.remote(*endpoint);
                 }
-                let columns = &mut self.columns;
+                let columns = &mut *self.columns;
                 columns.path.maybe(row, path.as_ref().map(UnixPath::as_str));
                 columns.confidence.set(row, confidence);
                 columns.status.maybe(row, *status);

@@ -2,6 +2,7 @@
 //! any of it is believed.
 
 use std::{
+    collections::HashMap,
     io::{self, BufRead, Read},
     sync::Arc,
 };
@@ -175,7 +176,7 @@ impl<R: BufRead> Frames<R> {
         }
         check(&batch, &raw.body, self.schema.fields().len())?;
         let body = Buffer::from(raw.body.as_slice());
-        read_record_batch(&body, batch, Arc::clone(&self.schema), &Default::default(), None, &message.version())
+        read_record_batch(&body, batch, Arc::clone(&self.schema), &HashMap::default(), None, &message.version())
             .map_err(|error| broken(format!("a batch cannot be read: {error}")))
     }
 

@@ -237,6 +237,6 @@ mod tests {
         file.set_len(file.metadata().unwrap().len() - 100).unwrap();
         let info = Info::of(&[path]).unwrap();
         assert_eq!((info.events(), info.span, &info.to_json()["tail"]), (0, None, &json!("damaged")));
-        assert!(info.damage.is_some_and(|damage| damage.to_string().contains("is damaged at byte")));
+        assert!(info.damage.is_some_and(|damage| damage.to_string().contains("is damaged after byte")));
     }
 }

@@ -45,6 +45,7 @@ fn process(pid: u32, comm: &str) -> Process {
 }
 
 /// One of every kind, and of what a kind can differ in.
+#[expect(clippy::too_many_lines, reason = "a list of examples")]
 pub(super) fn every_kind() -> Vec<Event> {
     let ended = ConnectionEnded {
         started: Time(0),
@@ -479,7 +480,7 @@ fn a_newer_format_is_told_from_no_trace() {
         (found.saturating_sub(64)..found + 64).find(|at| bytes[*at] == b'1' && bytes[at - 4..*at] == [1, 0, 0, 0]);
     bytes[digit.unwrap()] = b'9';
     fs::write(&path, zstd::encode_all(&bytes[..], 1).unwrap()).unwrap();
-    let error = Reader::open(&[path.clone()]).err().unwrap();
+    let error = Reader::open(std::slice::from_ref(&path)).err().unwrap();
     assert!(matches!(error, ReadError::Newer { found: 9, .. }), "{error}");
     fs::write(&path, "timestamp,host\n").unwrap();
     let error = Reader::open(&[path]).err().unwrap().to_string();

@@ -158,7 +158,7 @@ fn cause(wall: WallClock, cause: &Cause) -> Value {
         "summary": summary,
         "summary_time": wall.rfc3339(*summary_time),
         "evidence": evidence.iter().map(|EvidenceLine { name, value, range }| {
-            ((*name).to_owned(), json!({ "value": value, "range": range.map(|(least, most)| [least, most]) }))
+            (name.clone(), json!({ "value": value, "range": range.map(|(least, most)| [least, most]) }))
         }).collect::<Map<_, _>>(),
         "advice": sentences(advice),
         "missing": sentences(missing),
