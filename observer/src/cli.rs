@@ -117,7 +117,8 @@ pub struct Report {
 /// How to record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Recording {
-    /// Bytes of a segment (K, M, G): when it is full the next begins, and of more than --max-files the oldest goes.
+    /// Bytes of a segment (K, M, G), which a flood may pass by one batch: when it is full the next begins, and of more than
+    /// --max-files the oldest goes.
     #[arg(long, value_name = "SIZE", value_parser = segment_size, requires = "max_files")]
     pub max_size: Option<u64>,
     /// Segments kept, 2 or more.

@@ -149,7 +149,7 @@ impl Drop for Small {
 #[test]
 fn a_full_disk_ends_the_recording_and_what_was_written_can_be_read() {
     let folder = tempfile::tempdir().unwrap();
-    let _disk = Small::mount(folder.path(), 64 << 10);
+    let _disk = Small::mount(folder.path(), 1 << 20);
     let trace = folder.path().join("a.arrows.zst");
     let (_reserved, to) = closed_port();
     let stop = AtomicBool::new(false);
@@ -247,7 +247,7 @@ fn a_ring_can_be_replayed_from_any_segment_on() {
         let reader = scope.spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
         let begun = std::time::Instant::now();
         // An upstream that is well for a change, and enough of the other for several segments.
-        while segments(folder.path()).len() < 4 {
+        while segments(folder.path()).len() < 3 {
             drop(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
             drop(listener.accept().unwrap());
             thread::sleep(Duration::from_millis(5));

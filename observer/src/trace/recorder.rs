@@ -116,6 +116,10 @@ pub struct Recorder {
     /// When the first of them came.
     begun: Option<Instant>,
     segment_bytes: u64,
+    /// Of the segment's last batch; 0 if there is none yet.
+    batch_bytes: u64,
+    /// Time of the last row.
+    last: Time,
     recorded: Recorded,
     jobs: Option<SyncSender<Job>>,
     /// How the writing ended.
@@ -161,6 +165,8 @@ impl Recorder {
             tick: None,
             begun: None,
             segment_bytes: bytes,
+            batch_bytes: 0,
+            last: Time::default(),
             recorded: Recorded { path, events: 0, bytes, segments: 1 },
             jobs: Some(jobs),
             ended,
@@ -195,23 +201,23 @@ impl Recorder {
     /// To be called often, between events: writes what is due. `checkpoint` tells the state after all events so far; it is
     /// asked for where a new segment begins.
     pub fn turn(&mut self, now: Instant, checkpoint: impl FnOnce() -> Option<Vec<u8>>) -> Result<(), RecordError> {
-        if self.rows.is_empty() && self.tick.is_none() {
+        let waiting = !self.rows.is_empty() || self.tick.is_some();
+        let begun = waiting.then(|| *self.begun.get_or_insert(now));
+        if begun.is_some_and(|begun| now.duration_since(begun) >= BATCH_EVERY) {
+            self.cut()?;
+        }
+        if !self.is_full() {
             return Ok(());
         }
-        let begun = *self.begun.get_or_insert(now);
-        if now.duration_since(begun) < BATCH_EVERY {
-            return Ok(());
-        }
-        let before = self.segment_bytes;
-        let last = self.tick.as_ref().map(|tick| tick.time);
-        let time = last.or_else(|| self.rows.last().map(Row::time)).unwrap_or_default();
+        // What has come since belongs to this segment: the checkpoint follows upon it.
         self.cut()?;
-        let batch = self.segment_bytes - before;
-        match self.options.ring {
-            // The next one is taken to be as large as this one.
-            Some((limit, _)) if self.segment_bytes + batch > limit => self.next_segment(time, checkpoint()),
-            _ => Ok(()),
-        }
+        self.next_segment(checkpoint())
+    }
+
+    /// Whether a batch like the last one would be too much for the segment.
+    fn is_full(&self) -> bool {
+        self.batch_bytes > 0
+            && self.options.ring.is_some_and(|(limit, _)| self.segment_bytes + self.batch_bytes > limit)
     }
 
     /// Writes what is left and waits for the disk.
@@ -230,16 +236,16 @@ impl Recorder {
     fn cut(&mut self) -> Result<(), RecordError> {
         self.begun = None;
         self.rows.extend(self.tick.take().map(Row::Event));
-        if self.rows.is_empty() {
-            return Ok(());
-        }
+        let Some(last) = self.rows.last() else { return Ok(()) };
+        self.last = last.time();
         let batch = encode::batch(&self.rows, self.about.wall, &self.schema).map_err(EncodeError::from)?;
         self.rows.clear();
         let bytes = self.encoder.batch(&batch)?;
+        self.batch_bytes = bytes.len() as u64;
         self.hand_over(bytes)
     }
 
-    fn next_segment(&mut self, time: Time, checkpoint: Option<Vec<u8>>) -> Result<(), RecordError> {
+    fn next_segment(&mut self, checkpoint: Option<Vec<u8>>) -> Result<(), RecordError> {
         let end = self.encoder.end()?;
         self.hand_over(end)?;
         self.about.segment += 1;
@@ -254,9 +260,10 @@ impl Recorder {
         // Without one the segment can still be read, from its first event on.
         let state = checkpoint.map(|state| BASE64.encode(state)).filter(|text| text.len() <= MAX_CHECKPOINT);
         if let Some(state) = state {
-            self.rows.push(Row::Checkpoint(time, state));
+            self.rows.push(Row::Checkpoint(self.last, state));
             self.cut()?;
         }
+        self.batch_bytes = 0;
         Ok(())
     }
 
