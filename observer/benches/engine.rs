@@ -20,8 +20,8 @@ use observer::{
 };
 
 const EVENTS: usize = 2_000_000;
-/// Made and timed together, so that making them is not timed, and not all are held at once.
-const CHUNK: usize = 50_000;
+/// Made together and timed together, about as many as a trace is read by at once.
+const CHUNK: usize = 10_000;
 const PER_SECOND: u64 = 20_000;
 const UPSTREAMS: u16 = 50;
 const LISTENERS: u16 = 500;

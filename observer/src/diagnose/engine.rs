@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{
     incident::Incidents,
+    kept::Over,
     open::{GRACE, Harmless, Open, Settled},
     registry::CAUSES,
     rule::{Case, Finding, Judgement},
@@ -115,20 +116,20 @@ impl Engine {
     }
 
     fn settle(&mut self, settled: Option<Settled>, say: &mut impl FnMut(Said)) {
-        let attempt = match settled {
+        let over = match settled {
             Some(Settled::Judge(attempt)) => {
                 self.judge(&attempt, say);
-                attempt
+                Over::of(&attempt)
             }
-            Some(Settled::Unanswered(attempt)) => {
+            Some(Settled::Unanswered(over)) => {
                 self.unanswered = self.unanswered.saturating_add(1);
-                attempt
+                over
             }
-            Some(Settled::Harmless(attempt)) => attempt,
+            Some(Settled::Harmless(over)) => over,
             None => return,
         };
-        if let Some(key) = &attempt.flow {
-            self.model.forget_flow(key, attempt.time + GRACE);
+        if let Some(key) = &over.flow {
+            self.model.forget_flow(key, over.time + GRACE);
         }
     }
 
