@@ -219,7 +219,7 @@ mod tests {
         event::{ConnectionEnded, ListenOverflow, OverflowPath, State},
         testing::{
             connection, event, refused_connection, reset_sent,
-            sequence::{Dice, any_sequence},
+            sequence::{Dice, any_sequence, exaggerated},
             server_flow,
         },
     };
@@ -316,6 +316,19 @@ mod tests {
                 let split = batched(&mut dice, &plain);
                 assert_eq!(whole, run(&split), "seed {seed}");
             }
+        }
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_harm_nothing() {
+        for seed in 1..=300 {
+            let mut dice = Dice::new(seed);
+            let events = any_sequence(&mut dice).into_iter();
+            let mut events: Vec<_> = events.map(|event| exaggerated(&mut dice, event)).collect();
+            if seed % 30 == 0 {
+                events.push(Event { time: Time(u64::MAX), body: Body::Tick });
+            }
+            run(&events);
         }
     }
 
