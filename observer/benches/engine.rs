@@ -20,9 +20,10 @@ use observer::{
 };
 
 const EVENTS: usize = 2_000_000;
-/// Made and timed together, so that making them is not timed, and not all are held at once.
-const CHUNK: usize = 50_000;
+/// Made together and timed together, about as many as a trace is read by at once.
+const CHUNK: usize = 10_000;
 const PER_SECOND: u64 = 20_000;
+const QUIET_SECONDS: u32 = 3_600;
 const UPSTREAMS: u16 = 50;
 const LISTENERS: u16 = 500;
 const PROXY: NetNs = NetNs(7);
@@ -33,6 +34,7 @@ fn main() {
     let nanos = nanos_each(time, EVENTS);
     println!("{EVENTS} events, {said} verdicts and warnings: {nanos:.0} ns each, {:.2} million a second", 1e3 / nanos);
     checkpoint(&engine);
+    quiet(engine);
 }
 
 fn whole() -> (Duration, usize, Engine) {
@@ -64,6 +66,17 @@ fn checkpoint(engine: &Engine) {
 /// Spent by this thread, whatever else the machine is busy with.
 fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux has this clock").into()
+}
+
+/// What rules cost that look at the whole model once a second.
+fn quiet(mut engine: Engine) {
+    let now = engine.model().now();
+    let began = processor_time();
+    for second in 1..=QUIET_SECONDS {
+        let time = now + Duration::from_secs(second.into());
+        engine.apply(&Event { time, body: Body::Tick }, &mut |_| {});
+    }
+    println!("a second without events: {:.1?}", (processor_time() - began) / QUIET_SECONDS);
 }
 
 fn nanos_each(time: Duration, count: usize) -> f64 {

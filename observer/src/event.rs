@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
+    text::Comm,
     time::Time,
     untrusted::{at_most, harmless},
 };
@@ -83,8 +84,7 @@ pub struct Process {
     /// Process id; 0 when unknown.
     pub pid: u32,
     /// The name it gives itself: untrusted, control characters escaped.
-    #[serde(deserialize_with = "harmless")]
-    pub comm: String,
+    pub comm: Comm,
 }
 
 /// TCP states, by the kernel's names.

@@ -12,7 +12,7 @@ pub mod upstream;
 pub mod window;
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
@@ -450,18 +450,22 @@ impl Model {
     /// `None` too where several have it, for then it cannot be told which is meant.
     pub fn listener_behind(&self, upstream: &UpstreamKey, netns: NetNs) -> Option<(NetNs, Endpoint, &Listener)> {
         let at = upstream.endpoint?;
-        let lives_here = |candidate: NetNs| match (netns.known(), at.ip.is_loopback()) {
-            (true, _) => candidate == netns,
-            (false, true) => candidate == upstream.netns,
-            (false, false) => self.namespaces.get(&candidate).is_some_and(|namespace| namespace.has_address(at.ip)),
-        };
-        let candidates = || self.listeners.iter().filter(|((netns, bound), _)| bound.covers(at) && lives_here(*netns));
-        let first = candidates().next()?.0.0;
-        if candidates().any(|((netns, _), _)| *netns != first) {
-            return None;
+        let home = if netns.known() { Some(netns) } else { at.ip.is_loopback().then_some(upstream.netns) };
+        if let Some(home) = home {
+            return self.listener_covering(home, at);
         }
-        // A listener on the very address hides one on any address; an open one tells more than a closed one.
-        let best = candidates().max_by_key(|((_, bound), listener)| (listener.is_open(), bound.ip == at.ip));
-        best.map(|((netns, bound), listener)| (*netns, *bound, listener))
+        let having = self.namespaces.iter().filter(|(_, namespace)| namespace.has_address(at.ip));
+        let mut found = having.filter_map(|(netns, _)| self.listener_covering(*netns, at));
+        let first = found.next()?;
+        found.next().is_none().then_some(first)
+    }
+
+    /// The listener in this namespace that takes connections to `at`: one on the very address hides one on any address, an
+    /// open one tells more than a closed one.
+    fn listener_covering(&self, netns: NetNs, at: Endpoint) -> Option<(NetNs, Endpoint, &Listener)> {
+        let any = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        let bound = any.into_iter().chain([at.ip]).map(|ip| Endpoint { ip, port: at.port });
+        let found = bound.filter_map(|bound| Some((netns, bound, self.listeners.get(&(netns, bound))?)));
+        found.max_by_key(|(_, bound, listener)| (listener.is_open(), bound.ip == at.ip))
     }
 }

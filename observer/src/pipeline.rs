@@ -244,7 +244,7 @@ impl<S: Source> Stages<S> {
             counters: *engine.model().counters(),
             harmless: engine.harmless(),
             overflowed: Overflowed::all(engine.model()),
-            evicted: engine.model().evicted() + engine.hurried(),
+            evicted: engine.model().evicted().saturating_add(engine.hurried()),
             hooks: self.frame.hooks.clone(),
             trouble: self.source.trouble(),
         }

@@ -190,7 +190,7 @@ impl Snapshot {
             totals: engine.incidents().totals().clone(),
             counters: *model.counters(),
             events: model.events(),
-            evicted: model.evicted() + engine.hurried(),
+            evicted: model.evicted().saturating_add(engine.hurried()),
             hooks: frame.hooks.clone(),
             recording: Recording::Off,
             playback: None,

@@ -216,7 +216,7 @@ fn refusals_are_told_over_both_protocols() {
             let verdicts = watcher.verdicts();
             assert_eq!(verdicts.len(), 1);
             assert_eq!((verdicts[0].cause, verdicts[0].upstream.to_string().as_str()), ("upstream-refused", to));
-            assert_eq!(verdicts[0].proxy.comm, comm);
+            assert_eq!(*verdicts[0].proxy.comm, *comm);
             assert_eq!(verdicts[0].proxy.pid, std::process::id());
         });
     }

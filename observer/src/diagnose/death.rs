@@ -62,7 +62,7 @@ fn tell(process: &Process, death: Option<Death>, case: &Case<'_>, base: Evidence
         _ => String::new(),
     };
     let evidence = base
-        .with("worker_comm", process.comm.clone())
+        .with("worker_comm", process.comm)
         .with("worker_pid", process.pid)
         .maybe("worker_died", death.map(|death| death.to_string()))
         .maybe("signal", number.map(signal_name))

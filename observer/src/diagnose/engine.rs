@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{
     incident::Incidents,
+    kept::Over,
     open::{GRACE, Harmless, Open, Settled},
     registry::CAUSES,
     rule::{Case, Finding, Judgement},
@@ -115,20 +116,20 @@ impl Engine {
     }
 
     fn settle(&mut self, settled: Option<Settled>, say: &mut impl FnMut(Said)) {
-        let attempt = match settled {
+        let over = match settled {
             Some(Settled::Judge(attempt)) => {
                 self.judge(&attempt, say);
-                attempt
+                Over::of(&attempt)
             }
-            Some(Settled::Unanswered(attempt)) => {
+            Some(Settled::Unanswered(over)) => {
                 self.unanswered = self.unanswered.saturating_add(1);
-                attempt
+                over
             }
-            Some(Settled::Harmless(attempt)) => attempt,
+            Some(Settled::Harmless(over)) => over,
             None => return,
         };
-        if let Some(key) = &attempt.flow {
-            self.model.forget_flow(key, attempt.time + GRACE);
+        if let Some(key) = &over.flow {
+            self.model.forget_flow(key, over.time + GRACE);
         }
     }
 
@@ -218,7 +219,7 @@ mod tests {
         event::{ConnectionEnded, ListenOverflow, OverflowPath, State},
         testing::{
             connection, event, refused_connection, reset_sent,
-            sequence::{Dice, any_sequence},
+            sequence::{Dice, any_sequence, exaggerated},
             server_flow,
         },
     };
@@ -315,6 +316,19 @@ mod tests {
                 let split = batched(&mut dice, &plain);
                 assert_eq!(whole, run(&split), "seed {seed}");
             }
+        }
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_harm_nothing() {
+        for seed in 1..=300 {
+            let mut dice = Dice::new(seed);
+            let events = any_sequence(&mut dice).into_iter();
+            let mut events: Vec<_> = events.map(|event| exaggerated(&mut dice, event)).collect();
+            if seed % 30 == 0 {
+                events.push(Event { time: Time(u64::MAX), body: Body::Tick });
+            }
+            run(&events);
         }
     }
 

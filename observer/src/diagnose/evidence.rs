@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::untrusted::harmless;
+use crate::{text::Comm, untrusted::harmless};
 
 /// One piece of evidence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +58,12 @@ impl From<bool> for Value {
 impl From<String> for Value {
     fn from(text: String) -> Self {
         Self::Text(text)
+    }
+}
+
+impl From<Comm> for Value {
+    fn from(name: Comm) -> Self {
+        Self::Text(name.to_string())
     }
 }
 

@@ -2,9 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use foldhash::quality::RandomState;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::{model::Attempt, time::Time, untrusted::AtMost};
+use crate::{
+    model::{Attempt, Ending, FlowKey},
+    time::Time,
+    untrusted::AtMost,
+};
 
 /// Tries that may be kept at once. Beyond that the oldest is settled early, and counted.
 pub(super) const MAX_OPEN: usize = 131_072;
@@ -37,25 +42,51 @@ impl Wait {
     const ALL: [Self; 4] = [Self::Evidence, Self::Try, Self::Answer, Self::Nothing];
 }
 
+/// What is looked at most of a try, apart from the rest, so that it is at hand.
 #[derive(Clone, Debug)]
-struct Try {
+struct Head {
+    key: Key,
     wait: Wait,
-    /// The place that holds; earlier ones are out of date.
+    /// The place that holds; earlier ones are out of date. 0 once the try was taken out.
     place: u64,
-    attempt: Box<Attempt>,
+    over: Over,
+}
+
+/// What is to be known of a try that is not judged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Over {
+    /// Where the server's side of it is noted.
+    pub(super) flow: Option<FlowKey>,
+    /// When it ended.
+    pub(super) time: Time,
+    /// How, by the proxy's socket alone.
+    pub(super) ending: Ending,
+}
+
+impl Over {
+    /// Of this try.
+    pub(super) fn of(attempt: &Attempt) -> Self {
+        Self { flow: attempt.flow, time: attempt.time, ending: attempt.ending }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
     due: Time,
-    key: Key,
+    slot: usize,
     number: u64,
 }
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kept {
-    tries: HashMap<Key, Try>,
+    /// Where each try is: its index in both of the next.
+    names: HashMap<Key, usize, RandomState>,
+    heads: Vec<Head>,
+    /// What is left where there is no try any more stays until another takes its place.
+    attempts: Vec<Attempt>,
+    /// Where there is none, the longest first: tries that come one after another lie so.
+    free: VecDeque<usize>,
     /// One for each [`Wait`], in the order in which something is due.
     queues: [VecDeque<Place>; Wait::ALL.len()],
     /// Places given so far.
@@ -65,72 +96,108 @@ pub(super) struct Kept {
 impl Kept {
     /// Whether another try needs one to go.
     pub(super) fn is_full(&self) -> bool {
-        self.tries.len() >= MAX_OPEN
+        self.names.len() >= MAX_OPEN
     }
 
     /// Keeps a try. Gives back the one that had its name.
-    pub(super) fn insert(&mut self, wait: Wait, due: Time, attempt: Attempt) -> Option<(Wait, Box<Attempt>)> {
+    pub(super) fn insert(&mut self, wait: Wait, due: Time, attempt: Attempt) -> Option<(Wait, Attempt)> {
         let key = name(&attempt);
-        let place = self.place(key, wait, due);
-        let before = self.tries.insert(key, Try { wait, place, attempt: Box::new(attempt) })?;
-        Some((before.wait, before.attempt))
+        let head = Head { key, wait, place: 0, over: Over::of(&attempt) };
+        let slot = self.free.pop_front().unwrap_or(self.heads.len());
+        if slot < self.heads.len() {
+            (self.heads[slot], self.attempts[slot]) = (head, attempt);
+        } else {
+            self.heads.push(head);
+            self.attempts.push(attempt);
+        }
+        let before = self.names.insert(key, slot);
+        self.place(slot, wait, due);
+        before.map(|slot| {
+            self.vacate(slot);
+            (self.heads[slot].wait, self.attempts[slot].clone())
+        })
     }
 
     /// Has a try wait for something else.
     pub(super) fn wait(&mut self, key: Key, wait: Wait, due: Time) {
-        let place = self.place(key, wait, due);
-        if let Some(kept) = self.tries.get_mut(&key) {
-            (kept.wait, kept.place) = (wait, place);
+        if let Some(slot) = self.names.get(&key) {
+            self.place(*slot, wait, due);
         }
     }
 
-    fn place(&mut self, key: Key, wait: Wait, due: Time) -> u64 {
-        let Self { tries, queues, places } = self;
+    fn place(&mut self, slot: usize, wait: Wait, due: Time) {
+        let Self { heads, queues, places, .. } = self;
         let queue = &mut queues[wait as usize];
         if queue.len() >= MAX_PLACES {
-            queue.retain(|place| holds(tries, place));
+            queue.retain(|place| holds(heads, place));
         }
         *places += 1;
-        queue.push_back(Place { due, key, number: *places });
-        *places
+        queue.push_back(Place { due, slot, number: *places });
+        (heads[slot].wait, heads[slot].place) = (wait, *places);
     }
 
     /// A try, with what it waits for.
     pub(super) fn get(&self, key: &Key) -> Option<(Wait, &Attempt)> {
-        self.tries.get(key).map(|kept| (kept.wait, &*kept.attempt))
+        let slot = *self.names.get(key)?;
+        Some((self.heads[slot].wait, &self.attempts[slot]))
     }
 
     /// The same to change it.
     pub(super) fn get_mut(&mut self, key: &Key) -> Option<(Wait, &mut Attempt)> {
-        self.tries.get_mut(key).map(|kept| (kept.wait, &mut *kept.attempt))
+        let slot = *self.names.get(key)?;
+        Some((self.heads[slot].wait, &mut self.attempts[slot]))
     }
 
     /// Takes a try out.
-    pub(super) fn remove(&mut self, key: &Key) -> Option<Box<Attempt>> {
-        self.tries.remove(key).map(|kept| kept.attempt)
+    pub(super) fn remove(&mut self, key: &Key) -> Option<Attempt> {
+        let slot = self.names.remove(key)?;
+        self.vacate(slot);
+        Some(self.attempts[slot].clone())
     }
 
-    /// When something is due in a queue first.
-    pub(super) fn first_due(&mut self, wait: Wait) -> Option<Time> {
-        let Self { tries, queues, .. } = self;
+    fn vacate(&mut self, slot: usize) {
+        self.heads[slot].place = 0;
+        self.free.push_back(slot);
+    }
+
+    /// When something is due in a queue first, if it is by `now`.
+    pub(super) fn first_due(&mut self, wait: Wait, now: Time) -> Option<Time> {
+        let Self { heads, queues, .. } = self;
         let queue = &mut queues[wait as usize];
-        while queue.pop_front_if(|place| !holds(tries, place)).is_some() {}
-        queue.front().map(|place| place.due)
+        loop {
+            let place = queue.front().filter(|place| place.due <= now)?;
+            if holds(heads, place) {
+                return Some(place.due);
+            }
+            queue.pop_front();
+        }
     }
 
     /// The first of a queue, if something is due about it by `now`. It is still kept, and in no queue.
     pub(super) fn next(&mut self, wait: Wait, now: Time) -> Option<(Time, Key)> {
-        if self.first_due(wait)? > now {
-            return None;
-        }
-        self.queues[wait as usize].pop_front().map(|place| (place.due, place.key))
+        let due = self.first_due(wait, now)?;
+        let place = self.queues[wait as usize].pop_front()?;
+        Some((due, self.heads[place.slot].key))
+    }
+
+    /// Takes out the first of a queue, if it is due by `now`, as it was when it was kept.
+    pub(super) fn over(&mut self, wait: Wait, now: Time) -> Option<(Time, Over)> {
+        let due = self.first_due(wait, now)?;
+        let slot = self.queues[wait as usize].pop_front()?.slot;
+        self.names.remove(&self.heads[slot].key);
+        self.vacate(slot);
+        Some((due, self.heads[slot].over))
     }
 
     /// All tries of a queue with when something is due about each, in that order.
     pub(super) fn of(&self, wait: Wait) -> impl DoubleEndedIterator<Item = (Time, Key, &Attempt)> {
-        let holding = self.queues[wait as usize].iter().filter(|place| holds(&self.tries, place));
-        holding.filter_map(|place| Some((place.due, place.key, &*self.tries.get(&place.key)?.attempt)))
+        let holding = self.queues[wait as usize].iter().filter(|place| holds(&self.heads, place));
+        holding.map(|place| (place.due, self.heads[place.slot].key, &self.attempts[place.slot]))
     }
+}
+
+fn holds(heads: &[Head], place: &Place) -> bool {
+    heads[place.slot].place == place.number
 }
 
 /// The tries of each queue in its order: names and places follow from them.
@@ -157,8 +224,4 @@ impl<'de> Deserialize<'de> for Kept {
         }
         Ok(kept)
     }
-}
-
-fn holds(tries: &HashMap<Key, Try>, place: &Place) -> bool {
-    tries.get(&place.key).is_some_and(|kept| kept.place == place.number)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use observer_common::answer::ANSWERS_FIRST;
 use serde::{Deserialize, Serialize};
 
-use super::kept::{self, Kept, Key, Wait};
+use super::kept::{self, Kept, Key, Over, Wait};
 use crate::{
     event::{Did, Outcome},
     model::{Answer, Attempt, Ending},
@@ -38,9 +38,24 @@ pub(super) enum Settled {
     /// To be judged.
     Judge(Box<Attempt>),
     /// It failed, and no answer to a client was seen.
-    Unanswered(Box<Attempt>),
+    Unanswered(Over),
     /// It was no failure, or nobody's.
-    Harmless(Box<Attempt>),
+    Harmless(Over),
+}
+
+impl Settled {
+    fn judge(attempt: Attempt) -> Self {
+        Self::Judge(Box::new(attempt))
+    }
+
+    /// What becomes of a try that cannot be kept any longer.
+    fn early(wait: Wait, attempt: Attempt) -> Self {
+        match wait {
+            Wait::Evidence | Wait::Try => Self::judge(attempt),
+            Wait::Answer => Self::Unanswered(Over::of(&attempt)),
+            Wait::Nothing => Self::Harmless(Over::of(&attempt)),
+        }
+    }
 }
 
 /// See the module.
@@ -63,8 +78,8 @@ impl Open {
     }
 
     fn keep(&mut self, now: Time, attempt: Attempt, evidence_within: Duration) -> Option<Settled> {
-        let replaces = self.kept.get(&kept::name(&attempt)).is_some();
-        let hurried = if self.kept.is_full() && !replaces { self.hurry() } else { None };
+        let more = self.kept.is_full() && self.kept.get(&kept::name(&attempt)).is_none();
+        let hurried = if more { self.hurry() } else { None };
         let (wait, span) = match attempt.ending.failed() {
             false => (Wait::Nothing, REMEMBER),
             true if evidence_within > GRACE => (Wait::Try, evidence_within),
@@ -72,7 +87,7 @@ impl Open {
         };
         // Two ends of one process in the same nanosecond, on two processors: the first can be told no answer any more.
         match self.kept.insert(wait, now + span, attempt) {
-            Some((wait, first)) => Some(early(wait, first)),
+            Some((wait, first)) => Some(Settled::early(wait, first)),
             None => hurried,
         }
     }
@@ -108,7 +123,7 @@ impl Open {
             Did::Answered(_) | Did::Hidden => &mut self.answered_otherwise,
         };
         *count = count.saturating_add(1);
-        Some(Settled::Harmless(attempt))
+        Some(Settled::Harmless(Over::of(&attempt)))
     }
 
     /// An answer that was told of without its try, and this is the try: the proxy let go of it afterwards.
@@ -137,7 +152,7 @@ impl Open {
             Wait::Answer => {
                 let mut attempt = self.kept.remove(&key)?;
                 attempt.answered(answer);
-                return Some(Settled::Judge(attempt));
+                return Some(Settled::judge(attempt));
             }
             // An answer that cannot be read says nothing against it.
             Wait::Nothing if answer.status.is_none() => {}
@@ -172,7 +187,7 @@ impl Open {
     }
 
     /// Takes out a try that failed, or was given up soon.
-    fn take_failed(&mut self, key: Key) -> Option<Box<Attempt>> {
+    fn take_failed(&mut self, key: Key) -> Option<Attempt> {
         let (wait, attempt) = self.kept.get(&key)?;
         if wait == Wait::Nothing && attempt.ending != Ending::Abandoned {
             return None;
@@ -192,21 +207,20 @@ impl Open {
                 self.kept.wait(key, Wait::Answer, due + HOLD);
                 continue;
             }
-            return self.kept.remove(&key).map(Settled::Judge);
+            return self.kept.remove(&key).map(Settled::judge);
         }
         self.due_later(now)
     }
 
     /// A try whose time is up without an answer.
     fn due_later(&mut self, now: Time) -> Option<Settled> {
-        if let Some((_, key)) = self.kept.next(Wait::Answer, now) {
-            return self.kept.remove(&key).map(Settled::Unanswered);
+        if let Some((_, over)) = self.kept.over(Wait::Answer, now) {
+            return Some(Settled::Unanswered(over));
         }
-        let (due, key) = self.kept.next(Wait::Nothing, now)?;
+        let (due, over) = self.kept.over(Wait::Nothing, now)?;
         self.well_before = due - REMEMBER;
-        let attempt = self.kept.remove(&key)?;
-        self.abandoned = self.abandoned.saturating_add((attempt.ending == Ending::Abandoned).into());
-        Some(Settled::Harmless(attempt))
+        self.abandoned = self.abandoned.saturating_add((over.ending == Ending::Abandoned).into());
+        Some(Settled::Harmless(over))
     }
 
     /// An error without a try, of a proxy that answers first: if one try of its process, and only one, failed at that moment
@@ -216,7 +230,7 @@ impl Open {
         self.kept.remove(&key);
         let mut attempt = self.kept.remove(&only)?;
         attempt.answered(answer);
-        Some(Settled::Judge(attempt))
+        Some(Settled::judge(attempt))
     }
 
     fn meant_by_another_thread(&self, key: Key) -> Option<(Key, Answer)> {
@@ -249,7 +263,7 @@ impl Open {
     }
 
     fn next_due(&mut self, now: Time) -> Option<(Time, Key)> {
-        let first = match (self.kept.first_due(Wait::Evidence), self.kept.first_due(Wait::Try)) {
+        let first = match (self.kept.first_due(Wait::Evidence, now), self.kept.first_due(Wait::Try, now)) {
             (Some(due), Some(first)) if first < due => Wait::Try,
             (None, Some(_)) => Wait::Try,
             _ => Wait::Evidence,
@@ -264,18 +278,20 @@ impl Open {
         let attempt = self.kept.remove(&key)?;
         // Its answer may have been a moment away.
         let to_come = attempt.answer.is_none() && attempt.answers_visible && !answers_lost;
-        Some(if to_come { Settled::Unanswered(attempt) } else { Settled::Judge(attempt) })
+        Some(if to_come { Settled::Unanswered(Over::of(&attempt)) } else { Settled::judge(attempt) })
     }
 
     /// Makes room: what was to be done next is done now.
     fn hurry(&mut self) -> Option<Settled> {
+        let end = Time(u64::MAX);
         self.hurried = self.hurried.saturating_add(1);
         let long = [(Wait::Answer, HOLD), (Wait::Nothing, REMEMBER)].into_iter();
-        let since = long.filter_map(|(wait, span)| Some((self.kept.first_due(wait)? - span, wait)));
+        let since = long.filter_map(|(wait, span)| Some((self.kept.first_due(wait, end)? - span, wait)));
         let oldest = since.min_by_key(|(since, _)| *since).map(|(_, wait)| wait);
-        let wait = oldest.or_else(|| self.kept.first_due(Wait::Evidence).map(|_| Wait::Evidence)).unwrap_or(Wait::Try);
-        let (_, key) = self.kept.next(wait, Time(u64::MAX))?;
-        Some(early(wait, self.kept.remove(&key)?))
+        let wait =
+            oldest.or_else(|| self.kept.first_due(Wait::Evidence, end).map(|_| Wait::Evidence)).unwrap_or(Wait::Try);
+        let (_, key) = self.kept.next(wait, end)?;
+        Some(Settled::early(wait, self.kept.remove(&key)?))
     }
 
     /// Tries settled early for want of room.
@@ -292,15 +308,6 @@ impl Open {
             abandoned: self.abandoned,
             unanswered: 0,
         }
-    }
-}
-
-/// What becomes of a try that cannot be kept any longer.
-fn early(wait: Wait, attempt: Box<Attempt>) -> Settled {
-    match wait {
-        Wait::Evidence | Wait::Try => Settled::Judge(attempt),
-        Wait::Answer => Settled::Unanswered(attempt),
-        Wait::Nothing => Settled::Harmless(attempt),
     }
 }
 

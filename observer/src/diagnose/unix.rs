@@ -39,7 +39,7 @@ impl<'a> Failed<'a> {
             .with("path", self.path.as_str())
             .maybe("queue_depth", listener.map(|it| it.depth))
             .maybe("queue_limit", listener.map(|it| it.limit))
-            .maybe("listener_comm", process.map(|process| process.comm.clone()))
+            .maybe("listener_comm", process.map(|process| process.comm))
             .maybe("listener_pid", process.map(|process| process.pid))
             .maybe("listener_processes", listener.map(|it| it.holders).filter(|holders| *holders > 0))
     }

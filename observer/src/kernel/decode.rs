@@ -15,7 +15,7 @@ use crate::{
         ListenOverflow, ListenerChanged, Outcome, OverflowPath, Process, ResetSent, Retransmit, Signal, State,
         Unserved,
     },
-    text::escape,
+    text::{Comm, escape},
     time::Time,
 };
 
@@ -110,7 +110,7 @@ fn process(task: &observer_common::Task) -> Process {
 
 fn named(pid: u32, comm: &[u8]) -> Process {
     let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
-    Process { pid, comm: escape(&comm[..end]) }
+    Process { pid, comm: Comm::escaped(&comm[..end]) }
 }
 
 /// `task_struct.exit_code`: the signal in the low 7 bits, else the status in the second byte (do_exit, kernel/exit.c).

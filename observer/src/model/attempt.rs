@@ -9,7 +9,6 @@ use crate::{
     event::{ConnectFailed, ConnectionEnded, Destination, Did, Head, Outcome, Process, State},
     model::{flow::FlowKey, upstream::UpstreamKey},
     time::Time,
-    untrusted::harmless,
 };
 
 /// `EPIPE`
@@ -48,12 +47,9 @@ pub struct Attempt {
     /// How it ended.
     pub ending: Ending,
     /// Its connection, if it came to one (it has a source address then).
-    pub connection: Option<Box<ConnectionEnded>>,
+    pub connection: Option<ConnectionEnded>,
     /// Where the server's side of it is noted.
     pub flow: Option<FlowKey>,
-    /// The path, if it was at a unix socket.
-    #[serde(deserialize_with = "harmless")]
-    pub unix_path: Option<String>,
     /// Time of the event that told its end: the name by which its outcome refers to it.
     pub told: Time,
     /// The proxy's answer can be expected to be seen.
@@ -130,8 +126,7 @@ impl Attempt {
             upstream: UpstreamKey::tcp(ended.flow.netns, ended.flow.remote),
             ending: ending(time, ended),
             flow: Some(FlowKey::of_client(&ended.flow)),
-            connection: Some(Box::new(ended.clone())),
-            unix_path: None,
+            connection: Some(ended.clone()),
             told,
             answers_visible: ended.answers_visible,
             answer: None,
@@ -147,7 +142,6 @@ impl Attempt {
             ending: Ending::NoTry,
             flow: None,
             connection: None,
-            unix_path: None,
             told: time,
             answers_visible: true,
             answer: Answer::of(outcome),
@@ -187,14 +181,12 @@ impl Attempt {
 
     /// The try behind a connect() that failed at once.
     pub fn from_connect(time: Time, told: Time, failed: &ConnectFailed) -> Self {
-        let (upstream, no_port, unix_path) = match &failed.to {
+        let (upstream, no_port) = match &failed.to {
             // The kernel looks for a port once it has an address and has begun (tcp_v4_connect, net/ipv4/tcp_ipv4.c):
             // without an address (IPv6 off, say) the same errno comes earlier. A port of its own that is taken for this
             // destination is the proxy's configuration.
-            Destination::Tcp(flow) => {
-                (UpstreamKey::tcp(flow.netns, flow.remote), failed.began && flow.local.port == 0, None)
-            }
-            Destination::Unix(path) => (UpstreamKey::unix(UnixPath::new(path)), false, Some(path.clone())),
+            Destination::Tcp(flow) => (UpstreamKey::tcp(flow.netns, flow.remote), failed.began && flow.local.port == 0),
+            Destination::Unix(path) => (UpstreamKey::unix(UnixPath::new(path)), false),
         };
         let ending = match failed.error {
             EADDRNOTAVAIL if no_port => Ending::NoPort,
@@ -207,7 +199,6 @@ impl Attempt {
             ending,
             connection: None,
             flow: None,
-            unix_path,
             told,
             answers_visible: failed.answers_visible,
             answer: None,

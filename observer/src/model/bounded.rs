@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, hash::Hash, iter, mem, time::Duration};
 
+use foldhash::quality::RandomState;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{time::Time, untrusted::AtMost};
@@ -11,7 +12,7 @@ use crate::{time::Time, untrusted::AtMost};
 #[derive(Clone, Debug)]
 pub struct Recent<K, V, const LIMIT: usize> {
     /// Where each key's entry is.
-    places: HashMap<K, usize>,
+    places: HashMap<K, usize, RandomState>,
     /// Linked to a ring by the order of their last touch.
     entries: Vec<Entry<K, V>>,
     /// The entry touched longest ago; the one before it in the ring was touched last.
@@ -29,7 +30,7 @@ struct Entry<K, V> {
 
 impl<K, V, const LIMIT: usize> Default for Recent<K, V, LIMIT> {
     fn default() -> Self {
-        Self { places: HashMap::new(), entries: Vec::new(), oldest: 0, evicted: 0 }
+        Self { places: HashMap::default(), entries: Vec::new(), oldest: 0, evicted: 0 }
     }
 }
 
@@ -127,15 +128,15 @@ impl<K: Hash + Eq + Copy, V, const LIMIT: usize> Recent<K, V, LIMIT> {
 /// entry lives for `SECONDS` at least unless the table is full.
 #[derive(Clone, Debug)]
 pub struct Generations<K, V, const LIMIT: usize, const SECONDS: u64> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: HashMap<K, V, RandomState>,
+    old: HashMap<K, V, RandomState>,
     turned: Time,
     evicted: u64,
 }
 
 impl<K, V, const LIMIT: usize, const SECONDS: u64> Default for Generations<K, V, LIMIT, SECONDS> {
     fn default() -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), turned: Time::default(), evicted: 0 }
+        Self { young: HashMap::default(), old: HashMap::default(), turned: Time::default(), evicted: 0 }
     }
 }
 

@@ -91,19 +91,21 @@ impl Window {
 
     /// The sum over the last `seconds` whole seconds before the one that `now` lies in, at most [`SECONDS`] - 1.
     pub fn sum(&self, now: Time, seconds: u64) -> Second {
-        self.last(now, seconds).into_iter().fold(Second::default(), Second::add)
+        self.each(now, seconds).fold(Second::default(), Second::add)
     }
 
     /// The same second by second, oldest first.
     pub fn last(&self, now: Time, seconds: u64) -> Vec<Second> {
+        self.each(now, seconds).collect()
+    }
+
+    fn each(&self, now: Time, seconds: u64) -> impl Iterator<Item = Second> {
         let end = now.seconds();
         let wanted = seconds.min(SECONDS - 1);
-        (end.saturating_sub(wanted)..end)
-            .map(|second| {
-                let (stands_for, counts) = self.slots[slot(second)];
-                if stands_for == second { counts } else { Second::default() }
-            })
-            .collect()
+        (end.saturating_sub(wanted)..end).map(|second| {
+            let (stands_for, counts) = self.slots[slot(second)];
+            if stands_for == second { counts } else { Second::default() }
+        })
     }
 }
 

@@ -123,7 +123,7 @@ fn listener(overflowed: &Overflowed) -> Value {
     json!({
         "listener": at.to_string(),
         "netns": netns.0,
-        "comm": listener.process.as_ref().map(|process| process.comm.as_str()),
+        "comm": listener.process.as_ref().map(|process| &*process.comm),
         "pid": listener.process.as_ref().map(|process| process.pid),
         "overflows": listener.overflows,
         "queue_limit": listener.limit,

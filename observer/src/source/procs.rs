@@ -135,7 +135,7 @@ impl Owners {
         // The one that opened it started first; its children inherited it.
         let eldest = holders.iter().copied().min_by_key(|pid| (started(*pid), *pid));
         Owner {
-            process: eldest.map(|pid| Process { pid, comm: comm(pid) }),
+            process: eldest.map(|pid| Process { pid, comm: comm(pid).into() }),
             holders: holders.into_iter().collect(),
             looked_up: self.round,
         }
@@ -212,8 +212,8 @@ pub(super) fn processes_of(comms: &[String]) -> Vec<Process> {
     // The kernel cuts names; so must those be that are looked for.
     let cut = |name: &String| name.chars().take(observer_common::COMM_LEN - 1).collect::<String>();
     let wanted: HashSet<String> = comms.iter().map(cut).collect();
-    let all = pids().map(|pid| Process { pid, comm: comm(pid) });
-    all.filter(|process| wanted.contains(&process.comm)).collect()
+    let all = pids().map(|pid| Process { pid, comm: comm(pid).into() });
+    all.filter(|process| wanted.contains(&*process.comm)).collect()
 }
 
 /// Descriptors that a process holds open, and how many it may. `None` if it is gone, or not ours to look at.

@@ -228,3 +228,38 @@ fn rarity(dice: &mut Dice) -> Body {
         }
     }
 }
+
+/// The same event with numbers as large as a file can have them.
+pub(crate) fn exaggerated(dice: &mut Dice, mut event: Event) -> Event {
+    let (long, count) = (dice.tails().then_some(Duration::MAX), if dice.tails() { u32::MAX } else { 0 });
+    match &mut event.body {
+        Body::ConnectionEnded(ended) => {
+            (ended.bytes_sent, ended.bytes_acked, ended.bytes_received) = (u64::MAX, count.into(), count.into());
+            (ended.unacked, ended.unread, ended.exchanges, ended.data_segments_out) = (count, count, count, count);
+            (ended.syn_retransmits, ended.data_retransmits) = (u16::MAX, u16::MAX);
+            (ended.since_sent, ended.since_received) = (long, long);
+            ended.written_since_read = Some(count);
+            ended.last_read = Some(Time(u64::from(count)));
+            ended.established = Some(Time(u64::MAX));
+        }
+        Body::ListenerSample(sample) => {
+            (sample.depth, sample.limit, sample.holders) = (count, u32::MAX, u32::MAX);
+            (sample.arrivals, sample.accepted_open) = (Some(u64::MAX), u32::MAX);
+        }
+        Body::NamespaceSample(sample) => {
+            sample.time_wait_by_destination = vec![(server_flow().local, count)];
+            sample.port_range = Some(if dice.tails() { (0, u16::MAX) } else { (u16::MAX, 0) });
+            (sample.listen_drops, sample.somaxconn) = (Some(count.into()), Some(u32::MAX));
+        }
+        Body::HostSample(sample) => {
+            *sample = HostSample { ticks: u64::MAX, stolen: u64::MAX, waited_us: Some(u64::MAX) }
+        }
+        Body::ProxySample(sample) => (sample.open_files, sample.open_files_limit) = (u64::MAX, u64::from(count)),
+        Body::Unserved(unserved) => (unserved.unacked, unserved.waited) = (count, long),
+        Body::ListenOverflow(overflow) => (overflow.depth, overflow.limit) = (u32::MAX, u32::MAX),
+        Body::Counters(counters) => counters.lost.records = [u64::MAX; observer_common::Kind::ALL.len()],
+        Body::Outcome(outcome) => outcome.left_unread = u32::MAX,
+        _ => {}
+    }
+    event
+}

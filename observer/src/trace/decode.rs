@@ -18,12 +18,10 @@ use crate::{
         ListenerChanged, ListenerSample, NamespaceSample, Outcome, Process, ProxySample, ResetSent, Retransmit, Signal,
         State, UnixListenerSample, Unserved,
     },
-    text,
+    text::{self, Comm},
     time::{Time, WallClock},
 };
 
-/// Bytes of a process's name that are read: sixteen in the kernel (TASK_COMM_LEN), each written as ten at most.
-const MAX_COMM: usize = 160;
 /// Bytes of any other word.
 const MAX_WORD: usize = 64;
 
@@ -230,7 +228,6 @@ impl Line<'_, '_> {
             })),
             Kind::Signal => {
                 let Seldom { number, from, .. } = self.seldom()?;
-                let from = from.map(|from| Process { comm: clean(&from.comm, MAX_COMM), ..from });
                 Body::Signal(Box::new(Signal { from, to: self.process(), number: number.ok_or("detail")? }))
             }
             Kind::Handshake => {
@@ -384,7 +381,7 @@ impl Line<'_, '_> {
     fn maybe_process(&self) -> Option<Process> {
         let pid = self.columns.pid.get(self.row)?;
         let comm = self.columns.comm.get(self.row).unwrap_or_default();
-        Some(Process { pid, comm: clean(comm, MAX_COMM) })
+        Some(Process { pid, comm: Comm::escaped(comm.as_bytes()) })
     }
 
     fn state(&self) -> Result<Option<State>, Wrong> {

@@ -132,7 +132,7 @@ fn found(case: &Case<'_>, confidence: Confidence, status: Option<u16>, what: &st
         .with("limit_is_somaxconn", somaxconn == Some(limit))
         .with("syns_dropped", flow.overflows_syn)
         .with("acks_dropped", flow.overflows_ack)
-        .maybe("listener_comm", listener.and_then(|it| it.process.as_ref()).map(|process| process.comm.clone()))
+        .maybe("listener_comm", listener.and_then(|it| it.process.as_ref()).map(|process| process.comm))
         .maybe("listener_pid", listener.and_then(|it| it.process.as_ref()).map(|process| process.pid))
         .maybe("listener_processes", listener.map(|it| it.holders).filter(|holders| *holders > 0))
         .maybe("listener_overflows", listener.map(|it| it.overflows))

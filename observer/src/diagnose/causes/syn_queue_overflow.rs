@@ -58,7 +58,7 @@ fn evidence(listener: &Listener) -> Evidence {
         .with("syn_queue_depth", listener.syn_queue.depth)
         .with("queue_limit", listener.limit)
         .with("syn_queue_drops", listener.syn_queue.drops)
-        .maybe("listener_comm", listener.process.as_ref().map(|process| process.comm.clone()))
+        .maybe("listener_comm", listener.process.as_ref().map(|process| process.comm))
         .maybe("listener_pid", listener.process.as_ref().map(|process| process.pid))
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn finding(case: &Case<'_>, missing: &[(&'static str, &'static str)])
     };
     let evidence = Evidence::default()
         .maybe("errno", errno)
-        .maybe("unix_path", case.attempt.unix_path.clone())
+        .maybe("unix_path", case.attempt.upstream.path.map(|path| path.as_str().to_owned()))
         .maybe("bytes_sent", connection.map(|it| it.bytes_sent))
         .maybe("bytes_received", connection.map(|it| it.bytes_received))
         .maybe("unacknowledged_bytes", connection.map(|it| it.unacked))

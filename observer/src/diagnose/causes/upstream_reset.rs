@@ -59,7 +59,7 @@ fn judge(case: &Case<'_>) -> Judgement {
         .maybe("reset_reason", reset.reason.clone())
         .with("accepted", reset.owned)
         .with("unread_bytes", reset.unread)
-        .maybe("sender_comm", reset.process.as_ref().map(|process| process.comm.clone()))
+        .maybe("sender_comm", reset.process.as_ref().map(|process| process.comm))
         .maybe("sender_pid", reset.process.as_ref().map(|process| process.pid));
     let (because, what, advice) = kind(reset);
     // A listener that was there all along knew every handshake that came to it whole.

@@ -52,7 +52,7 @@ fn csv_has_a_header_and_quotes_what_needs_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.arrows");
     let process = Process { pid: 42, comm: "a \"b\", c".into() };
-    let nameless = Process { pid: 43, comm: String::new() };
+    let nameless = Process { pid: 43, comm: "".into() };
     let sample = |process| Body::ProxySample(Box::new(ProxySample { process, open_files: 1, open_files_limit: 2 }));
     record(&path, &[event(1, sample(process)), event(2, sample(nameless))]);
     let text = String::from_utf8(export(&path, Format::Csv)).unwrap();

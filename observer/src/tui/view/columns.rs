@@ -62,7 +62,7 @@ pub(super) const COLUMNS: &[Column] = &[
         max: 24,
         right: false,
         rank: 8,
-        cell: |row, _| Span::raw(row.upstream.proxy.comm.clone()),
+        cell: |row, _| Span::raw(row.upstream.proxy.comm.to_string()),
     },
     Column {
         header: "fail/s",
