@@ -49,6 +49,7 @@ pub mod kernel;
 pub mod model;
 pub mod pipeline;
 pub mod proxy;
+pub mod rework;
 pub mod run;
 pub mod sink;
 pub mod snapshot;

@@ -13,6 +13,14 @@ pub enum Trace {
     ///
     /// Exit status: 1 if part of it could not be read; what could is told.
     Info(Info),
+    /// The same recording without its addresses and names, to be shown to others: it comes to the same verdicts.
+    ///
+    /// Each address becomes another, the same throughout (loopback stays); likewise names of processes other than known
+    /// proxies', paths of unix sockets, and the host's name. What replaces them is made with a random key that is forgotten.
+    /// Times, ports, process ids and numbers stay: who has other records of the same traffic can still compare them.
+    ///
+    /// Exit status: 1 if part of the recording could not be read; what could is written.
+    Anonymize(Anonymize),
 }
 
 /// Options of `trace info`.
@@ -44,4 +52,18 @@ pub struct Export {
     /// Print what the columns, kinds and flags mean, and nothing else.
     #[arg(long, conflicts_with_all = ["files", "format", "output", "force"])]
     pub schema: bool,
+}
+
+/// Options of `trace anonymize`.
+#[derive(Debug, Args)]
+pub struct Anonymize {
+    /// The files of one recording, in any order.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The new recording.
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Overwrite what is there.
+    #[arg(long)]
+    pub force: bool,
 }

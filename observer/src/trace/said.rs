@@ -1,0 +1,83 @@
+//! What observer said, as a trace keeps it.
+
+use crate::{
+    addr::{Endpoint, NetNs, UnixPath},
+    diagnose,
+    event::Process,
+    time::Time,
+};
+
+/// What observer said, as far as a trace keeps it: who replays it comes to all of it again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    /// Time of the failure, or when the condition was found.
+    pub time: Time,
+    /// The cause's code.
+    pub cause: &'static str,
+    /// Network namespace.
+    pub netns: NetNs,
+    /// What else.
+    pub what: Told,
+}
+
+/// See [`Said`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// A verdict.
+    Verdict {
+        /// How sure.
+        confidence: &'static str,
+        /// The client's status.
+        status: Option<u16>,
+        /// It was seen.
+        observed: bool,
+        /// Who got it.
+        client: Option<Endpoint>,
+        /// Whose try.
+        proxy: Process,
+        /// At what, if over TCP.
+        endpoint: Option<Endpoint>,
+        /// At what, if over a unix socket.
+        path: Option<UnixPath>,
+        /// What lies under it.
+        because: Option<&'static str>,
+        /// What else does.
+        also: Vec<&'static str>,
+    },
+    /// A warning.
+    Warning {
+        /// What it is about.
+        subject: String,
+        /// In a sentence.
+        summary: String,
+    },
+}
+
+impl From<&diagnose::Said> for Said {
+    fn from(said: &diagnose::Said) -> Self {
+        match said {
+            diagnose::Said::Verdict(verdict) => Self {
+                time: verdict.time,
+                cause: verdict.cause,
+                netns: verdict.upstream.netns,
+                what: Told::Verdict {
+                    confidence: verdict.confidence.name(),
+                    status: verdict.status,
+                    observed: verdict.observed,
+                    client: verdict.client,
+                    proxy: verdict.proxy.clone(),
+                    endpoint: verdict.upstream.endpoint,
+                    path: verdict.upstream.path,
+                    because: verdict.because,
+                    also: verdict.also.clone(),
+                },
+            },
+            diagnose::Said::Warning(warning) => Self {
+                time: warning.time,
+                cause: warning.cause,
+                netns: warning.netns,
+                what: Told::Warning { subject: warning.subject.clone(), summary: warning.summary.clone() },
+            },
+        }
+    }
+}
