@@ -2,10 +2,12 @@
 
 pub mod anonymize;
 mod change;
+pub mod merge;
 
 use std::io::Write;
 
 pub use anonymize::anonymize;
+pub use merge::{MergeError, Merged, merge};
 
 use crate::{
     diagnose::Engine,

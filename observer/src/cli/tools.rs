@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::{sink::Format, trace::export};
+use crate::{rework::merge, sink::Format, trace::export};
 
 /// What can be done with recordings.
 #[derive(Debug, Subcommand)]
@@ -21,6 +21,14 @@ pub enum Trace {
     ///
     /// Exit status: 1 if part of the recording could not be read; what could is written.
     Anonymize(Anonymize),
+    /// Two hosts' recordings of one incident as one: what the upstream's side saw settles what the proxy's cannot know.
+    ///
+    /// Which is which shows by itself. How far the clocks are apart follows from connections that both saw. In the new
+    /// recording times are by the proxy's clock, 10000000 is added to the ids of the upstream's processes, and its network
+    /// namespaces have other numbers; verdicts are made anew.
+    ///
+    /// Exit status: 1 if part of either could not be read; what could is joined.
+    Merge(Merge),
 }
 
 /// Options of `trace info`.
@@ -63,6 +71,24 @@ pub struct Anonymize {
     /// The new recording.
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
+    /// Overwrite what is there.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Options of `trace merge`.
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// The files of both recordings, in any order.
+    #[arg(required = true, num_args = 2.., value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The new recording.
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// How far the wall clock of the upstream's host was ahead of the proxy's (3.7s is "3s 700ms"; -200ms; 0s if both are kept
+    /// by NTP), instead of finding it out.
+    #[arg(long, value_name = "DURATION", value_parser = merge::parse_ahead, allow_hyphen_values = true)]
+    pub offset: Option<i128>,
     /// Overwrite what is there.
     #[arg(long)]
     pub force: bool,

@@ -117,7 +117,8 @@ impl Info {
     /// One object; documented in observer/docs/trace.md.
     pub fn to_json(&self) -> Value {
         let Self { about, segments, span, rows, unknown_rows, verdicts, counters, tail: _, damage } = self;
-        let About { version, host, kernel, machine, wall, since, watching, hooks, settings, segment: _ } = about;
+        let About { version, host, kernel, machine, wall, since, watching, hooks, settings, segment: _, joined: _ } =
+            about;
         let time = |time| wall.rfc3339(time);
         let text = |text: &dyn fmt::Display| text::escape(text.to_string().as_bytes());
         let named = |(name, value): &(String, String)| (name.clone(), Value::from(value.as_str()));

@@ -37,6 +37,7 @@ pub(crate) fn about() -> About {
         ]),
         settings: vec![("net.core.somaxconn".into(), "4096".into())],
         segment: 1,
+        joined: 0,
     }
 }
 
