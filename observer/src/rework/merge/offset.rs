@@ -158,7 +158,7 @@ impl Both {
                 high = high.min(low.max(there + round_trip));
             }
             if let Some(back) = agreeing().filter(|it| it.prompt_back).map(|it| it.to).min() {
-                low = low.max(high.min(back - round_trip));
+                low = low.max(high.min(back - round_trip - TOLD_LATE));
             }
         }
         Some(Offset {
@@ -182,7 +182,7 @@ struct Allowed {
     to: i128,
     /// The lower end is off by no more than the way there takes.
     prompt_there: bool,
-    /// The upper end is off by no more than the way back takes.
+    /// The upper end is off by no more than the way back takes, and [`TOLD_LATE`].
     prompt_back: bool,
 }
 
