@@ -4,8 +4,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
     path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
 };
 
 use observer::{
@@ -156,4 +157,45 @@ fn both_sides_together_are_certain_whatever_their_clocks_say() {
     let times = |verdicts: &[(Time, Verdict)]| verdicts.iter().map(|(time, _)| *time).collect::<Vec<_>>();
     assert_eq!(times(&alone), times(&together));
     assert_eq!(given(&both), together);
+}
+
+fn observer(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_observer")).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn of_a_damaged_recording_what_can_be_read_is_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged");
+    let mut bytes = fs::read(kept("v1-mixed")).unwrap();
+    let late = bytes.len() * 3 / 4;
+    bytes[late] ^= 0xff;
+    fs::write(&path, bytes).unwrap();
+    let path = path.to_str().unwrap();
+
+    let whole = observer(&["export", "--format", "jsonl", kept("v1-mixed").to_str().unwrap()]);
+    assert!(whole.status.success());
+    let part = observer(&["export", "--format", "jsonl", path]);
+    assert_eq!(part.status.code(), Some(1));
+    assert!(!part.stdout.is_empty() && part.stdout.len() < whole.stdout.len());
+    assert!(whole.stdout.starts_with(&part.stdout));
+    let info = observer(&["trace", "info", path]);
+    assert_eq!(info.status.code(), Some(1));
+    for told in [part.stderr, info.stderr] {
+        assert!(String::from_utf8(told).unwrap().contains("is damaged after byte"));
+    }
+}
+
+#[test]
+fn an_export_goes_where_it_can_and_overwrites_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (trace, out) = (kept("v1-mixed"), folder.path().join("out"));
+    let (trace, out) = (trace.to_str().unwrap(), out.to_str().unwrap());
+    let to_the_screen = observer(&["export", "--format", "parquet", trace]);
+    assert_eq!((to_the_screen.status.code(), to_the_screen.stdout.len()), (Some(2), 0));
+    for expected in [Some(0), Some(2)] {
+        assert_eq!(observer(&["export", "--format", "parquet", trace, "-o", out]).status.code(), expected);
+    }
+    assert!(observer(&["export", "--format", "csv", trace, "-o", out, "--force"]).status.success());
+    assert!(fs::read_to_string(out).unwrap().starts_with("time,kind,seq,"));
 }

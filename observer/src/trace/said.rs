@@ -2,7 +2,6 @@
 
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
-    diagnose,
     event::Process,
     time::Time,
 };
@@ -51,33 +50,4 @@ pub enum Told {
         /// In a sentence.
         summary: String,
     },
-}
-
-impl From<&diagnose::Said> for Said {
-    fn from(said: &diagnose::Said) -> Self {
-        match said {
-            diagnose::Said::Verdict(verdict) => Self {
-                time: verdict.time,
-                cause: verdict.cause,
-                netns: verdict.upstream.netns,
-                what: Told::Verdict {
-                    confidence: verdict.confidence.name(),
-                    status: verdict.status,
-                    observed: verdict.observed,
-                    client: verdict.client,
-                    proxy: verdict.proxy.clone(),
-                    endpoint: verdict.upstream.endpoint,
-                    path: verdict.upstream.path,
-                    because: verdict.because,
-                    also: verdict.also.clone(),
-                },
-            },
-            diagnose::Said::Warning(warning) => Self {
-                time: warning.time,
-                cause: warning.cause,
-                netns: warning.netns,
-                what: Told::Warning { subject: warning.subject.clone(), summary: warning.summary.clone() },
-            },
-        }
-    }
 }
