@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 pub use replay::{FromTrace, Replay};
-pub use tools::{Export, Info, Trace};
+pub use tools::{Anonymize, Export, Info, Merge, Trace};
 
 use crate::{
     addr::NetNs,

@@ -214,7 +214,7 @@ pub enum Destination {
 
 /// Unix sockets of the system's own services, to which the C library connects in any process: name caches, loggers, the
 /// message bus, service management.
-const SERVICES: [&str; 6] =
+pub(crate) const SERVICES: [&str; 6] =
     ["/var/run/nscd/", "/run/nscd/", "/dev/log", "/run/systemd/", "/var/lib/sss/", "/run/dbus/"];
 
 impl Destination {

@@ -28,13 +28,14 @@
 //! | [`time`], [`text`], `untrusted`, [`addr`] | newtypes, and what comes from elsewhere made harmless; no clock |
 //! | [`event`] | the Event: one enum, a struct per kind |
 //! | [`hooks`] | what observer wants to see of a kernel, and how much of it it does |
-//! | [`trace`] | the trace file: format, writer, reader |
+//! | [`trace`] | the trace file: format, writer, reader, export |
 //! | [`host`], [`proxy`] | facts about this host; which processes are proxies |
 //! | [`kernel`] | aya: offsets from BTF, load, attach, decode, walk. With `observer-ebpf` the only home of unsafe |
 //! | [`model`] | `apply(&Event)`: upstreams, listeners, namespaces, and single connections' evidence |
 //! | [`diagnose`] | tries that wait for evidence and for their answer; rules, verdicts, registry, one file and one page per cause |
 //! | [`snapshot`] | what a reader sees: an immutable copy |
 //! | [`source`] | yields batches of Events: the kernel's with samples of the host, or a trace's at a pace |
+//! | [`rework`] | recordings made of others: without names, or of two hosts |
 //! | [`sink`], [`tui`] | lines, the report; the live view |
 //! | [`cli`], [`pipeline`], [`run`] | arguments; the one place that knows every stage; the commands |
 #![cfg(target_os = "linux")]
@@ -49,6 +50,7 @@ pub mod kernel;
 pub mod model;
 pub mod pipeline;
 pub mod proxy;
+pub mod rework;
 pub mod run;
 pub mod sink;
 pub mod snapshot;

@@ -288,6 +288,7 @@ fn about(frame: &Frame) -> About {
         hooks,
         settings: host::settings().into_iter().map(|setting| (setting.name.to_owned(), setting.value)).collect(),
         segment: 1,
+        joined: 0,
     }
 }
 

@@ -34,6 +34,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Report(options) => report::report(&options),
         Command::Export(options) => export::export(&options),
         Command::Trace(Trace::Info(options)) => trace::info(&options),
+        Command::Trace(Trace::Anonymize(options)) => trace::anonymize(&options),
+        Command::Trace(Trace::Merge(options)) => trace::merge(&options),
         Command::Doctor => doctor::doctor(),
         Command::Explain { cause } => explain(cause.as_deref()),
     }

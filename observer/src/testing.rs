@@ -136,6 +136,7 @@ pub(crate) fn about() -> About {
         hooks: Hooks(Hook::ALL.iter().map(|hook| (*hook, HookStatus::Full(Carrier::TpBtf))).collect()),
         settings: Vec::new(),
         segment: 1,
+        joined: 0,
     }
 }
 

@@ -17,16 +17,19 @@ mod frames;
 pub mod info;
 pub mod reader;
 pub mod recorder;
+mod said;
 pub mod schema;
 mod table;
 pub mod words;
+mod writer;
 
 pub use about::About;
 pub use decode::Given;
-pub use encode::{Said, Told};
 pub use info::Info;
 pub use reader::{ReadError, Reader, Tail};
 pub use recorder::{RecordError, RecordOptions, Recorded, Recorder};
+pub use said::{Said, Told};
+pub use writer::{WriteError, Writer};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -24,7 +24,9 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Stage failures with known causes and compare observer's verdicts with the proxy's access log
     Lab(lab::Args),
-    /// Everything: setup, formatting, lints, tests with real eBPF, lab
+    /// Read a recording and its exports with pyarrow, polars and DuckDB, and compare with what observer says
+    Interop,
+    /// Everything: setup, formatting, lints, tests with real eBPF, lab, other tools
     Test,
     /// The lab's raw HTTP backend
     #[command(hide = true)]

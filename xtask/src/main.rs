@@ -4,6 +4,7 @@ mod build;
 mod cargo;
 mod cli;
 mod demo;
+mod interop;
 mod interrupt;
 mod lab;
 mod lab_backend;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Lab(args) => lab::run(&args),
+        Command::Interop => interop::run(),
         Command::Test => test::run(),
         Command::LabBackend(args) => lab_backend::run(&args),
         Command::LabLoad(args) => lab_load::run(&args),

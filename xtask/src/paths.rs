@@ -26,6 +26,11 @@ pub(crate) fn lab_definitions() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("lab")
 }
 
+/// What checks that other tools read recordings.
+pub(crate) fn interop() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("interop")
+}
+
 /// Logs of each lab run, kept for looking at.
 pub(crate) fn lab_runs() -> PathBuf {
     target().join("lab")

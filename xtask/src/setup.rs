@@ -3,14 +3,18 @@
 mod debian;
 mod linker;
 mod programs;
+mod python;
 mod rust;
 
 use anyhow::Result;
 
+pub(crate) use self::python::python;
+
 pub(crate) fn run() -> Result<()> {
     let toolchain = toolchain()?;
     let lab = lab()?;
-    if toolchain || lab {
+    let interop = interop()?;
+    if toolchain || lab || interop {
         eprintln!("setup: done");
     } else {
         eprintln!("setup: nothing to do");
@@ -28,6 +32,11 @@ pub(crate) fn toolchain() -> Result<bool> {
 /// What staging takes. True when something had to be done.
 pub(crate) fn lab() -> Result<bool> {
     programs::bring()
+}
+
+/// What other tools need to read recordings. True when something had to be done.
+pub(crate) fn interop() -> Result<bool> {
+    python::bring()
 }
 
 /// One line per step, on stderr: stdout belongs to whoever called us.

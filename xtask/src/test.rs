@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build, cargo, interrupt, lab, privilege, setup, shell};
+use crate::{build, cargo, interop, interrupt, lab, privilege, setup, shell};
 
 /// observer-ebpf compiles for the BPF target only; observer's build script does that.
 const CRATES: [&str; 4] = ["--release", "--workspace", "--exclude", "observer-ebpf"];
@@ -27,6 +27,9 @@ pub(crate) fn run() -> Result<()> {
     heading("lab");
     build::run()?;
     let tally = staged()?;
+
+    heading("other tools");
+    interop::run()?;
 
     heading("passed");
     for result in results {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::{sink::Format, trace::export};
+use crate::{rework::merge, sink::Format, trace::export};
 
 /// What can be done with recordings.
 #[derive(Debug, Subcommand)]
@@ -13,6 +13,22 @@ pub enum Trace {
     ///
     /// Exit status: 1 if part of it could not be read; what could is told.
     Info(Info),
+    /// The same recording without its addresses and names, to be shown to others: it comes to the same verdicts.
+    ///
+    /// Each address becomes another, the same throughout (loopback stays); likewise names of processes other than known
+    /// proxies', paths of unix sockets, and the host's name. What replaces them is made with a random key that is forgotten.
+    /// Times, ports, process ids and numbers stay: who has other records of the same traffic can still compare them.
+    ///
+    /// Exit status: 1 if part of the recording could not be read; what could is written.
+    Anonymize(Anonymize),
+    /// Two hosts' recordings of one incident as one: what the upstream's side saw settles what the proxy's cannot know.
+    ///
+    /// Which is which shows by itself. How far the clocks are apart follows from connections that both saw. In the new
+    /// recording times are by the proxy's clock, 10000000 is added to the ids of the upstream's processes, and its network
+    /// namespaces have other numbers; verdicts are made anew.
+    ///
+    /// Exit status: 1 if part of either could not be read; what could is joined.
+    Merge(Merge),
 }
 
 /// Options of `trace info`.
@@ -44,4 +60,36 @@ pub struct Export {
     /// Print what the columns, kinds and flags mean, and nothing else.
     #[arg(long, conflicts_with_all = ["files", "format", "output", "force"])]
     pub schema: bool,
+}
+
+/// Options of `trace anonymize`.
+#[derive(Debug, Args)]
+pub struct Anonymize {
+    /// The files of one recording, in any order.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The new recording.
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Overwrite what is there.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Options of `trace merge`.
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// The files of both recordings, in any order.
+    #[arg(required = true, num_args = 2.., value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The new recording.
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// How far the wall clock of the upstream's host was ahead of the proxy's (3.7s is "3s 700ms"; -200ms; 0s if both are kept
+    /// by NTP), instead of finding it out.
+    #[arg(long, value_name = "DURATION", value_parser = merge::parse_ahead, allow_hyphen_values = true)]
+    pub offset: Option<i128>,
+    /// Overwrite what is there.
+    #[arg(long)]
+    pub force: bool,
 }

@@ -9,6 +9,7 @@ use crate::{
     event::Process,
     model::UpstreamKey,
     time::Time,
+    trace,
     untrusted::harmless,
 };
 
@@ -108,6 +109,36 @@ impl Said {
         match self {
             Self::Verdict(verdict) => verdict.time,
             Self::Warning(warning) => warning.time,
+        }
+    }
+}
+
+/// As a recording keeps it.
+impl From<&Said> for trace::Said {
+    fn from(said: &Said) -> Self {
+        match said {
+            Said::Verdict(verdict) => Self {
+                time: verdict.time,
+                cause: verdict.cause,
+                netns: verdict.upstream.netns,
+                what: trace::Told::Verdict {
+                    confidence: verdict.confidence.name(),
+                    status: verdict.status,
+                    observed: verdict.observed,
+                    client: verdict.client,
+                    proxy: verdict.proxy.clone(),
+                    endpoint: verdict.upstream.endpoint,
+                    path: verdict.upstream.path,
+                    because: verdict.because,
+                    also: verdict.also.clone(),
+                },
+            },
+            Said::Warning(warning) => Self {
+                time: warning.time,
+                cause: warning.cause,
+                netns: warning.netns,
+                what: trace::Told::Warning { subject: warning.subject.clone(), summary: warning.summary.clone() },
+            },
         }
     }
 }

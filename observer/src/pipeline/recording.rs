@@ -8,7 +8,7 @@ use crate::{
     diagnose::{self, Engine},
     event::Event,
     snapshot::Recording,
-    trace::{RecordError, Recorder, Said, Told},
+    trace::{RecordError, Recorder},
 };
 
 /// What goes into the trace, until that fails.
@@ -36,8 +36,7 @@ impl Tape {
 
     pub(super) fn said(&mut self, said: &diagnose::Said) {
         if self.recorder.is_some() {
-            let said = kept(said);
-            self.then(|recorder| recorder.said(said));
+            self.then(|recorder| recorder.said(said.into()));
         }
     }
 
@@ -73,32 +72,5 @@ impl Tape {
             self.recorder = None;
             self.state.send_replace(Recording::Failed(error.to_string()));
         }
-    }
-}
-
-fn kept(said: &diagnose::Said) -> Said {
-    match said {
-        diagnose::Said::Verdict(verdict) => Said {
-            time: verdict.time,
-            cause: verdict.cause,
-            netns: verdict.upstream.netns,
-            what: Told::Verdict {
-                confidence: verdict.confidence.name(),
-                status: verdict.status,
-                observed: verdict.observed,
-                client: verdict.client,
-                proxy: verdict.proxy.clone(),
-                endpoint: verdict.upstream.endpoint,
-                path: verdict.upstream.path,
-                because: verdict.because,
-                also: verdict.also.clone(),
-            },
-        },
-        diagnose::Said::Warning(warning) => Said {
-            time: warning.time,
-            cause: warning.cause,
-            netns: warning.netns,
-            what: Told::Warning { subject: warning.subject.clone(), summary: warning.summary.clone() },
-        },
     }
 }

@@ -36,6 +36,9 @@ pub struct About {
     pub settings: Vec<(String, String)>,
     /// Which segment of the recording this is, from 1.
     pub segment: u32,
+    /// How many upstreams' sides have been joined to it, each of another host.
+    #[serde(default)]
+    pub joined: u32,
 }
 
 impl About {

@@ -117,7 +117,8 @@ impl Info {
     /// One object; documented in observer/docs/trace.md.
     pub fn to_json(&self) -> Value {
         let Self { about, segments, span, rows, unknown_rows, verdicts, counters, tail: _, damage } = self;
-        let About { version, host, kernel, machine, wall, since, watching, hooks, settings, segment: _ } = about;
+        let About { version, host, kernel, machine, wall, since, watching, hooks, settings, segment: _, joined: _ } =
+            about;
         let time = |time| wall.rfc3339(time);
         let text = |text: &dyn fmt::Display| text::escape(text.to_string().as_bytes());
         let named = |(name, value): &(String, String)| (name.clone(), Value::from(value.as_str()));
@@ -204,8 +205,6 @@ impl fmt::Display for Info {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::OpenOptions;
-
     use super::*;
     use crate::trace::tests::{every_kind, record};
 
@@ -233,8 +232,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.arrows");
         record(&path, &every_kind());
-        let file = OpenOptions::new().write(true).open(&path).unwrap();
-        file.set_len(file.metadata().unwrap().len() - 100).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        fs::write(&path, bytes).unwrap();
         let info = Info::of(&[path]).unwrap();
         assert_eq!((info.events(), info.span, &info.to_json()["tail"]), (0, None, &json!("damaged")));
         assert!(info.damage.is_some_and(|damage| damage.to_string().contains("is damaged after byte")));

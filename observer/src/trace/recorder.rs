@@ -18,8 +18,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use super::{
     About,
     decode::MAX_CHECKPOINT,
-    encode::{self, Row, Said},
+    encode::{self, Row},
     format::{self, EncodeError, Encoder},
+    said::Said,
 };
 use crate::{
     event::{Body, Event},
@@ -29,7 +30,7 @@ use crate::{
 /// A batch is written after this time at the latest: what a crash can cost.
 pub const BATCH_EVERY: Duration = Duration::from_millis(900);
 /// Rows after which a batch is written at once.
-const BATCH_ROWS: usize = format::MAX_ROWS / 2;
+pub(super) const BATCH_ROWS: usize = format::MAX_ROWS / 2;
 /// Batches that may wait for the disk. Full, the recording ends, as one with a hole in it would lead to wrong verdicts.
 const MAX_WAITING: usize = 64;
 /// At the end the disk has this long to take what waits.

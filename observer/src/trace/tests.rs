@@ -21,7 +21,7 @@ use crate::{
     time::{Time, WallClock},
 };
 
-pub(super) fn about() -> About {
+pub(crate) fn about() -> About {
     About {
         version: "0.1.0".into(),
         host: "edge-7".into(),
@@ -37,6 +37,7 @@ pub(super) fn about() -> About {
         ]),
         settings: vec![("net.core.somaxconn".into(), "4096".into())],
         segment: 1,
+        joined: 0,
     }
 }
 
@@ -46,7 +47,7 @@ fn process(pid: u32, comm: &str) -> Process {
 
 /// One of every kind, and of what a kind can differ in.
 #[expect(clippy::too_many_lines, reason = "a list of examples")]
-pub(super) fn every_kind() -> Vec<Event> {
+pub(crate) fn every_kind() -> Vec<Event> {
     let ended = ConnectionEnded {
         started: Time(0),
         established: None,
@@ -219,11 +220,11 @@ pub(super) fn every_kind() -> Vec<Event> {
     bodies.into_iter().enumerate().map(|(n, body)| event(50 - n as u64, body)).collect()
 }
 
-pub(super) fn options(path: &Path) -> RecordOptions {
+fn options(path: &Path) -> RecordOptions {
     RecordOptions { path: path.to_owned(), ring: None, level: None, force: false }
 }
 
-pub(super) fn record(path: &Path, events: &[Event]) {
+pub(crate) fn record(path: &Path, events: &[Event]) {
     let mut recorder = Recorder::start(options(path), about()).unwrap();
     for each in events {
         recorder.event(each.clone()).unwrap();
@@ -232,7 +233,7 @@ pub(super) fn record(path: &Path, events: &[Event]) {
 }
 
 /// Everything that can be read, and what then was wrong.
-pub(super) fn read(paths: &[PathBuf]) -> (Vec<Event>, Result<Tail, ReadError>) {
+pub(crate) fn read(paths: &[PathBuf]) -> (Vec<Event>, Result<Tail, ReadError>) {
     let mut reader = Reader::open(paths).unwrap();
     let mut events = Vec::new();
     loop {

@@ -22,6 +22,7 @@ fn about() -> About {
         hooks: all_hooks(),
         settings: vec![("net.core.somaxconn".into(), "128".into())],
         segment: 1,
+        joined: 0,
     }
 }
 

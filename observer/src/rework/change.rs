@@ -1,0 +1,231 @@
+//! Where in an event there are times, addresses, namespaces, processes and paths. Every field is named here: one that is
+//! added must be looked at.
+
+use std::net::IpAddr;
+
+use crate::{
+    addr::{Endpoint, NetNs, UnixPath},
+    event::{
+        Body, ConnectFailed, ConnectionEnded, Destination, Event, Flow, Handshake, Hurt, ListenOverflow,
+        ListenerChanged, ListenerSample, NamespaceSample, Outcome, Process, ProxySample, ResetSent, Retransmit, Signal,
+        UnixListenerSample, Unserved,
+    },
+    time::Time,
+};
+
+/// What becomes of each; what stands for "unknown" is not asked about.
+pub(super) trait Change {
+    fn time(&mut self, _: &mut Time) {}
+    fn netns(&mut self, _: &mut NetNs) {}
+    fn ip(&mut self, _: &mut IpAddr) {}
+    fn process(&mut self, _: &mut Process) {}
+    fn path(&mut self, _: &mut String) {}
+}
+
+/// Changes an event wherever there is something to change.
+pub(super) fn change(event: &mut Event, to: &mut impl Change) {
+    let Event { time, body } = event;
+    to.time(time);
+    match body {
+        Body::ConnectionEnded(it) => ended(it, to),
+        Body::Unserved(Unserved {
+            flow: it,
+            new: _,
+            accepted: _,
+            reset: _,
+            bytes_received: _,
+            bytes_sent: _,
+            unacked: _,
+            waited: _,
+        })
+        | Body::ListenOverflow(ListenOverflow { flow: it, path: _, depth: _, limit: _ })
+        | Body::Retransmit(Retransmit { flow: it, syn: _ })
+        | Body::SynAckRetransmit(it)
+        | Body::Handshake(Handshake { flow: it, syn_retransmits: _ }) => flow(it, to),
+        Body::ConnectFailed(it) => {
+            let ConnectFailed { proxy, to: destination, error: _, began: _, answers_visible: _ } = &mut **it;
+            to.process(proxy);
+            match destination {
+                Destination::Tcp(it) => flow(it, to),
+                Destination::Unix(path) => to.path(path),
+            }
+        }
+        Body::ListenerChanged(ListenerChanged { at, netns: ns, process, opened: _, depth: _, limit: _ }) => {
+            endpoint(at, to);
+            netns(ns, to);
+            to.process(process);
+        }
+        Body::ResetSent(it) => reset(it, to),
+        Body::Outcome(it) => outcome(it, to),
+        Body::Hurt(it) => {
+            let Hurt { flow: of, process, death: _, bytes_received: _, bytes_sent: _ } = &mut **it;
+            flow(of, to);
+            to.process(process);
+        }
+        Body::Signal(it) => {
+            let Signal { from, to: target, number: _ } = &mut **it;
+            if let Some(from) = from {
+                to.process(from);
+            }
+            to.process(target);
+        }
+        // Of the whole host.
+        Body::HostSample(_) | Body::Counters(_) | Body::Tick => {}
+        Body::ProxySample(it) => {
+            let ProxySample { process, open_files: _, open_files_limit: _ } = &mut **it;
+            to.process(process);
+        }
+        Body::ListenerSample(it) => listener(it, to),
+        Body::UnixListenerSample(it) => unix_listener(it, to),
+        Body::NamespaceSample(it) => namespace(it, to),
+    }
+}
+
+fn ended(ended: &mut ConnectionEnded, to: &mut impl Change) {
+    let ConnectionEnded {
+        flow: of,
+        proxy,
+        started,
+        established,
+        old: _,
+        new: _,
+        error: _,
+        closed_by_proxy: _,
+        reset_received: _,
+        bytes_sent: _,
+        bytes_acked: _,
+        bytes_received: _,
+        unacked: _,
+        data_segments_out: _,
+        since_sent: _,
+        since_received: _,
+        sent_last: _,
+        written_since_read: _,
+        unread: _,
+        answer_status: _,
+        soft_error: _,
+        last_read,
+        exchanges: _,
+        answers_visible: _,
+        syn_retransmits: _,
+        data_retransmits: _,
+    } = ended;
+    flow(of, to);
+    to.process(proxy);
+    if *started != Time::default() {
+        to.time(started);
+    }
+    if let Some(time) = established {
+        to.time(time);
+    }
+    if let Some(time) = last_read {
+        to.time(time);
+    }
+}
+
+fn reset(sent: &mut ResetSent, to: &mut impl Change) {
+    let ResetSent {
+        flow: of,
+        process,
+        reason: _,
+        state: _,
+        answers_syn: _,
+        owned: _,
+        answered: _,
+        unread: _,
+        depth: _,
+        limit: _,
+        retracts_overflow: _,
+        death: _,
+    } = sent;
+    flow(of, to);
+    if let Some(process) = process {
+        to.process(process);
+    }
+}
+
+fn outcome(outcome: &mut Outcome, to: &mut impl Change) {
+    let Outcome { proxy, told, did: _, client, head: _, left_unread: _, told_before, upstream_status: _, unix: _ } =
+        outcome;
+    to.process(proxy);
+    if let Some(time) = told {
+        to.time(time);
+    }
+    if let Some(time) = told_before {
+        to.time(time);
+    }
+    if let Some(client) = client {
+        endpoint(client, to);
+    }
+}
+
+fn listener(sample: &mut ListenerSample, to: &mut impl Change) {
+    let ListenerSample {
+        at,
+        netns: ns,
+        depth: _,
+        limit: _,
+        process,
+        holders: _,
+        stopped: _,
+        runnable: _,
+        accepted_open: _,
+        arrivals: _,
+    } = sample;
+    endpoint(at, to);
+    netns(ns, to);
+    if let Some(process) = process {
+        to.process(process);
+    }
+}
+
+fn unix_listener(sample: &mut UnixListenerSample, to: &mut impl Change) {
+    let UnixListenerSample { path, netns: ns, depth: _, limit: _, process, holders: _ } = sample;
+    let mut text = path.as_str().to_owned();
+    to.path(&mut text);
+    *path = UnixPath::new(&text);
+    netns(ns, to);
+    if let Some(process) = process {
+        to.process(process);
+    }
+}
+
+fn namespace(sample: &mut NamespaceSample, to: &mut impl Change) {
+    let NamespaceSample {
+        netns: ns,
+        time_wait: _,
+        time_wait_by_destination,
+        addresses,
+        port_range: _,
+        somaxconn: _,
+        tw_reuse: _,
+        abort_on_overflow: _,
+        listen_overflows: _,
+        listen_drops: _,
+    } = sample;
+    netns(ns, to);
+    for (destination, _) in time_wait_by_destination {
+        endpoint(destination, to);
+    }
+    for ip in addresses {
+        to.ip(ip);
+    }
+}
+
+fn flow(flow: &mut Flow, to: &mut impl Change) {
+    let Flow { local, remote, netns: ns } = flow;
+    endpoint(local, to);
+    endpoint(remote, to);
+    netns(ns, to);
+}
+
+fn endpoint(endpoint: &mut Endpoint, to: &mut impl Change) {
+    let Endpoint { ip, port: _ } = endpoint;
+    to.ip(ip);
+}
+
+fn netns(netns: &mut NetNs, to: &mut impl Change) {
+    if netns.known() {
+        to.netns(netns);
+    }
+}
