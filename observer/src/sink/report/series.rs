@@ -170,6 +170,11 @@ impl Builder {
         }
     }
 
+    /// What the counters were before the first event.
+    pub(super) fn counted_before(&mut self, counters: &Counters) {
+        self.counters = Some(*counters);
+    }
+
     /// Takes in an event that is a measure.
     pub(super) fn event(&mut self, event: &Event) {
         let index = self.locate(event.time);
