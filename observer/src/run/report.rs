@@ -10,14 +10,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     cli,
-    diagnose::Engine,
     sink::report::{self, Collector, Format},
+    source,
     trace::{Reader, Tail},
 };
-
-/// Without the state that a later segment begins with.
-const FORGOTTEN: &str =
-    "what was known before the first of these files is not, and the first verdicts may lack evidence.";
 
 /// Writes the report. A recording that is damaged makes one too, of all that can be read; the status is 1 then.
 pub(super) fn report(arguments: &cli::Report) -> Result<ExitCode> {
@@ -27,6 +23,10 @@ pub(super) fn report(arguments: &cli::Report) -> Result<ExitCode> {
     }
     let mut reader = Reader::open(files)?;
     let mut collector = Collector::new(reader.about());
+    match source::state_at_begin(&mut reader) {
+        Ok(engine) => collector.resume(engine),
+        Err(why) => collector.remark(&format!("{why}.")),
+    }
     let read = collect(&mut reader, &mut collector);
     if let Err(error) = &read {
         eprintln!("observer: {error:#}");
@@ -51,16 +51,7 @@ pub(super) fn report(arguments: &cli::Report) -> Result<ExitCode> {
 fn collect(reader: &mut Reader, collector: &mut Collector) -> Result<()> {
     let mut batch = Vec::new();
     let mut unknown = 0;
-    let mut first = true;
     while let Some(besides) = reader.next_batch(&mut batch)? {
-        // Of the segments that are gone, what observer knew by then is left.
-        if std::mem::take(&mut first) && reader.about().segment > 1 {
-            match besides.checkpoint.as_deref().map(Engine::restore) {
-                Some(Ok(engine)) => collector.resume(engine),
-                Some(Err(error)) => collector.remark(&format!("{error}: {FORGOTTEN}")),
-                None => collector.remark(FORGOTTEN),
-            }
-        }
         collector.fold(&batch);
         batch.clear();
         unknown += besides.unknown_rows;

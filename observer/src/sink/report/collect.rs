@@ -86,7 +86,7 @@ impl Collector {
         }
     }
 
-    /// Goes on from the state that a later segment begins with. To be called before any event is taken in.
+    /// Goes on from the state that a trace begins with. To be called before any event is taken in.
     pub fn resume(&mut self, engine: Engine) {
         let counters = *engine.model().counters();
         self.base = Some(counters);
