@@ -63,6 +63,9 @@ pub(super) fn causes(tallies: BTreeMap<&'static str, Tally>, upstreams: &Failure
 pub(super) fn upstreams(failures: &Failures, model: &Model, before: &Before) -> Listed<Upstream> {
     let mut all: BTreeMap<UpstreamKey, Upstream> = BTreeMap::new();
     for (key, known) in model.upstreams() {
+        if before.tries.get(key).is_some_and(|tries| *tries == known.tries) {
+            continue;
+        }
         let upstream = all.entry(*key).or_default();
         let tries = known.tries.saturating_sub(before.tries.get(key).copied().unwrap_or(0));
         (upstream.proxy, upstream.tries) = (named(&known.proxy), tries);
