@@ -6,7 +6,7 @@ pub mod replay;
 pub mod sampler;
 
 pub use live::Live;
-pub use replay::Replay;
+pub use replay::{Replay, state_at_begin};
 
 use crate::{
     event::Event,

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     cli,
     sink::report::{self, Collector, Format},
+    source,
     trace::{Reader, Tail},
 };
 
@@ -22,6 +23,10 @@ pub(super) fn report(arguments: &cli::Report) -> Result<ExitCode> {
     }
     let mut reader = Reader::open(files)?;
     let mut collector = Collector::new(reader.about());
+    match source::state_at_begin(&mut reader) {
+        Ok(engine) => collector.resume(engine),
+        Err(why) => collector.remark(&format!("{why}.")),
+    }
     let read = collect(&mut reader, &mut collector);
     if let Err(error) = &read {
         eprintln!("observer: {error:#}");

@@ -13,6 +13,7 @@ pub mod json;
 pub mod markdown;
 mod page;
 mod series;
+mod tables;
 mod words;
 
 use std::collections::BTreeMap;

@@ -70,7 +70,7 @@ impl Replay {
 
     fn of(mut reader: Reader, speed: Speed, clock: fn() -> Time) -> Self {
         let since = reader.about().since;
-        let (engine, trouble) = match engine(&mut reader) {
+        let (engine, trouble) = match state_at_begin(&mut reader) {
             Ok(engine) => (engine, None),
             Err(trouble) => (Engine::default(), Some(trouble)),
         };
@@ -222,7 +222,7 @@ impl Replay {
 
 /// What a recording's first event follows upon: of one whose first segments are gone, the state with which the first of the
 /// others begins. An error says why that cannot be had.
-fn engine(reader: &mut Reader) -> Result<Engine, String> {
+pub fn state_at_begin(reader: &mut Reader) -> Result<Engine, String> {
     let segment = reader.about().segment;
     if segment == 1 {
         return Ok(Engine::default());

@@ -148,7 +148,7 @@ impl Tally {
         let because = most_frequent(&self.because);
         let evidence = |verdict: &Verdict| {
             let lines = verdict.evidence.iter().map(|(name, value)| EvidenceLine {
-                name: name.to_owned(),
+                name: harmless(name),
                 value: match value {
                     Value::Text(text) => Value::Text(harmless(text)),
                     other => other.clone(),

@@ -21,6 +21,8 @@ const WIDTH: u32 = 1060;
 const SCALE: u32 = 4;
 /// Room for the numbers at the left, the same in all charts, so that their times stand one above the other.
 const LEFT: u32 = 62;
+/// Room for half a time at the right.
+const RIGHT: u32 = 30;
 /// Room for the times below.
 const BELOW: u32 = 24;
 /// Size of letters, in CSS pixels.
@@ -130,7 +132,7 @@ impl Chart<'_> {
         let top = values.last().copied().unwrap_or(1.0);
         let mut chart = ChartBuilder::on(&area)
             .margin_top(6 * SCALE)
-            .margin_right(12 * SCALE)
+            .margin_right(RIGHT * SCALE)
             .x_label_area_size(BELOW * SCALE)
             .y_label_area_size(LEFT * SCALE)
             .build_cartesian_2d(Axis { end: slots, ticks: self.time_ticks() }, Axis { end: top, ticks: values })?;

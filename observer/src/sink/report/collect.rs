@@ -5,19 +5,18 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use observer_common::Kind;
 
 use super::{
-    Failures, Listed, Listener, MAX_CHANGES_LISTED, MAX_LISTED, MAX_WARNINGS, Moment, MomentKind, Namespace, Report,
-    Upstream, Warned,
+    Failures, Listed, MAX_CHANGES_LISTED, MAX_LISTED, MAX_WARNINGS, Moment, MomentKind, Namespace, Report, Warned,
     bouts::Bouts,
     cause::{Cause, Tally},
     series::Builder,
+    tables::{self, Before},
     words::{count_of, harmless},
 };
 use crate::{
     addr::NetNs,
     diagnose::{Engine, Said, Verdict, Warning},
-    event::{Body, Counters, Event, ListenerChanged, NamespaceSample, Process},
-    model::{self, UpstreamKey},
-    sink::Overflowed,
+    event::{Body, Counters, Event, ListenerChanged, NamespaceSample},
+    model,
     time::Time,
     trace::About,
 };
@@ -39,6 +38,7 @@ pub struct Collector {
     tries: u64,
     /// The counters at the trace's beginning.
     base: Option<Counters>,
+    before: Before,
     count: u64,
     span: Option<(Time, Time)>,
     bouts: Bouts,
@@ -46,7 +46,7 @@ pub struct Collector {
     expected: BTreeMap<u16, u64>,
     causes: BTreeMap<&'static str, Tally>,
     /// Failures by upstream and cause.
-    upstreams: HashMap<UpstreamKey, BTreeMap<&'static str, u64>>,
+    upstreams: tables::Failures,
     warnings: Vec<Warned>,
     warnings_left_out: u64,
     failures_left_out: u64,
@@ -69,6 +69,7 @@ impl Collector {
             first_event: None,
             tries: 0,
             base: since_zero.then(Counters::default),
+            before: Before::default(),
             count: 0,
             span: None,
             bouts: Bouts::default(),
@@ -83,6 +84,15 @@ impl Collector {
             settings_changed: VecDeque::new(),
             namespaces: BTreeMap::new(),
         }
+    }
+
+    /// Goes on from the state that a trace begins with. To be called before any event is taken in.
+    pub fn resume(&mut self, engine: Engine) {
+        let counters = *engine.model().counters();
+        self.base = Some(counters);
+        self.series.counted_before(&counters);
+        self.before = Before::of(&engine);
+        self.engine = engine;
     }
 
     /// Takes in the next events, in their order.
@@ -198,7 +208,7 @@ impl Collector {
         let first = self.first_event.unwrap_or(self.about.since);
         let to = to.max(first);
         let from = if self.about.segment <= 1 { self.about.since.min(first) } else { first };
-        let causes = causes(std::mem::take(&mut self.causes), &self.upstreams);
+        let causes = tables::causes(std::mem::take(&mut self.causes), &self.upstreams);
         let series = std::mem::replace(&mut self.series, Builder::new(self.about.wall, true)).finish(to);
         let failures = Failures {
             count: self.count,
@@ -217,13 +227,14 @@ impl Collector {
             tries: self.tries + counters.lost.of(Kind::ConnectionEnded) + counters.lost.of(Kind::ConnectFailed),
             from,
             to,
-            events: model.events(),
-            upstreams: upstreams(&self.upstreams, model),
-            listeners: listeners(model),
+            events: model.events().saturating_sub(self.before.events),
+            upstreams: tables::upstreams(&self.upstreams, model, &self.before),
+            listeners: tables::listeners(model, &self.before),
             namespaces: self.namespaces(),
-            harmless: self.engine.harmless(),
+            harmless: tables::since(self.engine.harmless(), self.before.harmless),
             counters,
-            evicted: model.evicted() + self.engine.hurried() + self.failures_left_out,
+            evicted: (model.evicted() + self.engine.hurried()).saturating_sub(self.before.evicted)
+                + self.failures_left_out,
             warnings: Listed { items: self.warnings, others: self.warnings_left_out },
             about: self.about,
             remarks: self.remarks,
@@ -311,7 +322,7 @@ fn push_bounded<T>(queue: &mut VecDeque<T>, item: T) {
 
 fn listener_changed(time: Time, changed: &ListenerChanged) -> Moment {
     let ListenerChanged { at, netns: _, process, opened, depth, limit } = changed;
-    let who = named(process);
+    let who = tables::named(process);
     let text = match (opened, depth) {
         (true, _) => format!("{who} begins to listen on {at}, queue limit {limit}"),
         (false, 0) => format!("{who} stops listening on {at}"),
@@ -331,64 +342,4 @@ fn settings(sample: &NamespaceSample) -> [(&'static str, Option<String>); 4] {
         ("net.ipv4.tcp_tw_reuse", plain(sample.tw_reuse)),
         ("net.ipv4.tcp_abort_on_overflow", plain(sample.abort_on_overflow)),
     ]
-}
-
-fn named(process: &Process) -> String {
-    if process.pid == 0 { String::new() } else { format!("{}[{}]", harmless(&process.comm), process.pid) }
-}
-
-fn causes(
-    tallies: BTreeMap<&'static str, Tally>,
-    upstreams: &HashMap<UpstreamKey, BTreeMap<&'static str, u64>>,
-) -> Vec<Cause> {
-    let mut causes: Vec<_> = tallies
-        .into_iter()
-        .map(|(code, tally)| {
-            let concerned = upstreams.iter().filter_map(|(key, causes)| Some((key, *causes.get(code)?)));
-            // The same upstream of proxies in several namespaces is one here.
-            let mut by_name: BTreeMap<String, u64> = BTreeMap::new();
-            for (key, count) in concerned {
-                *by_name.entry(harmless(&key.to_string())).or_default() += count;
-            }
-            tally.finish(by_name.into_iter().collect())
-        })
-        .collect();
-    causes.sort_by_key(|cause| (std::cmp::Reverse(cause.count), cause.code));
-    causes
-}
-
-fn upstreams(failures: &HashMap<UpstreamKey, BTreeMap<&'static str, u64>>, model: &model::Model) -> Listed<Upstream> {
-    let mut all: BTreeMap<UpstreamKey, Upstream> = BTreeMap::new();
-    for (key, known) in model.upstreams() {
-        let upstream = all.entry(*key).or_default();
-        (upstream.proxy, upstream.tries) = (named(&known.proxy), known.tries);
-    }
-    for (key, causes) in failures {
-        let failures = &mut all.entry(*key).or_default().failures;
-        failures.extend(causes.iter().map(|(code, count)| (*code, *count)));
-        failures.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    }
-    let named = all.into_iter().map(|(key, upstream)| Upstream {
-        name: harmless(&key.to_string()),
-        netns: key.netns.0,
-        ..upstream
-    });
-    let mut named: Vec<_> = named.collect();
-    named.sort_by_key(|upstream| {
-        let failed: u64 = upstream.failures.iter().map(|(_, count)| count).sum();
-        std::cmp::Reverse((failed, upstream.tries))
-    });
-    Listed::first(named, MAX_LISTED)
-}
-
-fn listeners(model: &model::Model) -> Listed<Listener> {
-    let overflowed = Overflowed::all(model).into_iter().map(|Overflowed { at, netns, listener }| Listener {
-        name: at.to_string(),
-        netns: netns.0,
-        owner: listener.process.as_ref().map(named).unwrap_or_default(),
-        overflows: listener.overflows,
-        high_water: listener.high_water,
-        limit: listener.limit,
-    });
-    Listed::first(overflowed.collect(), MAX_LISTED)
 }

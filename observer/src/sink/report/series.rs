@@ -154,6 +154,8 @@ pub(super) struct Builder {
     queues: Vec<Followed>,
     ports: Vec<Followed>,
     counters: Option<Counters>,
+    /// When they were last told.
+    counted: Option<Time>,
 }
 
 impl Builder {
@@ -167,14 +169,20 @@ impl Builder {
             queues: Vec::new(),
             ports: Vec::new(),
             counters: since_zero.then(Counters::default),
+            counted: None,
         }
+    }
+
+    /// What the counters were before the first event.
+    pub(super) fn counted_before(&mut self, counters: &Counters) {
+        self.counters = Some(*counters);
     }
 
     /// Takes in an event that is a measure.
     pub(super) fn event(&mut self, event: &Event) {
         let index = self.locate(event.time);
         match &event.body {
-            Body::Counters(counters) => self.counted(index, counters),
+            Body::Counters(counters) => self.counted(event.time, counters),
             Body::ListenerSample(sample) => {
                 let key = (sample.netns, UpstreamKey::tcp(sample.netns, sample.at));
                 follow(&mut self.queues, key, index, Level { value: sample.depth, limit: sample.limit });
@@ -212,7 +220,10 @@ impl Builder {
         if any == Some(exact) || covering.any(|key| key == exact) { exact } else { any.unwrap_or(exact) }
     }
 
-    fn counted(&mut self, index: usize, now: &Counters) {
+    /// What rose since they were last told is put in the middle of that time.
+    fn counted(&mut self, time: Time, now: &Counters) {
+        let last = self.counted.replace(time).unwrap_or(time);
+        let index = self.locate(last + time.since(last) / 2);
         let Some(before) = self.counters.replace(*now) else { return };
         let rise = now.since(&before);
         self.slots[index].merge(&Slot {
@@ -369,7 +380,7 @@ mod tests {
             series.event(&each);
         }
         let rises: Vec<_> = series.finish(at(2000)).slots.iter().map(|slot| slot.retransmits).collect();
-        assert_eq!(rises, [5, 0, 4]);
+        assert_eq!(rises, [5, 4, 0], "what rose from one second to the next did so in between");
 
         let mut later = Builder::new(WallClock { offset: 0 }, false);
         later.event(&counters(0, 5));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    diagnose::{Engine, Said},
     event::{Body, ConnectFailed, Destination, Event, Process},
     hooks::{Carrier, HookStatus},
     testing::{
@@ -90,6 +91,28 @@ fn a_quiet_trace_says_so_and_what_was_watched() {
     assert!(html.contains("No try failed") && html.contains("no accept queue was found 2 % full"));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["failures"]["count"], &json["failures"]["first"]), (&0.into(), &serde_json::Value::Null));
+}
+
+#[test]
+fn a_later_segment_makes_a_report_of_its_own_time_only() {
+    let events = incident();
+    let whole = report_on(&about(), &events);
+    let (before, after) = events.split_at(events.partition_point(|event| event.time < at(120_000)));
+    let mut engine = Engine::default();
+    let mut failed_before = 0;
+    for event in before {
+        engine.apply(event, &mut |said| failed_before += u64::from(matches!(said, Said::Verdict(_))));
+    }
+    let mut collector = Collector::new(&About { segment: 2, ..about() });
+    collector.resume(engine);
+    collector.fold(after);
+    let rest = collector.finish();
+    assert!(failed_before > 0 && rest.failures.count > 0);
+    assert_eq!(failed_before + rest.failures.count, whole.failures.count);
+    assert_eq!(rest.from, at(120_000));
+    assert!(words::caveats(&rest)[0].contains("began 2.0 min earlier"), "{:?}", words::caveats(&rest));
+    let tries = |report: &Report| report.upstreams.items.iter().map(|upstream| upstream.tries).sum::<u64>();
+    assert_eq!(tries(&rest), rest.tries);
 }
 
 #[test]

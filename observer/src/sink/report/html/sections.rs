@@ -187,7 +187,7 @@ pub(super) fn upstreams(report: &Report) -> Markup {
                             @let failed: u64 = upstream.failures.iter().map(|(_, count)| count).sum();
                             tr {
                                 td { (upstream.name) br; span.note { "namespace " (words::netns(upstream.netns)) } }
-                                td { (upstream.proxy) }
+                                td.plain { (upstream.proxy) }
                                 td.number { (number(upstream.tries)) }
                                 td.number { (number(failed)) }
                                 td { @for (code, count) in &upstream.failures { (chip(report, code)) " " (number(*count)) " " } }
@@ -205,7 +205,7 @@ pub(super) fn upstreams(report: &Report) -> Markup {
                         @for listener in &report.listeners.items {
                             tr {
                                 td { (listener.name) br; span.note { "namespace " (words::netns(listener.netns)) } }
-                                td { (listener.owner) }
+                                td.plain { (listener.owner) }
                                 td.number { (number(listener.overflows)) }
                                 td.number { (number(listener.high_water.into())) }
                                 td.number { (number(listener.limit.into())) }
