@@ -15,7 +15,7 @@ use observer::{
 };
 
 /// Events a second at which recording is measured.
-const RATE: usize = 50_000;
+const RATE: u32 = 50_000;
 /// Events that are recorded and replayed: the recording's own again and again, each time with other ports and later.
 const EVENTS: usize = 1_000_000;
 
@@ -34,7 +34,7 @@ fn main() {
     let before = processor_time();
     let mut recorder = Recorder::start(options(again.clone()), about).expect("recording begins");
     let mut now = Instant::now();
-    for second in many.chunks(RATE) {
+    for second in many.chunks(RATE as usize) {
         for event in second {
             recorder.event(event.clone()).expect("recording goes on");
         }
@@ -42,17 +42,17 @@ fn main() {
         now += BATCH_EVERY;
         recorder.turn(now, || None).expect("recording goes on");
     }
-    let recorded = recorder.finish().expect("recording ends");
-    let each = nanos(processor_time() - before) / total as f64;
+    let written = recorder.finish().expect("recording ends");
+    let each = each_of(processor_time().saturating_sub(before), total);
     println!(
         "recorded           {total} events at {RATE} a second: {each:.0} ns each, {:.1} % of a core; {:.1} bytes an event",
-        each * RATE as f64 / 1e7,
-        ratio(recorded.bytes, total)
+        each * f64::from(RATE) / 1e7,
+        ratio(written.bytes, total)
     );
 
     let begun = Instant::now();
     let (_, back) = read(&[again]);
-    let reading = nanos(begun.elapsed()) / total as f64;
+    let reading = each_of(begun.elapsed(), total);
     assert_eq!(told(&back), total, "everything comes back");
     let begun = Instant::now();
     let mut engine = Engine::default();
@@ -61,7 +61,7 @@ fn main() {
         engine.apply(event, &mut |_| said += 1);
     }
     engine.finish(&mut |_| said += 1);
-    let judging = nanos(begun.elapsed()) / total as f64;
+    let judging = each_of(begun.elapsed(), total);
     println!("read               {reading:.0} ns an event, {:.2} million a second", 1e3 / reading);
     println!("judged             {judging:.0} ns an event, {:.2} million a second ({said} said)", 1e3 / judging);
     println!(
@@ -143,9 +143,10 @@ fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).expect("the clock can be read")
 }
 
+/// Nanoseconds.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn nanos(duration: Duration) -> f64 {
-    duration.as_nanos() as f64
+fn each_of(all: Duration, count: usize) -> f64 {
+    all.as_nanos() as f64 / count as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]

@@ -135,7 +135,7 @@ impl Change for Key {
     }
 
     fn process(&mut self, process: &mut Process) {
-        process.comm = self.comm(&process.comm);
+        process.comm = self.comm(&process.comm).into();
     }
 
     fn path(&mut self, path: &mut String) {
