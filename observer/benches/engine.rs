@@ -47,7 +47,7 @@ fn whole() -> (Duration, usize, Engine) {
         for event in &events {
             engine.apply(event, &mut |_| said += 1);
         }
-        time += processor_time() - began;
+        time += processor_time().saturating_sub(began);
     }
     (time, said, engine)
 }
@@ -55,10 +55,10 @@ fn whole() -> (Duration, usize, Engine) {
 fn checkpoint(engine: &Engine) {
     let began = processor_time();
     let bytes = engine.checkpoint().expect("a state can be written");
-    let wrote = processor_time() - began;
+    let wrote = processor_time().saturating_sub(began);
     let began = processor_time();
     let restored = Engine::restore(&bytes).expect("what was written can be read");
-    let read = processor_time() - began;
+    let read = processor_time().saturating_sub(began);
     assert_eq!(restored.model().events(), engine.model().events());
     println!("its checkpoint: {} KiB, written in {wrote:.1?}, read in {read:.1?}", bytes.len() / 1024);
 }
@@ -76,7 +76,7 @@ fn quiet(mut engine: Engine) {
         let time = now + Duration::from_secs(second.into());
         engine.apply(&Event { time, body: Body::Tick }, &mut |_| {});
     }
-    println!("a second without events: {:.1?}", (processor_time() - began) / QUIET_SECONDS);
+    println!("a second without events: {:.1?}", processor_time().saturating_sub(began) / QUIET_SECONDS);
 }
 
 fn nanos_each(time: Duration, count: usize) -> f64 {
