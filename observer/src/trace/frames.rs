@@ -171,7 +171,7 @@ impl<R: BufRead> Frames<R> {
         let batch = message.header_as_record_batch().ok_or_else(|| broken("a batch without a header"))?;
         let claimed = message.custom_metadata().into_iter().flatten().find(|pair| pair.key() == Some(CHECKSUM_KEY));
         let claimed = claimed.and_then(|pair| pair.value()?.parse::<u32>().ok());
-        if claimed != Some(self.checksum.batch(&batch, &raw.body)) {
+        if claimed != Some(self.checksum.batch(&batch, &raw.body)) && !believing() {
             return Err(broken("the checksum of a batch is wrong"));
         }
         check(&batch, &raw.body, self.schema.fields().len())?;
@@ -319,6 +319,15 @@ impl<R: BufRead> BufRead for Counted<R> {
     }
 }
 
+/// Whether checksums are taken for right: what a fuzzer changes would else never come further than to them.
+fn believing() -> bool {
+    #[cfg(test)]
+    if tests::BELIEVING.get() {
+        return true;
+    }
+    cfg!(fuzzing)
+}
+
 fn verify(metadata: &[u8]) -> Result<Message<'_>, Damage> {
     root_as_message(metadata).map_err(|error| broken(format!("a message's metadata is damaged: {error}")))
 }
@@ -352,4 +361,14 @@ fn check(batch: &arrow_ipc::RecordBatch<'_>, body: &[u8], columns: usize) -> Res
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// See [`super::believing`].
+        pub(in super::super) static BELIEVING: Cell<bool> = const { Cell::new(false) };
+    }
 }

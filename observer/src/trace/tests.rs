@@ -469,6 +469,36 @@ fn damage_is_noticed_and_never_a_panic() {
 }
 
 #[test]
+fn what_is_forged_is_no_panic_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.arrows.zst");
+    record(&path, &every_kind());
+    let whole = zstd::decode_all(fs::File::open(&path).unwrap()).unwrap();
+    let mut dice = Dice(0x0123_4567_89ab_cdef);
+    super::frames::tests::BELIEVING.set(true);
+    let mut read_through = 0;
+    for _ in 0..10_000 {
+        let mut bytes = whole.clone();
+        for _ in 0..=dice.below(3) {
+            let at = dice.below(bytes.len());
+            bytes[at] = u8::try_from(dice.below(256)).unwrap();
+        }
+        fs::write(&path, zstd::encode_all(&bytes[..], 1).unwrap()).unwrap();
+        let Ok(mut reader) = Reader::open(std::slice::from_ref(&path)) else { continue };
+        let mut events = Vec::new();
+        read_through += u32::from(reader.next_batch(&mut events).is_ok());
+        // What numbers there are may be anything now.
+        let mut engine = crate::diagnose::Engine::default();
+        for event in &events {
+            engine.apply(event, &mut |_| {});
+        }
+        engine.finish(&mut |_| {});
+    }
+    super::frames::tests::BELIEVING.set(false);
+    assert!(read_through > 1_000, "{read_through}");
+}
+
+#[test]
 fn a_newer_format_is_told_from_no_trace() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.arrows.zst");
