@@ -8,6 +8,7 @@ mod bouts;
 mod cause;
 mod chart;
 mod collect;
+mod gauge;
 pub mod html;
 pub mod json;
 pub mod markdown;
@@ -21,7 +22,8 @@ use std::collections::BTreeMap;
 pub use bouts::Bout;
 pub use cause::{Advised, Cause, EvidenceLine};
 pub use collect::Collector;
-pub use series::{Gauge, Level, Series, Slot};
+pub use gauge::{Gauge, Level};
+pub use series::{Series, Slot};
 
 use crate::{diagnose::Harmless, event::Counters, time::Time, trace::About};
 

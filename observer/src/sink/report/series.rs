@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::gauge::{Followed, Gauge, Level, follow, fullest};
 use crate::{
     addr::{Endpoint, NetNs},
     event::{Body, Counters, Event, ListenOverflow, NamespaceSample, OverflowPath},
@@ -11,12 +12,6 @@ use crate::{
 
 /// Slots kept. A longer trace gets wider ones.
 const MAX_SLOTS: usize = 360;
-/// Queues, and destinations with TIME_WAIT sockets, that are followed. Full, the one that was least full gives way to one
-/// that is fuller.
-const MAX_FOLLOWED: usize = 64;
-/// The gauges of each kind that a report gets.
-const MAX_SHOWN: usize = 3;
-
 /// What happened in a slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
@@ -45,24 +40,22 @@ impl Slot {
     }
 }
 
-/// Something that fills, against what it can hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Level {
-    /// The most seen in the slot.
-    pub value: u32,
-    /// Its limit.
-    pub limit: u32,
-}
+/// A part of a slot, and the counter of which it is the rise.
+type Rise = (fn(&mut Slot) -> &mut u64, fn(&Counters) -> u64);
 
-impl Level {
-    /// How full, in percent; a queue holds one more than its limit.
-    pub fn percent(self) -> u64 {
-        u64::from(self.value) * 100 / u64::from(self.limit.max(1))
-    }
-}
+/// All of them.
+const RISES: [Rise; 7] = [
+    (|slot| &mut slot.connections, |counters| counters.connections_started),
+    (|slot| &mut slot.answers, |counters| counters.answers),
+    (|slot| &mut slot.answers_failed, |counters| counters.answers_failed),
+    (|slot| &mut slot.retransmits, |counters| counters.retransmits),
+    (|slot| &mut slot.resets_sent, |counters| counters.resets_sent),
+    (|slot| &mut slot.resets_received, |counters| counters.resets_received),
+    (|slot| &mut slot.overflows, |counters| counters.listen_overflow_syn + counters.listen_overflow_ack),
+];
 
 /// Something that is merged with what falls into the same slot.
-trait Merge: Clone + Default {
+pub(super) trait Merge: Clone + Default {
     fn merge(&mut self, other: &Self);
 }
 
@@ -79,27 +72,6 @@ impl Merge for Slot {
         self.resets_received += other.resets_received;
         self.overflows += other.overflows;
     }
-}
-
-impl Merge for Option<Level> {
-    fn merge(&mut self, other: &Self) {
-        let Some(other) = other else { return };
-        let level = self.get_or_insert(*other);
-        *level = Level { value: level.value.max(other.value), limit: level.limit.max(other.limit) };
-    }
-}
-
-/// A gauge over time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gauge {
-    /// What it is of: a listener, or the destination of connections in TIME_WAIT.
-    pub name: String,
-    /// The namespace of the listener, or of the proxy.
-    pub netns: u32,
-    /// The fullest that it was.
-    pub peak: Level,
-    /// A level for each slot in which it was looked at.
-    pub levels: Vec<Option<Level>>,
 }
 
 /// The slots of a trace.
@@ -131,16 +103,6 @@ impl Series {
         let (index, count) = failed.rev().max_by_key(|(_, count)| *count)?;
         (count > 0).then(|| (self.begin_of(index), count))
     }
-}
-
-type Key = (NetNs, UpstreamKey);
-
-/// A gauge that is followed.
-#[derive(Debug)]
-struct Followed {
-    key: Key,
-    peak: Level,
-    levels: Vec<Option<Level>>,
 }
 
 /// Builds [`Series`]. Slots begin at whole multiples of their width on the wall clock.
@@ -220,22 +182,32 @@ impl Builder {
         if any == Some(exact) || covering.any(|key| key == exact) { exact } else { any.unwrap_or(exact) }
     }
 
-    /// What rose since they were last told is put in the middle of that time.
+    /// Spreads what rose since they were last told over that time.
     fn counted(&mut self, time: Time, now: &Counters) {
-        let last = self.counted.replace(time).unwrap_or(time);
-        let index = self.locate(last + time.since(last) / 2);
+        let begin = self.counted.replace(time).unwrap_or(time);
         let Some(before) = self.counters.replace(*now) else { return };
         let rise = now.since(&before);
-        self.slots[index].merge(&Slot {
-            failures: BTreeMap::new(),
-            connections: rise.connections_started,
-            answers: rise.answers,
-            answers_failed: rise.answers_failed,
-            retransmits: rise.retransmits,
-            resets_sent: rise.resets_sent,
-            resets_received: rise.resets_received,
-            overflows: rise.listen_overflow_syn + rise.listen_overflow_ack,
-        });
+        let last = self.locate(time);
+        let first = self.locate(begin).min(last);
+        let length = u128::from(time.0.saturating_sub(begin.0));
+        for (field, counter) in RISES {
+            let rise = counter(&rise);
+            let mut told = 0;
+            for index in first..=last {
+                // All up to the slot's end, less what the slots before have: nothing is lost by rounding.
+                let passed = u128::from(self.end_of(index).saturating_sub(begin.0));
+                let by_then = if passed < length { u128::from(rise) * passed / length } else { rise.into() };
+                let by_then = u64::try_from(by_then).unwrap_or(rise);
+                *field(&mut self.slots[index]) += by_then - told;
+                told = by_then;
+            }
+        }
+    }
+
+    /// End of a slot by the kernel's clock, in nanoseconds.
+    fn end_of(&self, index: usize) -> u64 {
+        let number = self.first.unwrap_or(0).saturating_add(u64::try_from(index).unwrap_or(u64::MAX)).saturating_add(1);
+        number.saturating_mul(self.width).saturating_mul(1_000_000_000).saturating_sub(self.wall.offset)
     }
 
     fn sampled(&mut self, index: usize, sample: &NamespaceSample) {
@@ -311,46 +283,9 @@ fn merge<T: Merge>(slots: &mut Vec<T>, first: u64, factor: u64) {
     *slots = merged;
 }
 
-/// Notes a level. What was never anything but empty is not followed.
-fn follow(all: &mut Vec<Followed>, key: Key, index: usize, level: Level) {
-    let position = match all.iter().position(|followed| followed.key == key) {
-        Some(position) => position,
-        None if level.value == 0 => return,
-        None => {
-            if all.len() >= MAX_FOLLOWED {
-                let least = all.iter().enumerate().min_by_key(|(_, followed)| followed.peak.percent());
-                match least {
-                    Some((least, followed)) if followed.peak.percent() < level.percent() => all.swap_remove(least),
-                    _ => return,
-                };
-            }
-            all.push(Followed { key, peak: level, levels: Vec::new() });
-            all.len() - 1
-        }
-    };
-    let followed = &mut all[position];
-    if level.percent() > followed.peak.percent() {
-        followed.peak = level;
-    }
-    if index >= followed.levels.len() {
-        followed.levels.resize(index + 1, None);
-    }
-    followed.levels[index].merge(&Some(level));
-}
-
-fn fullest(mut followed: Vec<Followed>, length: usize) -> Vec<Gauge> {
-    followed.sort_by_key(|each| (std::cmp::Reverse(each.peak.percent()), each.key.1));
-    followed.truncate(MAX_SHOWN);
-    let gauges = followed.into_iter().map(|Followed { key: (netns, at), peak, mut levels }| {
-        levels.resize(length, None);
-        Gauge { name: super::words::harmless(&at.to_string()), netns: netns.0, peak, levels }
-    });
-    gauges.collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::gauge::MAX_SHOWN, *};
     use crate::testing::{at, endpoint, event};
 
     fn builder() -> Builder {
@@ -381,6 +316,13 @@ mod tests {
         }
         let rises: Vec<_> = series.finish(at(2000)).slots.iter().map(|slot| slot.retransmits).collect();
         assert_eq!(rises, [5, 4, 0], "what rose from one second to the next did so in between");
+
+        let mut late = builder();
+        for each in [counters(300, 0), counters(1300, 7), counters(4300, 97)] {
+            late.event(&each);
+        }
+        let rises: Vec<_> = late.finish(at(4300)).slots.iter().map(|slot| slot.retransmits).collect();
+        assert_eq!(rises, [4, 24, 30, 30, 9], "spread over the time in between, and none lost");
 
         let mut later = Builder::new(WallClock { offset: 0 }, false);
         later.event(&counters(0, 5));

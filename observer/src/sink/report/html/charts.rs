@@ -7,7 +7,8 @@ use super::{
     super::{
         Report,
         chart::{CAUSES, Chart, FAILED, LIMIT, Layer, MAIN, Mark, PALETTE, SECOND},
-        series::{Gauge, Slot},
+        gauge::Gauge,
+        series::Slot,
         words::{self, Clock, float, number},
     },
     colour,
