@@ -10,7 +10,8 @@ use ratatui::{
 use crate::{
     event::Lost,
     hooks::{Hook, HookStatus, Hooks},
-    snapshot::Snapshot,
+    snapshot::{Recording, Snapshot},
+    text::escape,
     tui::{
         app::App,
         keys::{Mode, bindings},
@@ -77,6 +78,14 @@ fn parts(theme: Theme, shown: &Snapshot) -> Vec<Part> {
     if let Some(trouble) = shown.playback.as_ref().and_then(|playback| playback.trouble.as_ref()) {
         parts.push(part(trouble.clone(), theme.warning()));
     }
+    parts.extend(match &shown.recording {
+        Recording::Off => None,
+        Recording::On(recorded) | Recording::Done(recorded) => {
+            let file = recorded.path.file_name().unwrap_or_default().to_string_lossy();
+            Some(part(format!("● {} ({} events)", escape(file.as_bytes()), number::count(recorded.events)), FAINT))
+        }
+        Recording::Failed(why) => Some(part(escape(why.as_bytes()), theme.failing())),
+    });
     parts.push(part(format!("{} events", number::count(shown.events)), FAINT));
     parts.sort_by_key(|part| !part.trouble);
     parts
@@ -117,4 +126,23 @@ fn degradations(hooks: &Hooks) -> impl Iterator<Item = String> {
 fn hints(shown: &Snapshot, width: usize) -> Line<'static> {
     let hints: Vec<_> = bindings(Mode::of(shown)).filter_map(|binding| binding.hint).collect();
     Line::styled(text::cut(&hints.join("  "), width), FAINT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{trace::Recorded, tui::fixture};
+
+    #[test]
+    fn a_recording_is_named_and_its_end_before_its_time_stands_out() {
+        let said = |recording| {
+            let shown = Snapshot { recording, ..Snapshot::clone(&fixture::quiet()) };
+            parts(Theme::COLOURED, &shown).remove(0)
+        };
+        let recorded = Recorded { path: "/srv/a\u{1b}.arrows.zst".into(), events: 12, bytes: 900, segments: 1 };
+        let shown = Snapshot { recording: Recording::On(recorded), ..Snapshot::clone(&fixture::quiet()) };
+        assert!(parts(Theme::COLOURED, &shown).iter().any(|part| part.text == "● a\\u{1b}.arrows.zst (12 events)"));
+        let failed = said(Recording::Failed("recording has ended: the disk is too slow".into()));
+        assert!(failed.trouble && failed.text.contains("too slow"));
+    }
 }
