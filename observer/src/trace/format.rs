@@ -51,7 +51,7 @@ pub(super) const CONTINUATION: [u8; 4] = [0xff; 4];
 /// A message of no length ends the stream.
 pub(super) const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 /// Everything is padded to this.
-const ALIGNMENT: usize = 8;
+pub(super) const ALIGNMENT: usize = 8;
 
 /// The checksum of a batch: over all bytes since the batch before, and over its numbers and body. Its metadata's own bytes
 /// cannot be in it, as it is among them.

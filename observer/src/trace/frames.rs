@@ -10,10 +10,10 @@ use std::{
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_ipc::{Message, MessageHeader, Type, convert::try_fb_to_schema, reader::read_record_batch, root_as_message};
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, Schema, SchemaRef};
 use zstd::stream::read::Decoder;
 
-use super::format::{CHECKSUM_KEY, CONTINUATION, Checksum, MAX_BODY, MAX_METADATA, MAX_ROWS, MAX_WINDOW};
+use super::format::{ALIGNMENT, CHECKSUM_KEY, CONTINUATION, Checksum, MAX_BODY, MAX_METADATA, MAX_ROWS, MAX_WINDOW};
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,7 @@ struct Raw {
 impl<R: BufRead> Frames<R> {
     /// Reads what a file begins with.
     pub(super) fn open(input: R) -> Result<Self, Damage> {
-        let schema = Arc::new(arrow_schema::Schema::empty());
+        let schema = Arc::new(Schema::empty());
         let input =
             Unpacked { frame: Some(Decoder::with_buffer(Counted { input, taken: 0 })?.single_frame()), began: 0 };
         let mut frames = Self { input, batches: 0, checksum: Checksum::default(), schema };
@@ -174,7 +174,7 @@ impl<R: BufRead> Frames<R> {
         if claimed != Some(self.checksum.batch(&batch, &raw.body)) && !believing() {
             return Err(broken("the checksum of a batch is wrong"));
         }
-        check(&batch, &raw.body, self.schema.fields().len())?;
+        check(&batch, &raw.body, &self.schema)?;
         let body = Buffer::from(raw.body.as_slice());
         read_record_batch(&body, batch, Arc::clone(&self.schema), &HashMap::default(), None, &message.version())
             .map_err(|error| broken(format!("a batch cannot be read: {error}")))
@@ -332,35 +332,38 @@ fn verify(metadata: &[u8]) -> Result<Message<'_>, Damage> {
     root_as_message(metadata).map_err(|error| broken(format!("a message's metadata is damaged: {error}")))
 }
 
-/// Holds a batch's numbers against its body and the bounds: what arrow takes for granted.
-fn check(batch: &arrow_ipc::RecordBatch<'_>, body: &[u8], columns: usize) -> Result<(), Damage> {
+/// Holds a batch's numbers against its body, the schema and the bounds: what arrow takes for granted.
+fn check(batch: &arrow_ipc::RecordBatch<'_>, body: &[u8], schema: &Schema) -> Result<(), Damage> {
     let wrong = || broken("a batch's numbers do not fit together");
     let rows = usize::try_from(batch.length()).ok().filter(|rows| *rows <= MAX_ROWS).ok_or_else(wrong)?;
-    let mut nodes = 0;
-    for node in batch.nodes().into_iter().flatten() {
-        nodes += 1;
-        let nulls = usize::try_from(node.null_count()).ok();
-        if node.length() != batch.length() || nulls.is_none_or(|nulls| nulls > rows) {
-            return Err(wrong());
-        }
-    }
-    if nodes != columns {
-        return Err(wrong());
-    }
     if batch.compression().is_some() {
         return Err(broken("a batch is compressed by itself, which no trace's is"));
     }
-    for buffer in batch.buffers().into_iter().flatten() {
-        let range = usize::try_from(buffer.offset()).ok().zip(usize::try_from(buffer.length()).ok());
-        let range = range.and_then(|(start, length)| Some(start..start.checked_add(length)?));
-        range.and_then(|range| body.get(range)).ok_or_else(wrong)?;
+    let mut nodes = batch.nodes().into_iter().flatten();
+    let mut buffers = batch.buffers().into_iter().flatten();
+    let mut views = batch.variadicBufferCounts().into_iter().flatten();
+    // Bytes of the next buffer, whose elements have that width.
+    let mut buffer = |width: usize| {
+        let buffer = buffers.next()?;
+        let (start, length) = (usize::try_from(buffer.offset()).ok()?, usize::try_from(buffer.length()).ok()?);
+        body.get(start..start.checked_add(length)?)?;
+        (start.is_multiple_of(ALIGNMENT) && length.is_multiple_of(width)).then_some(length)
+    };
+    let mut column = |width: usize, texts: bool| {
+        let node = nodes.next().filter(|node| node.length() == batch.length())?;
+        usize::try_from(node.null_count()).ok().filter(|nulls| *nulls <= rows)?;
+        buffer(1)?;
+        buffer(width).filter(|length| *length >= rows * width)?;
+        let texts = if texts { views.next()? } else { 0 };
+        (0..texts).try_for_each(|_| buffer(1).map(drop))
+    };
+    for field in schema.fields() {
+        let texts = *field.data_type() == DataType::Utf8View;
+        let width = if texts { size_of::<u128>() } else { field.data_type().primitive_width().unwrap_or(1) };
+        column(width, texts).ok_or_else(wrong)?;
     }
-    for count in batch.variadicBufferCounts().into_iter().flatten() {
-        if !(0..=64).contains(&count) {
-            return Err(wrong());
-        }
-    }
-    Ok(())
+    let left = nodes.next().is_some() || buffers.next().is_some() || views.next().is_some();
+    if left { Err(wrong()) } else { Ok(()) }
 }
 
 #[cfg(test)]
