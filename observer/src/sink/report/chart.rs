@@ -131,7 +131,7 @@ impl Chart<'_> {
         let values = values_up_to(self.highest());
         let top = values.last().copied().unwrap_or(1.0);
         let mut chart = ChartBuilder::on(&area)
-            .margin_top(6 * SCALE)
+            .margin_top(10 * SCALE)
             .margin_right(RIGHT * SCALE)
             .x_label_area_size(BELOW * SCALE)
             .y_label_area_size(LEFT * SCALE)
