@@ -65,7 +65,7 @@ impl Engine {
         }
         if let Body::Outcome(outcome) = &event.body {
             let shared = proxy::threading(&outcome.proxy.comm) == THREADS_SHARED;
-            let settled = self.open.outcome(now, outcome, shared);
+            let settled = self.open.outcome(now, event.time, outcome, shared);
             self.settle(settled, say);
         }
     }

@@ -92,15 +92,16 @@ impl Open {
         }
     }
 
-    /// Takes in what a proxy did. Gives back a try that is to be judged at once; `shared` says that the proxy's threads share
-    /// requests, so that an answer does not name its try.
-    pub(super) fn outcome(&mut self, now: Time, outcome: &Outcome, shared: bool) -> Option<Settled> {
+    /// Takes in what a proxy did, at a time that may lie before what is known already: a sample is told sooner than what came
+    /// through the ring. Gives back a try that is to be judged at once; `shared` says that the proxy's threads share requests,
+    /// so that an answer does not name its try.
+    pub(super) fn outcome(&mut self, now: Time, at: Time, outcome: &Outcome, shared: bool) -> Option<Settled> {
         let pid = outcome.proxy.pid;
         if let Some(before) = outcome.told_before {
             return self.answered_before(now, (pid, before), outcome);
         }
         let told = match outcome.told {
-            None if shared => match self.only_one_of(pid, now) {
+            None if shared => match self.only_one_of(pid, at) {
                 Ok(told) => told,
                 // Which of them was answered for cannot be told: each speaks for itself.
                 Err(()) => return None,
@@ -108,7 +109,7 @@ impl Open {
             told => told,
         };
         let Some(told) = told else {
-            return self.without_try(now, outcome);
+            return self.without_try(now, at, outcome);
         };
         let key = (pid, told);
         match outcome.did {
@@ -137,11 +138,11 @@ impl Open {
         self.answered(now, (outcome.proxy.pid, outcome.told?), &Outcome { client, ..outcome.clone() })
     }
 
-    fn without_try(&mut self, now: Time, outcome: &Outcome) -> Option<Settled> {
+    fn without_try(&mut self, now: Time, at: Time, outcome: &Outcome) -> Option<Settled> {
         let Did::Answered(502 | 504) = outcome.did else { return None };
         // Where answers come first, its try may be let go of later than evidence takes to come.
         let first = proxy::threading(&outcome.proxy.comm) == ANSWERS_FIRST;
-        self.keep(now, Attempt::without_try(now, outcome), if first { LET_GO_WITHIN } else { GRACE })
+        self.keep(now, Attempt::without_try(at, outcome), if first { LET_GO_WITHIN } else { GRACE })
     }
 
     fn answered(&mut self, now: Time, key: Key, outcome: &Outcome) -> Option<Settled> {
@@ -168,16 +169,16 @@ impl Open {
 
     /// The one try of a process that an error of its can be about: that failed just now, or if none did looks well and ended
     /// just now, or is held since nothing went well. `Err` if several failed.
-    fn only_one_of(&self, pid: u32, now: Time) -> Result<Option<Time>, ()> {
+    fn only_one_of(&self, pid: u32, at: Time) -> Result<Option<Time>, ()> {
         let unanswered = |(_, key, attempt): &(Time, Key, &Attempt)| key.0 == pid && attempt.answer.is_none();
         let waiting = self.kept.of(Wait::Evidence).filter(unanswered).map(|(_, (_, told), _)| told);
-        let mut failed = waiting.filter(|told| now.since(*told) <= SHARED_WITHIN);
+        let mut failed = waiting.filter(|told| at.since(*told) <= SHARED_WITHIN);
         match (failed.next(), failed.next()) {
             (Some(_), Some(_)) => return Err(()),
             (Some(only), None) => return Ok(Some(only)),
             (None, _) => {}
         }
-        let just_now = |due: Time| now.since(due - REMEMBER) <= SHARED_AT_ONCE;
+        let just_now = |due: Time| at.since(due - REMEMBER) <= SHARED_AT_ONCE;
         let well = || self.kept.of(Wait::Nothing).rev();
         let since = well().find(|(due, ..)| !just_now(*due)).map_or(self.well_before, |(due, ..)| due - REMEMBER);
         let held = self.kept.of(Wait::Answer).rev().take_while(|(due, ..)| *due - HOLD > since);
@@ -385,7 +386,7 @@ mod tests {
         open.ended(at(0), failed(0, true));
         assert_eq!(settled(&mut open, 5_000), (vec![], 0), "no answer yet");
         let Some(Settled::Judge(attempt)) =
-            open.outcome(at(5_001), &outcome("nginx", Some(0), Did::Answered(502)), false)
+            open.outcome(at(5_001), at(5_001), &outcome("nginx", Some(0), Did::Answered(502)), false)
         else {
             panic!("an answer that comes late is judged at once")
         };
@@ -398,20 +399,20 @@ mod tests {
     fn an_error_that_names_no_try_is_about_the_one_that_had_failed_by_then() {
         let mut open = Open::default();
         open.ended(at(0), failed(0, true));
-        open.outcome(at(30), &outcome("haproxy", None, Did::Answered(502)), false);
+        open.outcome(at(30), at(30), &outcome("haproxy", None, Did::Answered(502)), false);
         // It fails soon after and is answered for later: on a busy host that takes a while.
         open.ended(at(140), failed(140, true));
         assert_eq!(settled(&mut open, 185), (vec![502], 0));
-        open.outcome(at(200), &outcome("haproxy", Some(140), Did::Answered(504)), false);
+        open.outcome(at(200), at(200), &outcome("haproxy", Some(140), Did::Answered(504)), false);
         assert_eq!(settled(&mut open, 300), (vec![504], 0), "that answer was told with its try");
         // What is closed after the answer, by another thread.
-        open.outcome(at(1_000), &outcome("haproxy", None, Did::Answered(504)), false);
+        open.outcome(at(1_000), at(1_000), &outcome("haproxy", None, Did::Answered(504)), false);
         open.ended(at(1_010), failed(1_010, true));
         assert_eq!(settled(&mut open, 1_150), (vec![504], 0));
         // Of two that had failed it cannot be told which is meant.
         open.ended(at(2_000), failed(2_000, true));
         open.ended(at(2_001), failed(2_001, true));
-        open.outcome(at(2_002), &outcome("haproxy", None, Did::Answered(502)), false);
+        open.outcome(at(2_002), at(2_002), &outcome("haproxy", None, Did::Answered(502)), false);
         let Some(Settled::Judge(attempt)) = open.due(at(2_160), false) else { panic!("it is judged by itself") };
         assert_eq!(attempt.ending, Ending::NoTry);
     }
@@ -420,7 +421,7 @@ mod tests {
     fn an_error_shows_that_a_try_failed_though_its_socket_does_not() {
         let mut open = Open::default();
         open.ended(at(0), well(0));
-        assert_eq!(open.outcome(at(1), &outcome("nginx", Some(0), Did::Answered(502)), false), None);
+        assert_eq!(open.outcome(at(1), at(1), &outcome("nginx", Some(0), Did::Answered(502)), false), None);
         assert_eq!(settled(&mut open, 51), (vec![502], 0));
         open.ended(at(100), well(100));
         assert_eq!(settled(&mut open, 5_000), (vec![], 1), "well to the end");
@@ -432,7 +433,7 @@ mod tests {
         for (ms, did) in [(0, Did::Retried), (1, Did::ClientGone), (2, Did::Answered(200))] {
             open.ended(at(ms), failed(ms, true));
             assert!(matches!(
-                open.outcome(at(ms), &outcome("nginx", Some(ms), did), false),
+                open.outcome(at(ms), at(ms), &outcome("nginx", Some(ms), did), false),
                 Some(Settled::Harmless(_))
             ));
         }
@@ -445,21 +446,32 @@ mod tests {
     fn where_threads_share_requests_the_process_names_the_try() {
         let mut open = Open::default();
         open.ended(at(0), failed(0, false));
-        open.outcome(at(3), &outcome("caddy", None, Did::Answered(502)), true);
+        open.outcome(at(3), at(3), &outcome("caddy", None, Did::Answered(502)), true);
         assert_eq!(settled(&mut open, 60), (vec![502], 0));
         open.ended(at(100), failed(100, false));
         open.ended(at(101), failed(101, false));
-        open.outcome(at(103), &outcome("caddy", None, Did::Answered(502)), true);
+        open.outcome(at(103), at(103), &outcome("caddy", None, Did::Answered(502)), true);
         assert_eq!(settled(&mut open, 160), (vec![0, 0], 0), "two could be meant: neither is said to be");
     }
 
     #[test]
     fn an_answer_that_comes_first_waits_for_its_try() {
         let mut open = Open::default();
-        open.outcome(at(0), &outcome("haproxy", None, Did::Answered(502)), false);
+        open.outcome(at(0), at(0), &outcome("haproxy", None, Did::Answered(502)), false);
         open.ended(at(1), failed(1, true));
         let joined = Outcome { told_before: Some(at(0)), ..outcome("haproxy", Some(1), Did::Answered(502)) };
-        assert_eq!(open.outcome(at(1), &joined, false), None);
+        assert_eq!(open.outcome(at(1), at(1), &joined, false), None);
+        assert_eq!(settled(&mut open, 500), (vec![502], 0), "one verdict, not two");
+    }
+
+    #[test]
+    fn an_answer_from_before_what_is_known_already_still_finds_its_try() {
+        let mut open = Open::default();
+        // A sample of the 9th millisecond was told first.
+        open.ended(at(9), failed(1, true));
+        open.outcome(at(9), at(2), &outcome("haproxy", None, Did::Answered(502)), false);
+        let joined = Outcome { told_before: Some(at(2)), ..outcome("haproxy", Some(1), Did::Answered(502)) };
+        assert_eq!(open.outcome(at(9), at(3), &joined, false), None);
         assert_eq!(settled(&mut open, 500), (vec![502], 0), "one verdict, not two");
     }
 
