@@ -13,6 +13,7 @@ mod kept;
 pub mod open;
 pub mod queue;
 pub mod registry;
+pub mod remedy;
 pub mod rule;
 mod trouble;
 mod unix;
