@@ -2,6 +2,7 @@
 
 use super::{
     evidence::Evidence,
+    remedy::Write,
     verdict::{Confidence, Warning},
 };
 use crate::{
@@ -93,4 +94,6 @@ pub struct Rule {
     pub judge: fn(&Case<'_>) -> Judgement,
     /// Looks for the condition before a try fails; called once at the turn of every second of event time.
     pub watch: Option<fn(&Model, Time) -> Vec<Warning>>,
+    /// What to do about it, with the numbers of a case.
+    pub remedy: Write,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     diagnose::{
         evidence::Evidence,
-        queue,
+        queue, remedy,
         rule::{Case, Finding, Judgement, Rule},
         verdict::{Confidence, Warning},
     },
@@ -15,8 +15,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule =
-    Rule { code: "accept-queue-overflow", page: include_str!("accept_queue_overflow.md"), judge, watch: Some(watch) };
+pub const RULE: Rule = Rule {
+    code: "accept-queue-overflow",
+    page: include_str!("accept_queue_overflow.md"),
+    judge,
+    watch: Some(watch),
+    remedy: remedy::accept_queue_overflow,
+};
 
 /// Share of the limit at which a queue is worth a warning.
 pub(super) const NEARLY_FULL: f64 = 0.8;

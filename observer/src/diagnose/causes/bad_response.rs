@@ -3,6 +3,7 @@
 use crate::{
     diagnose::{
         evidence::Evidence,
+        remedy,
         rule::{Case, Finding, Judgement, Rule},
         verdict::Confidence,
     },
@@ -10,7 +11,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule = Rule { code: "bad-response", page: include_str!("bad_response.md"), judge, watch: None };
+pub const RULE: Rule = Rule {
+    code: "bad-response",
+    page: include_str!("bad_response.md"),
+    judge,
+    watch: None,
+    remedy: remedy::bad_response,
+};
 
 /// A header of this many bytes fills nginx's `proxy_buffer_size` where that is a page, its default.
 const BUFFER: u64 = 4096;

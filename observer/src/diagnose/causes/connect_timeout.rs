@@ -7,6 +7,7 @@ use crate::{
     addr::{Endpoint, NetNs},
     diagnose::{
         evidence::Evidence,
+        remedy,
         rule::{Case, Finding, Judgement, Rule},
         verdict::Confidence,
     },
@@ -16,7 +17,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule = Rule { code: "connect-timeout", page: include_str!("connect_timeout.md"), judge, watch: None };
+pub const RULE: Rule = Rule {
+    code: "connect-timeout",
+    page: include_str!("connect_timeout.md"),
+    judge,
+    watch: None,
+    remedy: remedy::connect_timeout,
+};
 
 /// SYNs that must have stayed unanswered: of fewer, all may have been lost by chance.
 const ENOUGH_SYNS: u32 = 3;

@@ -3,6 +3,7 @@
 use crate::{
     diagnose::{
         evidence::Evidence,
+        remedy,
         rule::{Case, Judgement, Rule},
         verdict::Warning,
     },
@@ -11,8 +12,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule =
-    Rule { code: "keepalive-off", page: include_str!("keepalive_off.md"), judge, watch: Some(watch) };
+pub const RULE: Rule = Rule {
+    code: "keepalive-off",
+    page: include_str!("keepalive_off.md"),
+    judge,
+    watch: Some(watch),
+    remedy: remedy::keepalive_off,
+};
 
 /// Seconds looked at.
 const SECONDS: u32 = 5;

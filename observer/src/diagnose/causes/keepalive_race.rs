@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     diagnose::{
         evidence::Evidence,
+        remedy,
         rule::{Case, Finding, Judgement, Rule},
         trouble::{self, Trouble},
         verdict::{Confidence, Warning},
@@ -15,8 +16,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule =
-    Rule { code: "keepalive-race", page: include_str!("keepalive_race.md"), judge, watch: Some(watch) };
+pub const RULE: Rule = Rule {
+    code: "keepalive-race",
+    page: include_str!("keepalive_race.md"),
+    judge,
+    watch: Some(watch),
+    remedy: remedy::keepalive_race,
+};
 
 /// A connection that lay idle this long was closed by a timer; sooner, by a limit of requests or a restart.
 const IDLE: Duration = Duration::from_millis(900);

@@ -7,6 +7,7 @@ use observer_common::answer::THREADS_SHARED;
 use crate::{
     diagnose::{
         evidence::Evidence,
+        remedy,
         rule::{Case, Finding, Judgement, Rule},
         verdict::Confidence,
     },
@@ -16,8 +17,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule =
-    Rule { code: "no-live-upstreams", page: include_str!("no_live_upstreams.md"), judge, watch: None };
+pub const RULE: Rule = Rule {
+    code: "no-live-upstreams",
+    page: include_str!("no_live_upstreams.md"),
+    judge,
+    watch: None,
+    remedy: remedy::no_live_upstreams,
+};
 
 /// How long nginx leaves a server alone that has failed (`fail_timeout`, by default).
 const FAIL_TIMEOUT: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@ use super::connect_timeout::{self, Why};
 use crate::{
     diagnose::{
         evidence::Evidence,
+        remedy,
         rule::{Case, Finding, Judgement, Rule},
         verdict::Confidence,
     },
@@ -15,7 +16,8 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule = Rule { code: "packet-loss", page: include_str!("packet_loss.md"), judge, watch: None };
+pub const RULE: Rule =
+    Rule { code: "packet-loss", page: include_str!("packet_loss.md"), judge, watch: None, remedy: remedy::packet_loss };
 
 /// A request that was not acknowledged for this long was lost, with its first repetition: that goes out after a fifth of a
 /// second or so (`TCP_RTO_MIN`, include/net/tcp.h).

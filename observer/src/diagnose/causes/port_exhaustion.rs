@@ -3,6 +3,7 @@
 use crate::{
     diagnose::{
         evidence::Evidence,
+        remedy,
         rule::{Case, Finding, Judgement, Rule},
         verdict::{Confidence, Warning},
     },
@@ -11,8 +12,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule =
-    Rule { code: "port-exhaustion", page: include_str!("port_exhaustion.md"), judge, watch: Some(watch) };
+pub const RULE: Rule = Rule {
+    code: "port-exhaustion",
+    page: include_str!("port_exhaustion.md"),
+    judge,
+    watch: Some(watch),
+    remedy: remedy::port_exhaustion,
+};
 
 /// Share of the ports in TIME_WAIT from which on it is those that exhaust them, not live connections.
 const TIME_WAIT_SHARE: f64 = 0.5;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     diagnose::{
         evidence::Evidence,
+        remedy,
         rule::{Case, Finding, Judgement, Rule},
         verdict::{Confidence, Warning},
     },
@@ -14,7 +15,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule = Rule { code: "proxy-limits", page: include_str!("proxy_limits.md"), judge, watch: Some(watch) };
+pub const RULE: Rule = Rule {
+    code: "proxy-limits",
+    page: include_str!("proxy_limits.md"),
+    judge,
+    watch: Some(watch),
+    remedy: remedy::proxy_limits,
+};
 
 /// Share of its open files at which a proxy is close to its limit.
 const NEARLY: f64 = 0.9;

@@ -4,6 +4,7 @@ use super::accept_queue_overflow::owner;
 use crate::{
     diagnose::{
         evidence::Evidence,
+        remedy,
         rule::{Case, Finding, Judgement, Rule},
         verdict::{Confidence, Warning},
     },
@@ -12,8 +13,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule =
-    Rule { code: "syn-queue-overflow", page: include_str!("syn_queue_overflow.md"), judge, watch: Some(watch) };
+pub const RULE: Rule = Rule {
+    code: "syn-queue-overflow",
+    page: include_str!("syn_queue_overflow.md"),
+    judge,
+    watch: Some(watch),
+    remedy: remedy::syn_queue_overflow,
+};
 
 fn judge(case: &Case<'_>) -> Judgement {
     let Ending::ConnectTimedOut { by_kernel } = case.attempt.ending else { return Judgement::No };

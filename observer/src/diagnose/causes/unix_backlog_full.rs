@@ -4,7 +4,7 @@ use super::accept_queue_overflow::{NEARLY_FULL, SHORT_QUEUE, owner};
 use crate::{
     diagnose::{
         evidence::Evidence,
-        queue,
+        queue, remedy,
         rule::{Case, Judgement, Rule},
         unix::{Failed, found},
         verdict::Warning,
@@ -15,8 +15,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule =
-    Rule { code: "unix-backlog-full", page: include_str!("unix_backlog_full.md"), judge, watch: Some(watch) };
+pub const RULE: Rule = Rule {
+    code: "unix-backlog-full",
+    page: include_str!("unix_backlog_full.md"),
+    judge,
+    watch: Some(watch),
+    remedy: remedy::unix_backlog_full,
+};
 
 /// `EAGAIN`: unix_stream_connect (net/unix/af_unix.c) found more waiting than the limit, and the caller would not wait.
 const EAGAIN: u16 = 11;

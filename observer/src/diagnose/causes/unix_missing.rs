@@ -1,12 +1,19 @@
 //! There was no such path. See `unix_missing.md`.
 
 use crate::diagnose::{
+    remedy,
     rule::{Case, Judgement, Rule},
     unix::{Failed, found},
 };
 
 /// The registry's line.
-pub const RULE: Rule = Rule { code: "unix-missing", page: include_str!("unix_missing.md"), judge, watch: None };
+pub const RULE: Rule = Rule {
+    code: "unix-missing",
+    page: include_str!("unix_missing.md"),
+    judge,
+    watch: None,
+    remedy: remedy::unix_missing,
+};
 
 const ENOENT: u16 = 2;
 /// Part of the path is no directory.

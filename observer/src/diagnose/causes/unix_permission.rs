@@ -1,12 +1,19 @@
 //! The proxy was not allowed to connect to a unix socket. See `unix_permission.md`.
 
 use crate::diagnose::{
+    remedy,
     rule::{Case, Judgement, Rule},
     unix::{Failed, found},
 };
 
 /// The registry's line.
-pub const RULE: Rule = Rule { code: "unix-permission", page: include_str!("unix_permission.md"), judge, watch: None };
+pub const RULE: Rule = Rule {
+    code: "unix-permission",
+    page: include_str!("unix_permission.md"),
+    judge,
+    watch: None,
+    remedy: remedy::unix_permission,
+};
 
 const EPERM: u16 = 1;
 const EACCES: u16 = 13;

@@ -2,6 +2,7 @@
 
 use crate::{
     diagnose::{
+        remedy,
         rule::{Case, Judgement, Rule},
         unix::{Failed, found},
     },
@@ -9,7 +10,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule = Rule { code: "unix-refused", page: include_str!("unix_refused.md"), judge, watch: None };
+pub const RULE: Rule = Rule {
+    code: "unix-refused",
+    page: include_str!("unix_refused.md"),
+    judge,
+    watch: None,
+    remedy: remedy::unix_refused,
+};
 
 fn judge(case: &Case<'_>) -> Judgement {
     let Some(failed) = Failed::with(case, &[ECONNREFUSED]) else { return Judgement::No };

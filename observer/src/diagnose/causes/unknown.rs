@@ -3,6 +3,7 @@
 use crate::{
     diagnose::{
         evidence::Evidence,
+        remedy,
         rule::{Case, Finding, Judgement, Rule},
         verdict::Confidence,
     },
@@ -11,7 +12,8 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule = Rule { code: "unknown", page: include_str!("unknown.md"), judge: never, watch: None };
+pub const RULE: Rule =
+    Rule { code: "unknown", page: include_str!("unknown.md"), judge: never, watch: None, remedy: remedy::unknown };
 
 fn never(_: &Case<'_>) -> Judgement {
     Judgement::No

@@ -6,6 +6,7 @@ use crate::{
     diagnose::{
         death,
         evidence::Evidence,
+        remedy,
         rule::{Case, Finding, Judgement, Rule},
         trouble::{self, Trouble},
         verdict::{Confidence, Warning},
@@ -17,8 +18,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule =
-    Rule { code: "upstream-closed-early", page: include_str!("upstream_closed_early.md"), judge, watch: Some(watch) };
+pub const RULE: Rule = Rule {
+    code: "upstream-closed-early",
+    page: include_str!("upstream_closed_early.md"),
+    judge,
+    watch: Some(watch),
+    remedy: remedy::upstream_closed_early,
+};
 
 fn judge(case: &Case<'_>) -> Judgement {
     let Some(connection) = &case.attempt.connection else { return Judgement::No };

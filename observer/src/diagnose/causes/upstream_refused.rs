@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     diagnose::{
         evidence::Evidence,
+        remedy,
         rule::{Case, Finding, Judgement, Rule},
         trouble::{self, Trouble},
         verdict::{Confidence, Warning},
@@ -14,8 +15,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule =
-    Rule { code: "upstream-refused", page: include_str!("upstream_refused.md"), judge, watch: Some(watch) };
+pub const RULE: Rule = Rule {
+    code: "upstream-refused",
+    page: include_str!("upstream_refused.md"),
+    judge,
+    watch: Some(watch),
+    remedy: remedy::upstream_refused,
+};
 
 /// A listener that closed this shortly before was being restarted.
 const RESTART_WINDOW: Duration = Duration::from_secs(30);

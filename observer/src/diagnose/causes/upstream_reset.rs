@@ -4,6 +4,7 @@ use crate::{
     diagnose::{
         death,
         evidence::Evidence,
+        remedy,
         rule::{Case, Finding, Judgement, Rule},
         trouble::{self, Trouble},
         verdict::{Confidence, Warning},
@@ -14,8 +15,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule =
-    Rule { code: "upstream-reset", page: include_str!("upstream_reset.md"), judge, watch: Some(watch) };
+pub const RULE: Rule = Rule {
+    code: "upstream-reset",
+    page: include_str!("upstream_reset.md"),
+    judge,
+    watch: Some(watch),
+    remedy: remedy::upstream_reset,
+};
 
 fn judge(case: &Case<'_>) -> Judgement {
     if case.attempt.ending != Ending::Reset {

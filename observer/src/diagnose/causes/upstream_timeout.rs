@@ -4,7 +4,7 @@ use super::packet_loss;
 use crate::{
     diagnose::{
         evidence::Evidence,
-        queue,
+        queue, remedy,
         rule::{Case, Finding, Judgement, Rule},
         trouble::{self, Trouble},
         verdict::{Confidence, Warning},
@@ -15,8 +15,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule =
-    Rule { code: "upstream-timeout", page: include_str!("upstream_timeout.md"), judge, watch: Some(watch) };
+pub const RULE: Rule = Rule {
+    code: "upstream-timeout",
+    page: include_str!("upstream_timeout.md"),
+    judge,
+    watch: Some(watch),
+    remedy: remedy::upstream_timeout,
+};
 
 /// Segments sent again per try from which on a network is lossy.
 const LOSSY: f64 = 0.05;

@@ -5,6 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use crate::{
     diagnose::{
         evidence::Evidence,
+        remedy,
         rule::{Case, Finding, Judgement, Rule},
         verdict::Confidence,
     },
@@ -13,8 +14,13 @@ use crate::{
 };
 
 /// The registry's line.
-pub const RULE: Rule =
-    Rule { code: "upstream-unreachable", page: include_str!("upstream_unreachable.md"), judge, watch: None };
+pub const RULE: Rule = Rule {
+    code: "upstream-unreachable",
+    page: include_str!("upstream_unreachable.md"),
+    judge,
+    watch: None,
+    remedy: remedy::upstream_unreachable,
+};
 
 /// A neighbour is asked three times, a second apart (`mcast_solicit`, `retrans_time_ms`; neigh_timer_handler,
 /// net/core/neighbour.c) before what waited for it is thrown away and its sender told (arp_error_report,
