@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Check, Context, Remedy, Snippet, proxies, queues, software, under};
+use super::{Check, Context, Remedy, Snippet, proxies, queues, shell, software, under};
 use crate::time::Human;
 
 fn waited(context: &Context<'_>, name: &str) -> Option<Human> {
@@ -34,18 +34,18 @@ fn at_work(context: &Context<'_>) -> Vec<Check> {
 
 pub(in crate::diagnose) fn upstream_timeout(context: &Context<'_>) -> Remedy {
     let at = context.at();
-    let waited = waited(context, "waited_ms").map(|waited| format!(" {waited}")).unwrap_or_default();
     let never = context.flag("never_accepted");
+    let time = waited(context, "waited_ms");
     let what = if never {
+        let time = time.map(|time| format!(" {time}")).unwrap_or_default();
         format!(
-            "The kernel of {at} had taken connection and request, but the application never accepted it: it waited{} in the accept queue.",
-            if waited.is_empty() { String::new() } else { format!("{waited}") }
+            "The kernel of {at} had taken connection and request, but the application never accepted it: it \
+             waited{time} in \
+             the accept queue."
         )
     } else {
-        format!(
-            "{at} acknowledged the whole request, and sent not one byte of an answer{}.",
-            if waited.is_empty() { String::new() } else { format!(" in{waited}") }
-        )
+        let time = time.map(|time| format!(" in {time}")).unwrap_or_default();
+        format!("{at} acknowledged the whole request, and sent not one byte of an answer{time}.")
     };
     let status = match context.verdict.status {
         Some(_) => Some(format!(
@@ -194,7 +194,10 @@ pub(in crate::diagnose) fn upstream_closed_early(context: &Context<'_>) -> Remed
         );
     let remedy = match (before, context.verdict.upstream.endpoint) {
         (None, Some(endpoint)) => remedy.check(
-            format!("timeout 5 {} </dev/null", context.by_proxy(&format!("openssl s_client -connect {endpoint}"))),
+            format!(
+                "timeout 5 {} </dev/null",
+                context.by_proxy(&format!("openssl s_client -connect {}", shell::quote(&endpoint.to_string())))
+            ),
             "a certificate, if TLS is what the port speaks and the proxy does not",
         ),
         _ => remedy,
@@ -236,17 +239,27 @@ pub(in crate::diagnose) fn keepalive_race(context: &Context<'_>) -> Remedy {
         )
     });
     Remedy::default()
-        .say(format!("The proxy sent a request on a kept connection to {at}{idle}, at the moment at which, or after, the upstream closed it."))
+        .say(format!(
+            "The proxy sent a request on a kept connection to {at}{idle}, at the moment at which, or after, \
+         the upstream closed it."
+        ))
         .maybe_say(timer)
         .maybe_say(status)
-        .say(context.sure("the close did not acknowledge the request, or was there before it", "a RST came at once on a connection that had lain idle; its sender's side was not seen"))
+        .say(context.sure(
+            "the close did not acknowledge the request, or was there before it",
+            "a RST came at once on \
+         a connection that had lain idle; its sender's side was not seen",
+        ))
         .look(proxies::log(context, "upstream prematurely closed connection\" or \"recv() failed (104", "SH or SD"))
         .check(
             context.by_proxy(&format!("ss -tno {}", under::destination(context))),
             "idle connections in CLOSE-WAIT now and then: the upstream has closed those, the proxy not yet",
         )
         .change([proxies::let_go_first(context, closes), software::keep_longer(context, proxies::OUTLAST_SECONDS)])
-        .never("proxy_next_upstream … non_idempotent (HAProxy: retry-on all-retryable-errors) where requests must not be carried out twice.")
+        .never(
+            "proxy_next_upstream … non_idempotent (HAProxy: retry-on all-retryable-errors) where requests must not \
+         be carried out twice.",
+        )
         .never("A longer keepalive_timeout in the proxy's upstream block.")
         .never("Turning keepalive off: the race is gone, and a handshake and a port for each request are the price.")
 }
@@ -272,7 +285,10 @@ pub(in crate::diagnose) fn bad_response(context: &Context<'_>) -> Remedy {
     });
     let fetch = match context.verdict.upstream.endpoint {
         Some(endpoint) => context.by_proxy(&format!("curl -sv --raw --max-time 10 'http://{endpoint}/' -o /dev/null")),
-        None => "curl -sv --raw --max-time 10 --unix-socket SOCKET http://app/ -o /dev/null".to_owned(),
+        None => format!(
+            "curl -sv --raw --max-time 10 --unix-socket {} http://app/ -o /dev/null",
+            context.path().unwrap_or_else(|| "SOCKET".to_owned())
+        ),
     };
     let remedy = Remedy::default()
         .say(format!("{at} sent {bytes}, and the proxy gave the answer up."))
@@ -319,7 +335,8 @@ fn protocols(context: &Context<'_>) -> Snippet {
             title,
             "haproxy",
             &[
-                "# the one of these that the application speaks on that port; CA: file of whoever signed its certificate",
+                "# the one of these that the application speaks on that port; CA: file of whoever signed its \
+                 certificate",
                 &format!("    server app1 {server}"),
                 &format!("    server app1 {server} ssl verify required ca-file CA"),
                 &format!("    server app1 {server} proto h2"),

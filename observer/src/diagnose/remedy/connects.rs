@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Check, Context, Remedy, Snippet, proxies, queues, software, under};
+use super::{Check, Context, Remedy, Snippet, proxies, software, under};
 use crate::time::Human;
 
 /// Hides what is wrong and makes each client wait for it.
@@ -75,12 +75,25 @@ pub(in crate::diagnose) fn connect_timeout(context: &Context<'_>) -> Remedy {
     };
     let port = port(context);
     Remedy::default()
-        .say(format!("{syns} sent to {at}, and none was answered{after}: neither by the host, nor by a RST or ICMP from anybody on the way."))
+        .say(format!(
+            "{syns} sent to {at}, and none was answered{after}: neither by the host, nor by a RST or ICMP \
+         from anybody on the way."
+        ))
         .maybe_say(status)
         .say(context.sure(why, why))
         .check(
-            format!("timeout 20 {}", context.by_upstream(&format!("tcpdump -c 5 -ni any 'tcp port {port} and tcp[tcpflags] & tcp-syn != 0'"))),
-            format!("{}SYNs without an answer mean a rule or the way back; no SYN, that they are dropped before", context.there()),
+            format!(
+                "timeout 20 {}",
+                context.by_upstream(&format!(
+                    "tcpdump -c 5 -ni any 'tcp port {port} and \
+             tcp[tcpflags] & tcp-syn != 0'"
+                ))
+            ),
+            format!(
+                "{}SYNs without an answer mean a rule or the way back; no SYN, that they are dropped \
+             before",
+                context.there()
+            ),
         )
         .look([rules(context, "drop"), conntrack()])
         .check(context.by_proxy(&format!("ip route get {}", address(context))), "the way that is meant")
@@ -139,7 +152,8 @@ pub(in crate::diagnose) fn upstream_refused(context: &Context<'_>) -> Remedy {
     let what = if by_icmp || listens {
         "A firewall's REJECT answers so in the host's name."
     } else {
-        "So answers a kernel on which nobody listens at that address and port: not started, crashed, being restarted, or bound elsewhere."
+        "So answers a kernel on which nobody listens at that address and port: not started, crashed, being restarted, \
+         or bound elsewhere."
     };
     let port = port(context);
     let expect = if listens {
@@ -183,7 +197,8 @@ pub(in crate::diagnose) fn upstream_unreachable(context: &Context<'_>) -> Remedy
     let who = match by {
         "route" => "this host's own routes said so at once, and nothing was sent",
         "policy" => {
-            "a rule of this host said so at once, and nothing was sent: a route of type prohibit, a security module, a control group's program"
+            "a rule of this host said so at once, and nothing was sent: a route of type prohibit, a security module, \
+             a control group's program"
         }
         "icmp" => "somebody on the way said so by ICMP after the SYN had been sent",
         "neighbour" => {
@@ -234,11 +249,8 @@ pub(in crate::diagnose) fn upstream_unreachable(context: &Context<'_>) -> Remedy
             "FAILED or INCOMPLETE, if it is on this host's own network",
         ),
     };
-    remedy.change([proxies::fail_over(context)]).never(LONGER_CONNECT).never(
-        queues::MORE_RETRIES
-            .split(':')
-            .next()
-            .map(|what| format!("{what}: there is no way there at all."))
-            .unwrap_or_default(),
-    )
+    remedy
+        .change([proxies::fail_over(context)])
+        .never(LONGER_CONNECT)
+        .never("More retries on the same server: there is no way to it at all.")
 }

@@ -50,10 +50,15 @@ impl<'a> Context<'a> {
         let text = self.verdict.upstream.path.map(|path| path.as_str().to_owned());
         match (self.verdict.upstream.endpoint, text) {
             (Some(at), _) => at.to_string(),
-            (None, Some(path)) if shell::is_plain(&path) && shell::is_true_path(&path) => format!("unix:{path}"),
-            (None, Some(_)) => "unix:SOCKET".to_owned(),
+            (None, Some(path)) if shell::is_plain(&path) && shell::is_true_path(&path) => self.unix(&path),
+            (None, Some(_)) => self.unix("SOCKET"),
             (None, None) => "ADDRESS:PORT".to_owned(),
         }
+    }
+
+    fn unix(&self, path: &str) -> String {
+        let by = if self.proxy() == Proxy::Haproxy { "unix@" } else { "unix:" };
+        format!("{by}{path}")
     }
 
     pub(super) fn proxy(&self) -> Proxy {

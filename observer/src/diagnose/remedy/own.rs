@@ -16,11 +16,13 @@ pub(in crate::diagnose) fn port_exhaustion(context: &Context<'_>) -> Remedy {
     let share = match (context.time_wait(), ports) {
         (Some(waiting), Some(ports)) if by_time_wait => format!("; {waiting} of the {ports} are in TIME_WAIT"),
         _ if by_time_wait => "; most of them are in TIME_WAIT".to_owned(),
-        _ => "; live connections hold them".to_owned(),
+        (Some(_), Some(_)) => "; live connections hold most of them".to_owned(),
+        _ => String::new(),
     };
     let ceiling = match (ports, context.connections_per_second()) {
         (Some(ports), rate) if by_time_wait => Some(format!(
-            "Whoever closes first keeps its port for {TIME_WAIT_SECONDS} s, so {ports} ports bear {} new connections a second to one destination{}.",
+            "Whoever closes first keeps its port for {TIME_WAIT_SECONDS} s, so {ports} ports bear {} new connections \
+             a second to one destination{}.",
             ports / TIME_WAIT_SECONDS,
             rate.map(|rate| format!("; {rate:.0} were opened")).unwrap_or_default()
         )),
@@ -49,7 +51,7 @@ pub(in crate::diagnose) fn port_exhaustion(context: &Context<'_>) -> Remedy {
             context.by_proxy("sysctl net.ipv4.ip_local_port_range net.ipv4.tcp_tw_reuse"),
             format!("the range{range}"),
         )
-        .look(proxies::log(context, "failed (99: Cannot assign requested address) while connecting to upstream", "SC"));
+        .look(proxies::log(context, "failed (99: Cannot assign requested address) while connecting to upstream", "RC"));
     let range = Snippet::new(
         "as a stopgap: more ports",
         "sh",
@@ -93,7 +95,11 @@ pub(in crate::diagnose) fn keepalive_off(context: &Context<'_>) -> Remedy {
         _ => None,
     };
     Remedy::default()
-        .say(format!("{counts}: each costs a handshake, a place in the accept queue and, if the proxy closes first, a port for {TIME_WAIT_SECONDS} s."))
+        .say(format!(
+            "{counts}: each costs a handshake, a place in the accept queue and, if the proxy closes first, a \
+         port for {TIME_WAIT_SECONDS} s."
+        ))
+        .say("Nothing fails by that alone; ports that run out and queues that fill come of it.")
         .maybe_say(waiting)
         .maybe_say(forecast)
         .check(
@@ -102,8 +108,14 @@ pub(in crate::diagnose) fn keepalive_off(context: &Context<'_>) -> Remedy {
         )
         .change([proxies::keepalive(context), software::keep_longer(context, OUTLAST_SECONDS)])
         .never(RECYCLE)
-        .never("keepalive without proxy_http_version 1.1 and an empty Connection header: up to nginx 1.29.6 it does nothing.")
-        .never("More kept connections than a synchronous application has workers: idle ones hold workers where each serves one connection.")
+        .never(
+            "keepalive without proxy_http_version 1.1 and an empty Connection header: up to nginx 1.29.6 it does \
+         nothing.",
+        )
+        .never(
+            "More kept connections than a synchronous application has workers: idle ones hold workers where each \
+         serves one connection.",
+        )
 }
 
 pub(in crate::diagnose) fn proxy_limits(context: &Context<'_>) -> Remedy {
@@ -130,7 +142,10 @@ pub(in crate::diagnose) fn proxy_limits(context: &Context<'_>) -> Remedy {
     remedy
         .look(proxies::log(context, "Too many open files\" or \"worker_connections are not enough", ""))
         .change(proxies::limits(context))
-        .never("A higher limit alone where connections pile up because an upstream is slow: it only takes longer to be reached.")
+        .never(
+            "A higher limit alone where connections pile up because an upstream is slow: it only takes longer to \
+         be reached.",
+        )
 }
 
 pub(in crate::diagnose) fn no_live_upstreams(context: &Context<'_>) -> Remedy {
@@ -140,8 +155,14 @@ pub(in crate::diagnose) fn no_live_upstreams(context: &Context<'_>) -> Remedy {
         .map(|count| format!("{count} tries of its failed in a row{last}"))
         .unwrap_or_else(|| format!("tries of its had failed{last}"));
     Remedy::default()
-        .say(format!("The proxy answered without trying anybody: {failures}, and it had marked all servers as down, most likely."))
-        .say("nginx leaves a server alone for fail_timeout (10 s) after max_fails (1) failures; the cause is that of the failures before.")
+        .say(format!(
+            "The proxy answered without trying anybody: {failures}, and it had marked all servers as down, \
+         most likely."
+        ))
+        .say(
+            "nginx leaves a server alone for fail_timeout (10 s) after max_fails (1) failures; the cause is that of \
+         the failures before.",
+        )
         .say(format!("{}: there was nobody to try.", context.client()))
         .say(context.sure("its log has it", "a static answer of the configuration looks the same"))
         .look(proxies::log(context, "no live upstreams while connecting to upstream", "SC"))

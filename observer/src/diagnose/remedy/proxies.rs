@@ -94,7 +94,8 @@ pub(super) fn keepalive(context: &Context<'_>) -> Snippet {
             } else {
                 &[
                     "    proxy_pass http://app;",
-                    "    proxy_http_version 1.1;          # these two: without them keepalive does nothing up to 1.29.6",
+                    "    proxy_http_version 1.1;          # these two: without them keepalive does nothing up to \
+                     1.29.6",
                     "    proxy_set_header Connection \"\";",
                 ]
             };
@@ -278,7 +279,8 @@ pub(super) fn read_timeout(context: &Context<'_>) -> Snippet {
                 title,
                 "nginx",
                 &[
-                    "# SLOW, SECONDS: the path, and a little more than its slowest good request takes; not measured here",
+                    "# SLOW, SECONDS: the path, and a little more than its slowest good request takes; not measured \
+                     here",
                     "location /SLOW/ {",
                     &pass,
                     &format!("    {module}_read_timeout SECONDS;"),
@@ -409,8 +411,10 @@ pub(super) fn probe_idle(context: &Context<'_>) -> Snippet {
                 &[
                     "# in nginx's location:",
                     &format!("#   {line}"),
-                    "# and, where the proxy runs, the first probe before what is in between forgets (by default after 7200 s):",
-                    "sysctl -w net.ipv4.tcp_keepalive_time=SECONDS   # SECONDS: below its idle timeout; not measured here",
+                    "# and, where the proxy runs, the first probe before what is in between forgets (by default after \
+                     7200 s):",
+                    "sysctl -w net.ipv4.tcp_keepalive_time=SECONDS   # SECONDS: below its idle timeout; not measured \
+                     here",
                 ],
             )
         }

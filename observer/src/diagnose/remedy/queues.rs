@@ -16,14 +16,13 @@ pub(super) const ABORT: &str =
     "tcp_abort_on_overflow=1: a burst that would have cost a repetition becomes an error at once.";
 
 pub(in crate::diagnose) fn accept_queue_overflow(context: &Context<'_>) -> Remedy {
-    let at = context.at();
-    let what = "a full queue drops a new client's SYN, or the ACK that ends its handshake, without a word to anybody";
     let queue = match context.queue() {
-        (Some(depth), Some(limit)) => format!("holding {depth} at a limit of {limit}{}", context.owner()),
-        _ => format!("and was full{}", context.owner()),
+        (Some(depth), Some(limit)) if depth > limit => format!("held {depth} at a limit of {limit}"),
+        (_, Some(limit)) => format!("was at its limit of {limit}"),
+        _ => "was full".to_owned(),
     };
     let dropped = match (context.count("syns_dropped"), context.count("acks_dropped")) {
-        (Some(syns), Some(acks)) if syns + acks > 0 => {
+        (Some(syns), Some(acks)) if syns.saturating_add(acks) > 0 => {
             format!(" ({syns} of its SYNs, {acks} of its ACKs were dropped)")
         }
         _ => String::new(),
@@ -34,21 +33,29 @@ pub(in crate::diagnose) fn accept_queue_overflow(context: &Context<'_>) -> Remed
             Some(format!("{}: the handshake was answered with a RST.", context.client()))
         }
         Some(_) => Some(format!(
-            "{}: a RST for a handshake that had been forgotten, or the kernel's own timer, came before the proxy's timer.",
+            "{}: a RST for a handshake that had been forgotten, or the kernel's own timer, came before the proxy's \
+             timer.",
             context.client()
         )),
         None => None,
     };
     let remedy = Remedy::default()
-        .say(format!("The accept queue of {at}, in which finished handshakes wait for the application, was at its limit, {queue}: {what}.").replace("was at its limit, and was full", "was full"))
+        .say(format!(
+            "Finished handshakes wait for the application in the accept queue of {}{}, which {queue}: a full queue \
+             drops a \
+             new client's SYN, or the ACK that ends its handshake, without a word to anybody.",
+            context.at(),
+            context.owner()
+        ))
         .maybe_say(status)
         .say(context.sure(
-            &format!("the kernel's own test of depth against limit was seen for this very connection{dropped}"),
-            "the queue overflowed while this try lasted, or the connection behaved as one that a full queue turned away",
+            &format!("what the listener's kernel did with this very connection was seen{dropped}"),
+            "the queue overflowed while this try lasted, or the connection behaved as one that a full queue turned \
+             away",
         ))
         .maybe_say(drain(context))
         .look(queue_checks(context))
-        .look(proxies::log(context, "upstream timed out (110", "sC, sH or SC"));
+        .look(proxies::log(context, "upstream timed out (110", "sC, sH or SH"));
     let remedy = if context.verdict.because.is_none() {
         remedy.change([software::more_workers(context)]).change(software::longer_queue(context))
     } else {
@@ -105,12 +112,21 @@ pub(in crate::diagnose) fn syn_queue_overflow(context: &Context<'_>) -> Remedy {
     let port = context.port().map_or_else(|| "PORT".to_owned(), |port| port.to_string());
     let there = context.there();
     let cookies = context.by_upstream("sysctl -w net.ipv4.tcp_syncookies=1");
-    let backlog = context.backlog().map_or_else(|| "BACKLOG".to_owned(), |backlog| backlog.to_string());
+    let (backlog, why) = match context.backlog() {
+        Some(backlog) => (backlog.to_string(), "at least twice the limit of now"),
+        None => ("BACKLOG".to_owned(), "BACKLOG: twice the limit of now, which is not known here"),
+    };
     let longer = context.by_upstream(&format!("sysctl -w net.ipv4.tcp_max_syn_backlog={backlog}"));
     Remedy::default()
-        .say(format!("Handshakes that are half done wait in the SYN queue of {at}: {filled}, and tcp_syncookies is 0, so further SYNs were dropped."))
+        .say(format!(
+            "Handshakes that are half done wait in the SYN queue of {at}: {filled}, and tcp_syncookies is 0, \
+         so further SYNs were dropped."
+        ))
         .maybe_say(status)
-        .say("They pile up where their last ACK never comes: a flood from addresses that are not there, or a way back that does not work.")
+        .say(
+            "They pile up where their last ACK never comes: a flood from addresses that are not there, or a way back \
+         that does not work.",
+        )
         .say(context.sure("a SYN of this connection met the full queue", "others' SYNs were dropped meanwhile"))
         .check(
             context.by_upstream(&format!("ss -Htn state syn-recv 'sport = :{port}' | wc -l")),
@@ -135,7 +151,8 @@ pub(in crate::diagnose) fn syn_queue_overflow(context: &Context<'_>) -> Remedy {
                 "a longer SYN queue",
                 "sh",
                 &[
-                    "# where the upstream runs, with a backlog and net.core.somaxconn as long; BACKLOG: not measured here",
+                    "# where the upstream runs; the application's backlog and net.core.somaxconn must be as long",
+                    &format!("# {why}"),
                     &longer,
                 ],
             ),
@@ -159,12 +176,25 @@ pub(in crate::diagnose) fn unix_backlog_full(context: &Context<'_>) -> Remedy {
         .filter(|path| super::shell::is_plain(path))
         .map_or_else(|| "ss -xl".to_owned(), |path| format!("ss -xlp src {path}"));
     let remedy = Remedy::default()
-        .say(format!("As many connections waited at {at} as its listener lets wait{limit}{}, and connect() failed at once with EAGAIN (errno 11).", context.owner()))
+        .say(format!(
+            "As many connections waited at {at} as its listener lets wait{limit}{}, and connect() failed at \
+         once with EAGAIN (errno 11).",
+            context.owner()
+        ))
         .maybe_say(status)
-        .say(context.sure("the kernel gives this errno to connect() at a unix socket for nothing else", "other causes give the same"))
+        .say(context.sure(
+            "the kernel gives this errno to connect() at a unix socket for nothing else",
+            "other causes \
+         give the same",
+        ))
         .maybe_say(drain(context))
         .check(context.by_upstream(&look), "Recv-Q at or above Send-Q of this path while it fails")
-        .look(proxies::log(context, "failed (11: Resource temporarily unavailable) while connecting to upstream", "SC"))
+        .look(proxies::log(
+            context,
+            "failed (11: Resource temporarily unavailable) while connecting to upstream",
+            "RC \
+         or SC",
+        ))
         .change([software::more_workers(context)]);
     let remedy = if context.has("backlog-clamped") { remedy } else { remedy.change(software::longer_queue(context)) };
     remedy
@@ -172,7 +202,8 @@ pub(in crate::diagnose) fn unix_backlog_full(context: &Context<'_>) -> Remedy {
             "over TCP a burst waits instead",
             "text",
             &[
-                "# the application on 127.0.0.1:PORT instead of the unix socket, and the proxy's server with it: a SYN that finds",
+                "# the application on 127.0.0.1:PORT instead of the unix socket, and the proxy's server with it: a \
+                 SYN that finds",
                 "# the queue full is sent again after a second, where a unix socket fails at once",
             ],
         )])

@@ -43,7 +43,8 @@ pub(super) fn more_workers(context: &Context<'_>) -> Snippet {
     let why = match (context.needed(), context.arrivals(), context.seconds_each(), context.workers_to_have()) {
         (Some(needed), Some(rate), Some(seconds), Some(have)) => {
             format!(
-                "{needed} are needed at {rate:.1} requests a second and {seconds:.1} s each; {have} leaves a fifth to spare"
+                "{needed} are needed at {rate:.1} requests a second and {seconds:.1} s each; {have} leaves a fifth to \
+                 spare"
             )
         }
         (Some(needed), _, _, Some(have)) => format!("{needed} are needed; {have} leaves a fifth to spare"),
@@ -343,9 +344,10 @@ pub(super) fn gentle_restart(context: &Context<'_>) -> Snippet {
             &["kill -HUP MASTER   # MASTER: gunicorn's first process; new workers, the same listener"]
         }
         Software::Uwsgi => &["kill -HUP MASTER   # MASTER: uWSGI's first process; new workers, the same listener"],
-        Software::PhpFpm => &[
-            "kill -USR2 MASTER   # MASTER: php-fpm's first process; with process_control_timeout set, requests end first",
-        ],
+        Software::PhpFpm => {
+            &["kill -USR2 MASTER   # MASTER: php-fpm's first process; with process_control_timeout set, requests end \
+             first"]
+        }
         Software::Puma => {
             &["kill -USR1 MASTER   # MASTER: puma's first process; workers one after the other (without preload_app!)"]
         }
@@ -355,7 +357,8 @@ pub(super) fn gentle_restart(context: &Context<'_>) -> Snippet {
                 "keep the listener open over restarts, by systemd",
                 "ini",
                 &[
-                    "# SERVICE.socket, beside SERVICE.service; the application must take the socket handed to it (LISTEN_FDS)",
+                    "# SERVICE.socket, beside SERVICE.service; the application must take the socket handed to it \
+                     (LISTEN_FDS)",
                     "[Socket]",
                     &socket,
                     "[Install]",

@@ -29,6 +29,7 @@ pub(in crate::diagnose) fn worker_pool_undersized(context: &Context<'_>) -> Reme
     Remedy::default()
         .maybe_say(sum)
         .maybe_say(rates)
+        .look(queue_checks(context).into_iter().take(1))
         .look(listener_processes(context, "as many of them at work as there are workers"))
         .change([software::more_workers(context), proxies::surplus(context)])
         .never(LONGER_ONLY_WAITS)
@@ -56,6 +57,7 @@ pub(in crate::diagnose) fn accept_stall(context: &Context<'_>) -> Remedy {
     };
     let remedy = Remedy::default()
         .say(format!("The application took nothing from its accept queue{time} while connections waited: {why}."))
+        .look(queue_checks(context).into_iter().take(1))
         .look(listener_processes(context, "T is a stop signal, D a disk; what they wait in is under WCHAN"));
     let remedy = match context.listener_pid() {
         Some(pid) => remedy.check(
@@ -75,7 +77,10 @@ pub(in crate::diagnose) fn accept_stall(context: &Context<'_>) -> Remedy {
             ],
         )])
     } else {
-        remedy.no_setting("what the application does instead of accepting must end: blocking calls belong into threads, a heap that is collected for seconds wants less garbage")
+        remedy.no_setting(
+            "what the application does instead of accepting must end: blocking calls belong into \
+         threads, a heap that is collected for seconds wants less garbage",
+        )
     };
     remedy.never("A longer queue alone: whoever waits in it still waits for the whole stall.")
 }
@@ -147,20 +152,35 @@ pub(in crate::diagnose) fn backlog_small(context: &Context<'_>) -> Remedy {
     let (_, limit) = context.queue();
     let limit = limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
     Remedy::default()
-        .say(format!("The workers keep up on average, but a burst met a queue{limit} that could not hold it: the application asked for no more."))
+        .say(format!(
+            "The workers keep up on average, but a burst met a queue{limit} that could not hold it: the \
+         application asked for no more."
+        ))
         .look(queue_checks(context))
         .change(software::longer_queue(context))
-        .never("Taking the longer queue for capacity: if it does not drain between bursts, workers are what is missing.")
+        .never(
+            "Taking the longer queue for capacity: if it does not drain between bursts, workers are what is \
+         missing.",
+        )
 }
 
 pub(in crate::diagnose) fn abort_on_overflow(context: &Context<'_>) -> Remedy {
     Remedy::default()
-        .say("net.ipv4.tcp_abort_on_overflow is 1 where the upstream runs: a handshake that finds the queue full is answered with a RST, hence an error at once and not after a timeout.")
+        .say(
+            "net.ipv4.tcp_abort_on_overflow is 1 where the upstream runs: a handshake that finds the queue full is \
+         answered with a RST, hence an error at once and not after a timeout.",
+        )
         .check(context.by_upstream("sysctl net.ipv4.tcp_abort_on_overflow"), format!("{}1", context.there()))
         .change([Snippet::new(
             "let a handshake be tried again",
             "sh",
-            &["# where the upstream runs; the full queue is to be cured all the same", &context.by_upstream("sysctl -w net.ipv4.tcp_abort_on_overflow=0")],
+            &[
+                "# where the upstream runs; the full queue is to be cured all the same",
+                &context.by_upstream(
+                    "sysctl \
+             -w net.ipv4.tcp_abort_on_overflow=0",
+                ),
+            ],
         )])
         .never(ABORT)
 }
@@ -206,7 +226,10 @@ pub(in crate::diagnose) fn listener_restarted(context: &Context<'_>) -> Remedy {
         .map(|ms| format!(", {} before this failure", Human(Duration::from_secs_f64(ms.min(1e12) / 1e3))))
         .unwrap_or_default();
     Remedy::default()
-        .say(format!("The listening socket was closed{gone}: by a restart, a reload or a crash. What waited in its queue was reset, and who came until the next one listened was refused."))
+        .say(format!(
+            "The listening socket was closed{gone}: by a restart, a reload or a crash. What waited in its \
+         queue was reset, and who came until the next one listened was refused."
+        ))
         .check("journalctl -u SERVICE -n 50", "the application's start at that time, and how the one before it ended")
         .check("journalctl -k -g 'out of memory|oom-kill|segfault' -n 20", "nothing, if it was meant; else why it died")
         .change([software::gentle_restart(context)])
@@ -231,31 +254,34 @@ pub(in crate::diagnose) fn worker_killed(context: &Context<'_>) -> Remedy {
         None => remedy,
     };
     let terminated = signal == "SIGTERM";
-    let remedy = if terminated {
-        remedy.change([
+    let remedy =
+        if terminated {
+            remedy.change([
             software::gentle_restart(context),
             Snippet::new(
                 "time to finish requests at a stop",
                 "ini",
-                &["# systemctl edit SERVICE (SERVICE: the application's unit); SECONDS: longer than the slowest good request", "[Service]", "TimeoutStopSec=SECONDS"],
+                &["# systemctl edit SERVICE (SERVICE: the application's unit); SECONDS: longer than the slowest good \
+                 request", "[Service]", "TimeoutStopSec=SECONDS"],
             ),
         ])
-    } else {
-        remedy.change([
-            Snippet::new(
-                "if it was for want of memory",
-                "ini",
-                &[
-                    "# systemctl edit SERVICE (SERVICE: the application's unit); BYTES: not measured here, e.g. 2G",
-                    "[Service]",
-                    "MemoryMax=BYTES",
-                    "# and let workers go before they grow (gunicorn --max-requests REQUESTS --max-requests-jitter JITTER,",
-                    "# php-fpm pm.max_requests, uWSGI max-requests)",
-                ],
-            ),
-            software::brought_back(),
-        ])
-    };
+        } else {
+            remedy.change([
+                Snippet::new(
+                    "if it was for want of memory",
+                    "ini",
+                    &[
+                        "# systemctl edit SERVICE (SERVICE: the application's unit); BYTES: not measured here, e.g. 2G",
+                        "[Service]",
+                        "MemoryMax=BYTES",
+                        "# and let workers go before they grow (gunicorn --max-requests REQUESTS --max-requests-jitter \
+                     JITTER,",
+                        "# php-fpm pm.max_requests, uWSGI max-requests)",
+                    ],
+                ),
+                software::brought_back(),
+            ])
+        };
     remedy.never("More workers where memory is what is missing: the next is killed sooner.")
 }
 
@@ -268,8 +294,15 @@ pub(in crate::diagnose) fn worker_timeout(context: &Context<'_>) -> Remedy {
         _ => "its worker".to_owned(),
     };
     Remedy::default()
-        .say(format!("The application's master{by} lost patience and ended {worker}{after}: the connection closed before the proxy's own timer, hence no 504."))
-        .check("journalctl -u SERVICE -g 'timeout|harakiri|terminating' -n 20", "gunicorn: WORKER TIMEOUT with the worker's pid; uWSGI: HARAKIRI; php-fpm: execution timed out")
+        .say(format!(
+            "The application's master{by} lost patience and ended {worker}{after}: the connection closed \
+         before the proxy's own timer, hence no 504."
+        ))
+        .check(
+            "journalctl -u SERVICE -g 'timeout|harakiri|terminating' -n 20",
+            "gunicorn: WORKER TIMEOUT with the \
+         worker's pid; uWSGI: HARAKIRI; php-fpm: execution timed out",
+        )
         .change([software::worker_patience(context, waited)])
         .never("Raising that timeout for everything: stuck requests then hold workers for longer.")
 }

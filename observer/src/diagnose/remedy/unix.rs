@@ -26,7 +26,8 @@ fn common_place(context: &Context<'_>) -> Snippet {
         "a place for the socket that both see",
         "ini",
         &[
-            "# systemctl edit SERVICE (SERVICE: the application's unit): /run/app, made at its start; bind /run/app/app.sock",
+            "# systemctl edit SERVICE (SERVICE: the application's unit): /run/app, made at its start; bind \
+             /run/app/app.sock",
             "[Service]",
             "RuntimeDirectory=app",
             &format!(
@@ -40,7 +41,8 @@ fn common_place(context: &Context<'_>) -> Snippet {
 pub(in crate::diagnose) fn unix_missing(context: &Context<'_>) -> Remedy {
     let elsewhere = context.flag("bound_elsewhere");
     let what = if elsewhere {
-        "A socket of that very path listens on this host: the proxy sees another file system (a container, PrivateTmp=yes)."
+        "A socket of that very path listens on this host: the proxy sees another file system (a container, \
+         PrivateTmp=yes)."
     } else {
         "The application has not started, has removed its socket on the way out, or binds another path."
     };
@@ -66,7 +68,8 @@ pub(in crate::diagnose) fn unix_refused(context: &Context<'_>) -> Remedy {
     let what = if named {
         "No such abstract name is bound."
     } else {
-        "The path is there and no process listens behind it: the application ended and left the file, or has not called listen() yet."
+        "The path is there and no process listens behind it: the application ended and left the file, or has not \
+         called listen() yet."
     };
     let remedy = Remedy::default()
         .say(format!("connect() to {} was refused at once.", context.at()))
@@ -91,7 +94,8 @@ pub(in crate::diagnose) fn unix_permission(context: &Context<'_>) -> Remedy {
     let what = if by_rule {
         "No file's mode gives that: a security module (SELinux, AppArmor) or a control group's program forbids it."
     } else {
-        "It takes write permission on the socket and search permission on every directory above it; a security module can refuse as well."
+        "It takes write permission on the socket and search permission on every directory above it; a security module \
+         can refuse as well."
     };
     let pid = context.verdict.proxy.pid;
     let remedy = Remedy::default()
