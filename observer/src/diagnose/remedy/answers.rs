@@ -1,14 +1,11 @@
 //! Requests that were sent and not answered well.
 
-use std::time::Duration;
-
 use super::{Check, Context, Remedy, Snippet, proxies, queues, shell, software, under};
 use crate::time::Human;
 
-fn waited(context: &Context<'_>, name: &str) -> Option<Human> {
-    let ms = context.number(name).filter(|ms| *ms > 0.0)?;
-    Duration::try_from_secs_f64(ms / 1e3).ok().map(Human)
-}
+/// What hides a connection that ended with a request on it.
+const REPEAT: &str = "Repeating requests that are not idempotent to hide it (nginx: non_idempotent; HAProxy: retry-on \
+                      all-retryable-errors): they may have been carried out already.";
 
 /// What the upstream's process does now, if it is on this host.
 fn at_work(context: &Context<'_>) -> Vec<Check> {
@@ -35,25 +32,20 @@ fn at_work(context: &Context<'_>) -> Vec<Check> {
 pub(in crate::diagnose) fn upstream_timeout(context: &Context<'_>) -> Remedy {
     let at = context.at();
     let never = context.flag("never_accepted");
-    let time = waited(context, "waited_ms");
+    let time = context.time("waited_ms");
     let what = if never {
         let time = time.map(|time| format!(" {time}")).unwrap_or_default();
         format!(
             "The kernel of {at} had taken connection and request, but the application never accepted it: it \
-             waited{time} in \
-             the accept queue."
+             waited{time} in the accept queue."
         )
     } else {
         let time = time.map(|time| format!(" in {time}")).unwrap_or_default();
         format!("{at} acknowledged the whole request, and sent not one byte of an answer{time}.")
     };
-    let status = match context.verdict.status {
-        Some(_) => Some(format!(
-            "{}: the proxy's timer for reading ended first; the request may still be at work.",
-            context.client()
-        )),
-        None => None,
-    };
+    let status = context.verdict.status.map(|_| {
+        format!("{}: the proxy's timer for reading ended first; the request may still be at work.", context.client())
+    });
     let remedy = Remedy::default()
         .say(what)
         .maybe_say(status)
@@ -83,7 +75,7 @@ pub(in crate::diagnose) fn upstream_timeout(context: &Context<'_>) -> Remedy {
     remedy
         .change([proxies::read_timeout(context)])
         .never(queues::LONGER_TIMEOUTS)
-        .never("proxy_next_upstream for requests that are not idempotent: what is slow is then done twice.")
+        .never("Repeating requests that are not idempotent: what is slow is then done twice.")
 }
 
 pub(in crate::diagnose) fn upstream_reset(context: &Context<'_>) -> Remedy {
@@ -99,7 +91,11 @@ pub(in crate::diagnose) fn upstream_reset(context: &Context<'_>) -> Remedy {
         (_, Some("TCP_ABORT_ON_CLOSE")) if accepted => {
             "Part of the request lay unread when the application closed, and the kernel makes a RST of that.".to_owned()
         }
-        _ if accepted => "The application had accepted the connection and closed it hard.".to_owned(),
+        _ if accepted => {
+            "A process had the connection, and it did not end in an orderly way: closed hard (SO_LINGER 0), or given \
+             up by the kernel."
+                .to_owned()
+        }
         _ if context.has("listener-restarted") => {
             "No process had accepted the connection: it went with the listener.".to_owned()
         }
@@ -135,7 +131,7 @@ pub(in crate::diagnose) fn upstream_reset(context: &Context<'_>) -> Remedy {
             ),
         )
         .check(
-            "journalctl -u SERVICE -n 50",
+            format!("journalctl -u {} -n 50", context.unit()),
             format!("{}an exception, a limit or an end at these times", context.there()),
         );
     let remedy = if unread.is_some() && accepted {
@@ -156,14 +152,12 @@ pub(in crate::diagnose) fn upstream_reset(context: &Context<'_>) -> Remedy {
     } else {
         remedy
     };
-    remedy
-        .never("proxy_next_upstream … non_idempotent to hide it: the request may have been carried out before the RST.")
-        .never("A larger backlog: a reset of an accepted connection is none of the queue's.")
+    remedy.never(REPEAT).never("A larger backlog: a reset of an accepted connection is none of the queue's.")
 }
 
 pub(in crate::diagnose) fn upstream_closed_early(context: &Context<'_>) -> Remedy {
     let at = context.at();
-    let after = waited(context, "waited_ms").map(|waited| format!(" {waited} after the request")).unwrap_or_default();
+    let after = context.time("waited_ms").map(|waited| format!(" {waited} after the request")).unwrap_or_default();
     let before = context.count("requests_before").filter(|requests| *requests > 0);
     let used = match before {
         Some(requests) => format!("The connection had served {requests} requests before."),
@@ -185,7 +179,7 @@ pub(in crate::diagnose) fn upstream_closed_early(context: &Context<'_>) -> Remed
             "SH",
         ))
         .check(
-            "journalctl -u SERVICE -n 50",
+            format!("journalctl -u {} -n 50", context.unit()),
             format!("{}an exception, a timeout of its own, or the end of a worker at these times", context.there()),
         )
         .check(
@@ -222,14 +216,12 @@ pub(in crate::diagnose) fn upstream_closed_early(context: &Context<'_>) -> Remed
         )]),
         _ => remedy.no_setting("the application closes without an answer, and its log says why"),
     };
-    remedy
-        .never("proxy_next_upstream … non_idempotent to hide it: the request may have been carried out already.")
-        .never("A larger backlog: a full queue never looks like this.")
+    remedy.never(REPEAT).never("A larger backlog: a full queue never looks like this.")
 }
 
 pub(in crate::diagnose) fn keepalive_race(context: &Context<'_>) -> Remedy {
     let at = context.at();
-    let idle = waited(context, "idle_ms").map(|idle| format!(" that had been idle for {idle}")).unwrap_or_default();
+    let idle = context.time("idle_ms").map(|idle| format!(" that had been idle for {idle}")).unwrap_or_default();
     let closes = under::closes_after(context);
     let timer = closes.map(|after| format!("The upstream was seen to close idle connections after {}.", Human(after)));
     let status = context.verdict.status.map(|_| {
@@ -240,15 +232,14 @@ pub(in crate::diagnose) fn keepalive_race(context: &Context<'_>) -> Remedy {
     });
     Remedy::default()
         .say(format!(
-            "The proxy sent a request on a kept connection to {at}{idle}, at the moment at which, or after, \
-         the upstream closed it."
+            "The proxy sent a request on a kept connection to {at}{idle}, at the moment at which, or after, the \
+             upstream closed it."
         ))
         .maybe_say(timer)
         .maybe_say(status)
         .say(context.sure(
             "the close did not acknowledge the request, or was there before it",
-            "a RST came at once on \
-         a connection that had lain idle; its sender's side was not seen",
+            "a RST came at once on a connection that had lain idle; its sender's side was not seen",
         ))
         .look(proxies::log(context, "upstream prematurely closed connection\" or \"recv() failed (104", "SH or SD"))
         .check(
@@ -256,29 +247,26 @@ pub(in crate::diagnose) fn keepalive_race(context: &Context<'_>) -> Remedy {
             "idle connections in CLOSE-WAIT now and then: the upstream has closed those, the proxy not yet",
         )
         .change([proxies::let_go_first(context, closes), software::keep_longer(context, proxies::OUTLAST_SECONDS)])
-        .never(
-            "proxy_next_upstream … non_idempotent (HAProxy: retry-on all-retryable-errors) where requests must not \
-         be carried out twice.",
-        )
-        .never("A longer keepalive_timeout in the proxy's upstream block.")
+        .never(REPEAT)
+        .never("A longer timeout for idle connections in the proxy.")
         .never("Turning keepalive off: the race is gone, and a handshake and a port for each request are the price.")
 }
 
 pub(in crate::diagnose) fn bad_response(context: &Context<'_>) -> Remedy {
     let at = context.at();
     let received = context.count("bytes_received");
-    let bytes = received.map(|bytes| format!("{bytes} bytes")).unwrap_or_else(|| "an answer".to_owned());
+    let bytes = received.map_or_else(|| "something".to_owned(), |bytes| format!("{bytes} bytes"));
     let http = context.count("upstream_status");
     // The bytes that fill nginx's buffer where that is a page, its default.
     let big = http.is_some() && received.is_some_and(|bytes| bytes >= 4096);
     let what = match http {
         Some(status) if big => {
-            format!("They began an HTTP {status} whose header is too big for the proxy's buffer, most likely.")
+            format!("It began an HTTP {status} whose header is too big for the proxy's buffer, most likely.")
         }
         Some(status) => {
-            format!("They began an HTTP {status} with a header that the proxy does not allow, most likely.")
+            format!("It began an HTTP {status} with a header that the proxy does not allow, most likely.")
         }
-        None => "They were no HTTP answer that the proxy could read: another protocol, most likely.".to_owned(),
+        None => "It was no HTTP answer that the proxy could read: another protocol, most likely.".to_owned(),
     };
     let status = context.verdict.status.map(|_| {
         format!("{}: the proxy closed at once after reading it, without an error of the connection.", context.client())
@@ -291,7 +279,7 @@ pub(in crate::diagnose) fn bad_response(context: &Context<'_>) -> Remedy {
         ),
     };
     let remedy = Remedy::default()
-        .say(format!("{at} sent {bytes}, and the proxy gave the answer up."))
+        .say(format!("{at} sent {bytes} in answer, and the proxy gave that up."))
         .say(what)
         .maybe_say(status)
         .say(context.sure("the proxy's log has it", "what the proxy disliked only its log tells"))

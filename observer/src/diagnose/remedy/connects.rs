@@ -1,17 +1,9 @@
 //! Connections that did not come about, or whose segments got lost.
 
-use std::time::Duration;
-
 use super::{Check, Context, Remedy, Snippet, proxies, software, under};
-use crate::time::Human;
 
 /// Hides what is wrong and makes each client wait for it.
 const LONGER_CONNECT: &str = "A longer connect timeout in the proxy: each client waits longer for the same error.";
-
-fn waited(context: &Context<'_>, name: &str) -> Option<Human> {
-    let ms = context.number(name).filter(|ms| *ms > 0.0)?;
-    Duration::try_from_secs_f64(ms / 1e3).ok().map(Human)
-}
 
 fn address(context: &Context<'_>) -> String {
     context.ip().map_or_else(|| "ADDRESS".to_owned(), |ip| ip.to_string())
@@ -53,7 +45,7 @@ fn larger_conntrack() -> Snippet {
 
 pub(in crate::diagnose) fn connect_timeout(context: &Context<'_>) -> Remedy {
     let at = context.at();
-    let after = waited(context, "waited_ms").map(|after| format!(" within {after}")).unwrap_or_default();
+    let after = context.time("waited_ms").map(|after| format!(" within {after}")).unwrap_or_default();
     let syns = match context.count("syns_sent") {
         Some(1) => "One SYN was".to_owned(),
         Some(syns) => format!("{syns} SYNs were"),
@@ -76,22 +68,19 @@ pub(in crate::diagnose) fn connect_timeout(context: &Context<'_>) -> Remedy {
     let port = port(context);
     Remedy::default()
         .say(format!(
-            "{syns} sent to {at}, and none was answered{after}: neither by the host, nor by a RST or ICMP \
-         from anybody on the way."
+            "{syns} sent to {at}, and none was answered{after}: neither by the host, nor by a RST or ICMP from \
+             anybody on the way."
         ))
         .maybe_say(status)
         .say(context.sure(why, why))
         .check(
             format!(
                 "timeout 20 {}",
-                context.by_upstream(&format!(
-                    "tcpdump -c 5 -ni any 'tcp port {port} and \
-             tcp[tcpflags] & tcp-syn != 0'"
-                ))
+                context
+                    .by_upstream(&format!("tcpdump -c 5 -ni any 'tcp port {port} and tcp[tcpflags] & tcp-syn != 0'"))
             ),
             format!(
-                "{}SYNs without an answer mean a rule or the way back; no SYN, that they are dropped \
-             before",
+                "{}SYNs without an answer mean a rule or the way back; no SYN, that they are dropped before",
                 context.there()
             ),
         )
@@ -109,7 +98,7 @@ pub(in crate::diagnose) fn packet_loss(context: &Context<'_>) -> Remedy {
         (_, Some(syns)) if syns > 0 => format!("SYNs to {at} were sent again {syns} times"),
         _ => format!("Segments between the proxy and {at} were lost"),
     };
-    let after = waited(context, "waited_ms").map(|after| format!(" within {after}")).unwrap_or_default();
+    let after = context.time("waited_ms").map(|after| format!(" within {after}")).unwrap_or_default();
     let status = context.verdict.status.map(|_| {
         format!("{}: repetitions take longer each time, and did not get through before the timer.", context.client())
     });
@@ -180,7 +169,10 @@ pub(in crate::diagnose) fn upstream_refused(context: &Context<'_>) -> Remedy {
         remedy.look([rules(context, "reject")])
     } else {
         remedy
-            .check("journalctl -u SERVICE -n 50", format!("{}how the application ended, and when", context.there()))
+            .check(
+                format!("journalctl -u {} -n 50", context.unit()),
+                format!("{}how the application ended, and when", context.there()),
+            )
             .change([software::brought_back()])
     };
     remedy

@@ -1,7 +1,7 @@
 //! What a remedy is written from: the verdict with its evidence, and what is known of the upstream now. Where both have a
 //! number the evidence's is taken, for it is the one in the verdict's own sentence.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::{Facts, proxies::Proxy, shell, software::Software};
 use crate::{
@@ -10,6 +10,8 @@ use crate::{
         verdict::{Confidence, Verdict},
     },
     event::Process,
+    model::UpstreamKey,
+    time::Human,
 };
 
 /// Head-room on what was measured, as a share of it: a measure of seconds misses the peaks of a minute.
@@ -31,10 +33,8 @@ impl<'a> Context<'a> {
 
     /// `127.0.0.1:8000`, `unix:/run/app.sock`
     pub(super) fn at(&self) -> String {
-        match self.verdict.upstream.endpoint.is_none() && self.verdict.upstream.path.is_none() {
-            true => "the upstream".to_owned(),
-            false => self.verdict.upstream.to_string(),
-        }
+        let UpstreamKey { endpoint, path, .. } = self.verdict.upstream;
+        if endpoint.is_none() && path.is_none() { "the upstream".to_owned() } else { self.verdict.upstream.to_string() }
     }
 
     pub(super) fn port(&self) -> Option<u16> {
@@ -81,6 +81,11 @@ impl<'a> Context<'a> {
         told.or_else(|| self.facts.process.as_ref().map(|process| process.pid)).filter(|pid| *pid != 0)
     }
 
+    /// The systemd unit of the application for a command, looked up there if a process of it is known.
+    pub(super) fn unit(&self) -> String {
+        self.listener_pid().map_or_else(|| "SERVICE".to_owned(), |pid| format!("\"$(ps -o unit= -p {pid})\""))
+    }
+
     /// ` (gunicorn[12])`
     pub(super) fn owner(&self) -> String {
         match (&self.facts.process, self.text("listener_comm"), self.count("listener_pid")) {
@@ -94,7 +99,11 @@ impl<'a> Context<'a> {
     pub(super) fn here(&self) -> bool {
         let loopback = self.ip().is_some_and(|ip| ip.is_loopback());
         let facts = self.facts;
-        facts.listener.is_some() || facts.local == Some(true) || loopback || self.verdict.upstream.path.is_some()
+        facts.listener.is_some()
+            || facts.local == Some(true)
+            || loopback
+            || self.listener_pid().is_some()
+            || self.verdict.upstream.path.is_some()
     }
 
     /// What an expectation begins with where the command belongs on the other host.
@@ -160,6 +169,12 @@ impl<'a> Context<'a> {
             Some(Value::Count(count)) => u32::try_from(*count).ok().map(f64::from),
             _ => None,
         }
+    }
+
+    /// A time that is given in milliseconds; none of zero.
+    pub(super) fn time(&self, name: &str) -> Option<Human> {
+        let ms = self.number(name).filter(|ms| *ms > 0.0)?;
+        Duration::try_from_secs_f64(ms / 1e3).ok().map(Human)
     }
 
     pub(super) fn count(&self, name: &str) -> Option<u32> {

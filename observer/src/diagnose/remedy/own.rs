@@ -1,7 +1,7 @@
 //! What the proxy or its host ran out of, connections it need not open, and what could not be told.
 
 use super::{Context, Remedy, Snippet, proxies, software, under};
-use crate::{diagnose::remedy::proxies::OUTLAST_SECONDS, time::Human};
+use crate::time::Human;
 
 /// How long a port stays in TIME_WAIT (`TCP_TIMEWAIT_LEN`, include/net/tcp.h).
 const TIME_WAIT_SECONDS: u32 = 60;
@@ -96,8 +96,8 @@ pub(in crate::diagnose) fn keepalive_off(context: &Context<'_>) -> Remedy {
     };
     Remedy::default()
         .say(format!(
-            "{counts}: each costs a handshake, a place in the accept queue and, if the proxy closes first, a \
-         port for {TIME_WAIT_SECONDS} s."
+            "{counts}: each costs a handshake, a place in the accept queue and, if the proxy closes first, a port for \
+             {TIME_WAIT_SECONDS} s."
         ))
         .say("Nothing fails by that alone; ports that run out and queues that fill come of it.")
         .maybe_say(waiting)
@@ -106,15 +106,15 @@ pub(in crate::diagnose) fn keepalive_off(context: &Context<'_>) -> Remedy {
             context.by_proxy(&format!("ss -Htan state time-wait {} | wc -l", under::destination(context))),
             "many, and more from minute to minute; with connections kept only a few",
         )
-        .change([proxies::keepalive(context), software::keep_longer(context, OUTLAST_SECONDS)])
+        .change([proxies::keepalive(context), software::keep_longer(context, proxies::OUTLAST_SECONDS)])
         .never(RECYCLE)
         .never(
             "keepalive without proxy_http_version 1.1 and an empty Connection header: up to nginx 1.29.6 it does \
-         nothing.",
+             nothing.",
         )
         .never(
             "More kept connections than a synchronous application has workers: idle ones hold workers where each \
-         serves one connection.",
+             serves one connection.",
         )
 }
 
@@ -127,7 +127,10 @@ pub(in crate::diagnose) fn proxy_limits(context: &Context<'_>) -> Remedy {
     let who = if pid == 0 { "The proxy".to_owned() } else { format!("{}[{pid}]", context.verdict.proxy.comm) };
     let remedy = Remedy::default()
         .say(format!("{who} had {used} in use and answered without trying any upstream."))
-        .say(format!("{}: each request proxied takes two descriptors, one for each side.", context.client()))
+        .say(format!(
+            "{}: a request takes two descriptors, one for each side, and there was none left for the second.",
+            context.client()
+        ))
         .say(context.sure("the limit was seen to be reached", "only the proxy's log names the limit"));
     let remedy = if pid == 0 {
         remedy.check(
@@ -143,32 +146,37 @@ pub(in crate::diagnose) fn proxy_limits(context: &Context<'_>) -> Remedy {
         .look(proxies::log(context, "Too many open files\" or \"worker_connections are not enough", ""))
         .change(proxies::limits(context))
         .never(
-            "A higher limit alone where connections pile up because an upstream is slow: it only takes longer to \
-         be reached.",
+            "A higher limit alone where connections pile up because an upstream is slow: it only takes longer to be \
+             reached.",
         )
 }
 
 pub(in crate::diagnose) fn no_live_upstreams(context: &Context<'_>) -> Remedy {
     let last = context.text("failed_upstream").map(|at| format!(", the last at {at}")).unwrap_or_default();
-    let failures = context
-        .count("failures_since_success")
-        .map(|count| format!("{count} tries of its failed in a row{last}"))
-        .unwrap_or_else(|| format!("tries of its had failed{last}"));
+    let failures = match context.count("failures_since_success") {
+        Some(count) => format!("{count} tries of its failed in a row{last}"),
+        None => format!("tries of its had failed{last}"),
+    };
+    let nginx = context.proxy() == proxies::Proxy::Nginx;
+    let rule = nginx.then(|| {
+        "nginx leaves a server alone for fail_timeout (10 s by default) after max_fails (1 by default) failures; the \
+         cause is that of the failures before."
+            .to_owned()
+    });
     Remedy::default()
         .say(format!(
-            "The proxy answered without trying anybody: {failures}, and it had marked all servers as down, \
-         most likely."
+            "The proxy answered without trying anybody: {failures}, and it had marked all servers as down, most likely."
         ))
-        .say(
-            "nginx leaves a server alone for fail_timeout (10 s) after max_fails (1) failures; the cause is that of \
-         the failures before.",
-        )
+        .maybe_say(rule)
         .say(format!("{}: there was nobody to try.", context.client()))
         .say(context.sure("its log has it", "a static answer of the configuration looks the same"))
         .look(proxies::log(context, "no live upstreams while connecting to upstream", "SC"))
         .change([proxies::patience(context)])
-        .never("A longer fail_timeout, or max_fails=1 with few servers: one hiccup becomes an outage.")
-        .never("proxy_next_upstream with http_500 or timeout for one slow path: it marks down servers that are well.")
+        .never(
+            "Marking servers down for longer, or at the first failure, where there are few: one hiccup becomes an \
+             outage.",
+        )
+        .never("Counting the timeouts of one slow path as failures of the server: it marks down servers that are well.")
 }
 
 pub(in crate::diagnose) fn unknown(context: &Context<'_>) -> Remedy {

@@ -19,6 +19,8 @@ pub(super) enum Proxy {
 
 /// `worker_rlimit_nofile` to begin with, unless twice the present limit is more.
 const OPEN_FILES: u32 = 65_536;
+/// Fewer requests a second than this are limited by the minute.
+const COARSE: f64 = 10.0;
 /// nginx's `keepalive_timeout` for upstreams unless told otherwise, and what an application is to outlast it by.
 pub(super) const OUTLAST_SECONDS: u32 = 65;
 
@@ -164,31 +166,36 @@ pub(super) fn fail_over(context: &Context<'_>) -> Snippet {
 /// Turns away what the workers cannot do, before it queues.
 pub(super) fn surplus(context: &Context<'_>) -> Snippet {
     let title = "turn away early what cannot be done";
-    let rate = context.can_do().map(f64::floor).filter(|rate| *rate >= 1.0);
+    let can_do = context.can_do();
+    // nginx takes whole numbers: by the minute where those of a second would be coarse.
+    let rate = can_do.map(|rate| match rate {
+        rate if rate < COARSE => format!("{:.0}r/m", (rate * 60.0).floor().max(1.0)),
+        rate => format!("{:.0}r/s", rate.floor()),
+    });
+    let burst = can_do.map(|rate| format!("{:.0}", rate.ceil().max(1.0)));
     let workers = context.workers();
     match context.proxy() {
         Proxy::Nginx => {
-            let why = match (rate, context.workers()) {
-                (Some(rate), Some(workers)) => {
-                    format!("# {workers} workers do {rate:.0} requests a second now; what comes above that gets a 429")
+            let why = match (can_do, workers) {
+                (Some(does), Some(workers)) => {
+                    format!("# {workers} workers do {does:.1} requests a second now; what comes above that gets a 429")
                 }
-                (Some(rate), None) => {
-                    format!("# {rate:.0} requests a second are done now; what comes above that gets a 429")
+                (Some(does), None) => {
+                    format!("# {does:.1} requests a second are done now; what comes above that gets a 429")
                 }
-                _ => {
-                    "# RATE: requests a second that the workers can do; not measured here, or less than one".to_owned()
-                }
+                (None, _) => "# RATE, BURST: requests a second that the workers can do; not measured here".to_owned(),
             };
-            let rate = rate.map_or_else(|| "RATE".to_owned(), |rate| format!("{rate:.0}"));
+            let rate = rate.unwrap_or_else(|| "RATEr/s".to_owned());
+            let burst = burst.unwrap_or_else(|| "BURST".to_owned());
             Snippet::new(
                 title,
                 "nginx",
                 &[
                     &why,
-                    &format!("limit_req_zone $server_name zone=surplus:1m rate={rate}r/s;"),
+                    &format!("limit_req_zone $server_name zone=surplus:1m rate={rate};"),
                     "limit_req_status 429;",
                     "location / {",
-                    &format!("    limit_req zone=surplus burst={rate} nodelay;"),
+                    &format!("    limit_req zone=surplus burst={burst} nodelay;"),
                     "}",
                 ],
             )

@@ -42,8 +42,7 @@ pub(in crate::diagnose) fn accept_queue_overflow(context: &Context<'_>) -> Remed
     let remedy = Remedy::default()
         .say(format!(
             "Finished handshakes wait for the application in the accept queue of {}{}, which {queue}: a full queue \
-             drops a \
-             new client's SYN, or the ACK that ends its handshake, without a word to anybody.",
+             drops a new client's SYN, or the ACK that ends its handshake, without a word to anybody.",
             context.at(),
             context.owner()
         ))
@@ -119,13 +118,13 @@ pub(in crate::diagnose) fn syn_queue_overflow(context: &Context<'_>) -> Remedy {
     let longer = context.by_upstream(&format!("sysctl -w net.ipv4.tcp_max_syn_backlog={backlog}"));
     Remedy::default()
         .say(format!(
-            "Handshakes that are half done wait in the SYN queue of {at}: {filled}, and tcp_syncookies is 0, \
-         so further SYNs were dropped."
+            "Handshakes that are half done wait in the SYN queue of {at}: {filled}, and tcp_syncookies is 0, so \
+             further SYNs were dropped."
         ))
         .maybe_say(status)
         .say(
             "They pile up where their last ACK never comes: a flood from addresses that are not there, or a way back \
-         that does not work.",
+             that does not work.",
         )
         .say(context.sure("a SYN of this connection met the full queue", "others' SYNs were dropped meanwhile"))
         .check(
@@ -165,7 +164,7 @@ pub(in crate::diagnose) fn syn_queue_overflow(context: &Context<'_>) -> Remedy {
 pub(in crate::diagnose) fn unix_backlog_full(context: &Context<'_>) -> Remedy {
     let at = context.at();
     let limit = match context.queue() {
-        (_, Some(limit)) => format!(" ({limit}, and one more)"),
+        (_, Some(limit)) => format!(" ({})", limit.saturating_add(1)),
         _ => String::new(),
     };
     let status = context.verdict.status.map(|_| {
@@ -177,23 +176,21 @@ pub(in crate::diagnose) fn unix_backlog_full(context: &Context<'_>) -> Remedy {
         .map_or_else(|| "ss -xl".to_owned(), |path| format!("ss -xlp src {path}"));
     let remedy = Remedy::default()
         .say(format!(
-            "As many connections waited at {at} as its listener lets wait{limit}{}, and connect() failed at \
-         once with EAGAIN (errno 11).",
+            "As many connections waited at {at} as its listener lets wait{limit}{}, and connect() failed at once with \
+             EAGAIN (errno 11).",
             context.owner()
         ))
         .maybe_say(status)
         .say(context.sure(
             "the kernel gives this errno to connect() at a unix socket for nothing else",
-            "other causes \
-         give the same",
+            "other causes give the same",
         ))
         .maybe_say(drain(context))
         .check(context.by_upstream(&look), "Recv-Q at or above Send-Q of this path while it fails")
         .look(proxies::log(
             context,
             "failed (11: Resource temporarily unavailable) while connecting to upstream",
-            "RC \
-         or SC",
+            "RC or SC",
         ))
         .change([software::more_workers(context)]);
     let remedy = if context.has("backlog-clamped") { remedy } else { remedy.change(software::longer_queue(context)) };

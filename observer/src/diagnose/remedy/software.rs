@@ -226,7 +226,7 @@ pub(super) fn somaxconn(context: &Context<'_>) -> Snippet {
         now.map_or_else(|| "# net.core.somaxconn bounds every backlog".to_owned(), |now| format!("# it is {now} now"));
     let command = context.by_upstream(&format!("sysctl -w net.core.somaxconn={most}"));
     Snippet::new(
-        "let the kernel allow it",
+        "raise net.core.somaxconn",
         "sh",
         &[
             &now,
@@ -241,7 +241,7 @@ pub(super) fn somaxconn(context: &Context<'_>) -> Snippet {
 
 /// Keeps idle connections longer than the proxy does.
 pub(super) fn keep_longer(context: &Context<'_>, seconds: u32) -> Snippet {
-    let title = "or have the application keep idle connections longer";
+    let title = "have the application keep idle connections, and longer than the proxy";
     let why = format!("longer than the 60 s for which nginx keeps them by default: {seconds}");
     match context.software() {
         Software::Gunicorn => Snippet::new(
@@ -346,7 +346,7 @@ pub(super) fn gentle_restart(context: &Context<'_>) -> Snippet {
         Software::Uwsgi => &["kill -HUP MASTER   # MASTER: uWSGI's first process; new workers, the same listener"],
         Software::PhpFpm => {
             &["kill -USR2 MASTER   # MASTER: php-fpm's first process; with process_control_timeout set, requests end \
-             first"]
+               first"]
         }
         Software::Puma => {
             &["kill -USR1 MASTER   # MASTER: puma's first process; workers one after the other (without preload_app!)"]

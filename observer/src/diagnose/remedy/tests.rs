@@ -30,8 +30,9 @@ fn unix(cause: &'static str, path: &str) -> Verdict {
     Verdict { upstream: UpstreamKey::unix(UnixPath::new(path)), ..verdict(cause, Evidence::default()) }
 }
 
-fn gunicorn() -> Option<Process> {
-    Some(Process { pid: 9, comm: "gunicorn".into() })
+/// What listens, by its name.
+fn listens(comm: &str) -> Facts {
+    Facts { process: Some(Process { pid: 9, comm: comm.into() }), ..Facts::default() }
 }
 
 /// Every text of a remedy.
@@ -116,7 +117,7 @@ fn nothing_is_made_up_where_nothing_is_known() {
 fn every_snippet_without_a_measure_has_a_placeholder_for_it() {
     let verdict =
         Verdict { because: Some("worker-pool-undersized"), ..verdict("accept-queue-overflow", Evidence::default()) };
-    let facts = Facts { process: gunicorn(), ..Facts::default() };
+    let facts = listens("gunicorn");
     let text = texts(&remedy(&verdict, &facts));
     assert!(text.contains("--workers WORKERS") && text.contains("WORKERS: not measured here"), "{text}");
     assert!(text.contains("rate=RATEr/s"), "{text}");
@@ -130,9 +131,8 @@ fn a_pool_that_is_too_small_gets_the_workers_it_needs_and_a_fifth() {
         workers: Some(8),
         arrivals_per_second: Some(50.0),
         seconds_per_request: Some(3.0),
-        process: gunicorn(),
         listener: Some("10.0.0.2:8000".to_owned()),
-        ..Facts::default()
+        ..listens("gunicorn")
     };
     let cure = remedy(&verdict, &facts);
     let text = texts(&cure);
@@ -144,9 +144,9 @@ fn a_pool_that_is_too_small_gets_the_workers_it_needs_and_a_fifth() {
     assert!(first.contains("gunicorn --workers 180 APP"), "{first}");
     assert!(first.contains("--workers 8 --threads 23 APP"), "{first}");
     assert!(text.contains("nsenter -t 9 -n ss -ltnp 'sport = :8000'"), "{text}");
-    assert!(text.contains("limit_req_zone $server_name zone=surplus:1m rate=2r/s;"), "{text}");
+    assert!(text.contains("limit_req_zone $server_name zone=surplus:1m rate=160r/m;"), "{text}");
 
-    let php = Facts { process: Some(Process { pid: 9, comm: "php-fpm8.2".into() }), ..facts.clone() };
+    let php = Facts { process: listens("php-fpm8.2").process, ..facts.clone() };
     let text = texts(&remedy(&verdict, &php));
     assert!(text.contains("pm.max_children = 180") && text.contains("fastcgi_connect_timeout 3s;"), "{text}");
 
@@ -161,8 +161,7 @@ fn a_pool_that_is_too_small_gets_the_workers_it_needs_and_a_fifth() {
 fn a_backlog_holds_twice_what_was_too_little_and_a_seconds_arrivals() {
     let evidence = Evidence::default().with("queue_depth", 129_u32).with("queue_limit", 128_u32);
     let verdict = Verdict { because: Some("backlog-small"), ..verdict("accept-queue-overflow", evidence) };
-    let node = Some(Process { pid: 9, comm: "node".into() });
-    let facts = Facts { process: node, somaxconn: Some(4096), ..Facts::default() };
+    let facts = Facts { somaxconn: Some(4096), ..listens("node") };
     let text = texts(&remedy(&verdict, &facts));
     assert!(text.contains("server.listen({ port: 8000, backlog: 256 });"), "{text}");
     assert!(!text.contains("sysctl -w net.core.somaxconn"), "it is high enough: {text}");
@@ -207,8 +206,7 @@ fn ports_are_counted_and_connections_kept_by_their_rate() {
 fn the_proxy_lets_go_at_half_of_the_time_that_was_measured() {
     let evidence = Evidence::default().with("idle_ms", 5_010.0).with("upstream_closes_after_ms", 5_000.0);
     let verdict = Verdict { because: Some("idle-timeout-mismatch"), ..verdict("keepalive-race", evidence) };
-    let node = Some(Process { pid: 9, comm: "node".into() });
-    let text = texts(&remedy(&verdict, &Facts { process: node, ..Facts::default() }));
+    let text = texts(&remedy(&verdict, &listens("node")));
     assert!(text.contains("keepalive_timeout 2s;") && text.contains("half of the 5.0 s"), "{text}");
     assert!(text.contains("server.keepAliveTimeout = 65_000;"), "{text}");
 }
@@ -249,4 +247,22 @@ fn what_lies_under_it_is_changed_first_and_nothing_is_said_twice() {
     for (n, sentence) in cure.worse.iter().enumerate() {
         assert!(!cure.worse[..n].contains(sentence), "{sentence}");
     }
+}
+
+#[test]
+fn what_belongs_on_another_host_says_so() {
+    let verdict = verdict("accept-queue-overflow", Evidence::default());
+    let expects =
+        |facts: &Facts| remedy(&verdict, facts).checks.iter().any(|it| it.expect.starts_with("On the upstream's host"));
+    assert!(expects(&Facts::default()));
+    assert!(!expects(&listens("gunicorn")), "its listener is known, so it is here");
+}
+
+#[test]
+fn the_status_is_claimed_only_where_it_is_seen_or_nginx_s() {
+    let unseen = Verdict { observed: false, ..verdict("upstream-timeout", Evidence::default()) };
+    assert!(texts(&remedy(&unseen, &Facts::default())).contains("The client most likely got a 504"));
+    let haproxy = Process { pid: 42, comm: "haproxy".into() };
+    let text = texts(&remedy(&Verdict { proxy: haproxy, ..unseen }, &Facts::default()));
+    assert!(text.contains("What the client got was not seen") && !text.contains("got a 504"), "{text}");
 }

@@ -14,7 +14,7 @@ pub(in crate::diagnose) fn worker_pool_undersized(context: &Context<'_>) -> Reme
     let sum = match (context.arrivals(), context.seconds_each(), context.needed()) {
         (Some(rate), Some(seconds), Some(needed)) => Some(format!(
             "{rate:.1} requests a second x {seconds:.1} s each keep {needed} workers busy{}.",
-            context.workers().map(|workers| format!("; there are {workers}")).unwrap_or_default()
+            there_are(context)
         )),
         _ => None,
     };
@@ -37,6 +37,14 @@ pub(in crate::diagnose) fn worker_pool_undersized(context: &Context<'_>) -> Reme
         .never("More workers than the memory or the database's connections bear.")
 }
 
+/// `; there are 8, 8 of them at work`
+fn there_are(context: &Context<'_>) -> String {
+    let Some(workers) = context.workers() else { return String::new() };
+    let busy = context.facts.busy.filter(|busy| *busy <= workers);
+    let busy = busy.map(|busy| format!(", {busy} of them at work")).unwrap_or_default();
+    format!("; there are {workers}{busy}")
+}
+
 /// The processes that hold the listener, if one of them is known.
 fn listener_processes(context: &Context<'_>, expect: &str) -> Option<Check> {
     let pid = context.listener_pid()?;
@@ -47,9 +55,7 @@ fn listener_processes(context: &Context<'_>, expect: &str) -> Option<Check> {
 }
 
 pub(in crate::diagnose) fn accept_stall(context: &Context<'_>) -> Remedy {
-    let stalled = context.number("stalled_ms").filter(|ms| *ms > 0.0);
-    let time =
-        stalled.map(|ms| format!(" for {}", Human(Duration::from_secs_f64(ms.min(1e12) / 1e3)))).unwrap_or_default();
+    let time = context.time("stalled_ms").map(|time| format!(" for {time}")).unwrap_or_default();
     let stopped = context.count("processes_stopped").filter(|stopped| *stopped > 0);
     let why = match stopped {
         Some(stopped) => format!("{stopped} of its processes stopped by a signal (state T)"),
@@ -78,8 +84,8 @@ pub(in crate::diagnose) fn accept_stall(context: &Context<'_>) -> Remedy {
         )])
     } else {
         remedy.no_setting(
-            "what the application does instead of accepting must end: blocking calls belong into \
-         threads, a heap that is collected for seconds wants less garbage",
+            "what the application does instead of accepting must end: blocking calls belong into threads, a heap that \
+             is collected for seconds wants less garbage",
         )
     };
     remedy.never("A longer queue alone: whoever waits in it still waits for the whole stall.")
@@ -150,17 +156,19 @@ pub(in crate::diagnose) fn backlog_clamped(context: &Context<'_>) -> Remedy {
 
 pub(in crate::diagnose) fn backlog_small(context: &Context<'_>) -> Remedy {
     let (_, limit) = context.queue();
+    let deepest = context.facts.high_water.filter(|deepest| *deepest > 0);
+    let deepest = deepest.map(|deepest| format!("The deepest that it was seen is {deepest}."));
     let limit = limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
     Remedy::default()
         .say(format!(
-            "The workers keep up on average, but a burst met a queue{limit} that could not hold it: the \
-         application asked for no more."
+            "The workers keep up on average, but a burst met a queue{limit} that could not hold it: the application \
+             asked for no more."
         ))
+        .maybe_say(deepest)
         .look(queue_checks(context))
         .change(software::longer_queue(context))
         .never(
-            "Taking the longer queue for capacity: if it does not drain between bursts, workers are what is \
-         missing.",
+            "Taking the longer queue for capacity: if it does not drain between bursts, workers are what is missing.",
         )
 }
 
@@ -168,7 +176,7 @@ pub(in crate::diagnose) fn abort_on_overflow(context: &Context<'_>) -> Remedy {
     Remedy::default()
         .say(
             "net.ipv4.tcp_abort_on_overflow is 1 where the upstream runs: a handshake that finds the queue full is \
-         answered with a RST, hence an error at once and not after a timeout.",
+             answered with a RST, hence an error at once and not after a timeout.",
         )
         .check(context.by_upstream("sysctl net.ipv4.tcp_abort_on_overflow"), format!("{}1", context.there()))
         .change([Snippet::new(
@@ -176,10 +184,7 @@ pub(in crate::diagnose) fn abort_on_overflow(context: &Context<'_>) -> Remedy {
             "sh",
             &[
                 "# where the upstream runs; the full queue is to be cured all the same",
-                &context.by_upstream(
-                    "sysctl \
-             -w net.ipv4.tcp_abort_on_overflow=0",
-                ),
+                &context.by_upstream("sysctl -w net.ipv4.tcp_abort_on_overflow=0"),
             ],
         )])
         .never(ABORT)
@@ -203,13 +208,12 @@ pub(in crate::diagnose) fn idle_timeout_mismatch(context: &Context<'_>) -> Remed
             "idle connections in CLOSE-WAIT now and then: the upstream has closed those, the proxy not yet",
         )
         .change([proxies::let_go_first(context, after), software::keep_longer(context, OUTLAST_SECONDS)])
-        .never("A longer keepalive_timeout in the proxy's upstream block.")
+        .never("A longer timeout for idle connections in the proxy.")
 }
 
 /// After how long idle the upstream closes, where that was measured.
 pub(super) fn closes_after(context: &Context<'_>) -> Option<Duration> {
-    let ms = context.number("upstream_closes_after_ms").filter(|ms| *ms > 0.0)?;
-    Duration::try_from_secs_f64(ms / 1e3).ok()
+    context.time("upstream_closes_after_ms").map(|Human(after)| after)
 }
 
 /// A filter of `ss` for connections to the upstream.
@@ -221,16 +225,16 @@ pub(super) fn destination(context: &Context<'_>) -> String {
 }
 
 pub(in crate::diagnose) fn listener_restarted(context: &Context<'_>) -> Remedy {
-    let gone = context.number("listener_gone_ms").filter(|ms| *ms >= 0.0);
-    let gone = gone
-        .map(|ms| format!(", {} before this failure", Human(Duration::from_secs_f64(ms.min(1e12) / 1e3))))
-        .unwrap_or_default();
+    let gone = context.time("listener_gone_ms").map(|gone| format!(", {gone} before this failure")).unwrap_or_default();
     Remedy::default()
         .say(format!(
-            "The listening socket was closed{gone}: by a restart, a reload or a crash. What waited in its \
-         queue was reset, and who came until the next one listened was refused."
+            "The listening socket was closed{gone}: by a restart, a reload or a crash. What waited in its queue was \
+             reset, and who came until the next one listened was refused."
         ))
-        .check("journalctl -u SERVICE -n 50", "the application's start at that time, and how the one before it ended")
+        .check(
+            format!("journalctl -u {} -n 50", context.unit()),
+            "the application's start at that time, and how the one before it ended",
+        )
         .check("journalctl -k -g 'out of memory|oom-kill|segfault' -n 20", "nothing, if it was meant; else why it died")
         .change([software::gentle_restart(context)])
         .never("Retries instead of a restart without a gap: they hide it as long as the gap is short.")
@@ -262,7 +266,7 @@ pub(in crate::diagnose) fn worker_killed(context: &Context<'_>) -> Remedy {
                 "time to finish requests at a stop",
                 "ini",
                 &["# systemctl edit SERVICE (SERVICE: the application's unit); SECONDS: longer than the slowest good \
-                 request", "[Service]", "TimeoutStopSec=SECONDS"],
+                   request", "[Service]", "TimeoutStopSec=SECONDS"],
             ),
         ])
         } else {
@@ -274,8 +278,8 @@ pub(in crate::diagnose) fn worker_killed(context: &Context<'_>) -> Remedy {
                         "# systemctl edit SERVICE (SERVICE: the application's unit); BYTES: not measured here, e.g. 2G",
                         "[Service]",
                         "MemoryMax=BYTES",
-                        "# and let workers go before they grow (gunicorn --max-requests REQUESTS --max-requests-jitter \
-                     JITTER,",
+                        "# and let workers go before they grow (gunicorn --max-requests REQUESTS \
+                         --max-requests-jitter JITTER,",
                         "# php-fpm pm.max_requests, uWSGI max-requests)",
                     ],
                 ),
@@ -295,13 +299,12 @@ pub(in crate::diagnose) fn worker_timeout(context: &Context<'_>) -> Remedy {
     };
     Remedy::default()
         .say(format!(
-            "The application's master{by} lost patience and ended {worker}{after}: the connection closed \
-         before the proxy's own timer, hence no 504."
+            "The application's master{by} lost patience and ended {worker}{after}: the connection closed before the \
+             proxy's own timer, hence no 504."
         ))
         .check(
-            "journalctl -u SERVICE -g 'timeout|harakiri|terminating' -n 20",
-            "gunicorn: WORKER TIMEOUT with the \
-         worker's pid; uWSGI: HARAKIRI; php-fpm: execution timed out",
+            format!("journalctl -u {} -g 'timeout|harakiri|terminating' -n 20", context.unit()),
+            "gunicorn: WORKER TIMEOUT with the worker's pid; uWSGI: HARAKIRI; php-fpm: execution timed out",
         )
         .change([software::worker_patience(context, waited)])
         .never("Raising that timeout for everything: stuck requests then hold workers for longer.")

@@ -82,7 +82,7 @@ pub(in crate::diagnose) fn unix_refused(context: &Context<'_>) -> Remedy {
         remedy.look(seen_by_proxy(context, "stat", "a socket, older than the failures; or no socket at all"))
     };
     remedy
-        .check("journalctl -u SERVICE -n 50", "how the application ended, and when")
+        .check(format!("journalctl -u {} -n 50", context.unit()), "how the application ended, and when")
         .look(proxies::log(context, "failed (111: Connection refused) while connecting to upstream", "SC"))
         .change([software::brought_back(), software::gentle_restart(context)])
         .never("Removing the file while the application runs: it listens on, and nobody can reach it.")
