@@ -59,7 +59,7 @@ pub(in crate::diagnose) fn upstream_timeout(context: &Context<'_>) -> Remedy {
             "sH",
         ));
     let remedy = if never {
-        remedy.look(queues::queue_checks(context).into_iter().take(1))
+        remedy.look([queues::waiting(context)])
     } else {
         remedy.check(
             context.by_proxy(&format!("ss -tnoi {}", under::destination(context))),
@@ -72,8 +72,8 @@ pub(in crate::diagnose) fn upstream_timeout(context: &Context<'_>) -> Remedy {
     } else {
         remedy
     };
+    let remedy = if never { remedy } else { remedy.change([proxies::read_timeout(context)]) };
     remedy
-        .change([proxies::read_timeout(context)])
         .never(queues::LONGER_TIMEOUTS)
         .never("Repeating requests that are not idempotent: what is slow is then done twice.")
 }
@@ -232,8 +232,7 @@ pub(in crate::diagnose) fn keepalive_race(context: &Context<'_>) -> Remedy {
     });
     Remedy::default()
         .say(format!(
-            "The proxy sent a request on a kept connection to {at}{idle}, at the moment at which, or after, the \
-             upstream closed it."
+            "The proxy sent a request on a kept connection to {at}{idle}, when the upstream was closing it, or had."
         ))
         .maybe_say(timer)
         .maybe_say(status)

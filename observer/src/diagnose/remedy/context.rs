@@ -77,6 +77,11 @@ impl<'a> Context<'a> {
 
     /// The pid of a process that has the listener.
     pub(super) fn listener_pid(&self) -> Option<u32> {
+        // Who had a listener that has closed may be gone, and its number another's.
+        let closed = self.verdict.cause == "upstream-refused" || self.has("listener-restarted");
+        if closed && !self.flag("listens_now") {
+            return None;
+        }
         let told = self.count("listener_pid");
         told.or_else(|| self.facts.process.as_ref().map(|process| process.pid)).filter(|pid| *pid != 0)
     }
@@ -102,7 +107,7 @@ impl<'a> Context<'a> {
         facts.listener.is_some()
             || facts.local == Some(true)
             || loopback
-            || self.listener_pid().is_some()
+            || facts.process.is_some()
             || self.verdict.upstream.path.is_some()
     }
 

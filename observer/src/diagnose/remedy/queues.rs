@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Check, Context, Remedy, Snippet, proxies, software};
+use super::{Check, Context, Remedy, Snippet, proxies, shell, software};
 use crate::time::Human;
 
 /// What would not help against a pool that is too small.
@@ -79,22 +79,34 @@ fn drain(context: &Context<'_>) -> Option<String> {
 
 /// Shows the queue, and what the kernel counted.
 pub(super) fn queue_checks(context: &Context<'_>) -> Vec<Check> {
-    let port = context.port().map_or_else(|| "PORT".to_owned(), |port| port.to_string());
     let there = context.there();
     let full = match context.queue() {
         (_, Some(limit)) => format!("Recv-Q above Send-Q, which is {limit}, while it fails"),
         _ => "Recv-Q above Send-Q while it fails".to_owned(),
     };
-    vec![
-        Check {
-            command: context.by_upstream(&format!("ss -ltnp 'sport = :{port}'")),
-            expect: format!("{there}{full}; to its right who listens"),
-        },
-        Check {
-            command: context.by_upstream("nstat -az TcpExtListenOverflows TcpExtListenDrops"),
-            expect: format!("{there}both rise from one call to the next while it fails"),
-        },
-    ]
+    let counters = Check {
+        command: context.by_upstream("nstat -az TcpExtListenOverflows TcpExtListenDrops"),
+        expect: format!("{there}both rise from one call to the next while it fails"),
+    };
+    vec![listener(context, &full), counters]
+}
+
+/// Shows that connections wait.
+pub(super) fn waiting(context: &Context<'_>) -> Check {
+    listener(context, "Recv-Q, the connections that wait, stays above 0 while it fails")
+}
+
+fn listener(context: &Context<'_>, expect: &str) -> Check {
+    let filter = match (context.port(), context.verdict.upstream.path) {
+        (None, Some(path)) if shell::is_plain(path.as_str()) => format!("ss -xlp src {}", path.as_str()),
+        (None, Some(_)) => "ss -xlp".to_owned(),
+        (Some(port), _) => format!("ss -ltnp 'sport = :{port}'"),
+        (None, None) => "ss -ltnp".to_owned(),
+    };
+    Check {
+        command: context.by_upstream(&filter),
+        expect: format!("{}{expect}; to its right who listens", context.there()),
+    }
 }
 
 pub(in crate::diagnose) fn syn_queue_overflow(context: &Context<'_>) -> Remedy {
@@ -170,10 +182,6 @@ pub(in crate::diagnose) fn unix_backlog_full(context: &Context<'_>) -> Remedy {
     let status = context.verdict.status.map(|_| {
         format!("{}: there is no timer to wait for, and no second try at a full unix socket.", context.client())
     });
-    let look = context
-        .path()
-        .filter(|path| super::shell::is_plain(path))
-        .map_or_else(|| "ss -xl".to_owned(), |path| format!("ss -xlp src {path}"));
     let remedy = Remedy::default()
         .say(format!(
             "As many connections waited at {at} as its listener lets wait{limit}{}, and connect() failed at once with \
@@ -186,7 +194,7 @@ pub(in crate::diagnose) fn unix_backlog_full(context: &Context<'_>) -> Remedy {
             "other causes give the same",
         ))
         .maybe_say(drain(context))
-        .check(context.by_upstream(&look), "Recv-Q at or above Send-Q of this path while it fails")
+        .look([listener(context, "Recv-Q at or above Send-Q while it fails")])
         .look(proxies::log(
             context,
             "failed (11: Resource temporarily unavailable) while connecting to upstream",

@@ -248,7 +248,8 @@ pub(super) fn keep_longer(context: &Context<'_>, seconds: u32) -> Snippet {
             title,
             "sh",
             &[
-                &format!("# {why}; 2 by default. sync workers keep none at all: gthread or an asynchronous class"),
+                &format!("# {why}; 2 by default"),
+                "# sync workers keep none at all: gthread or an asynchronous class",
                 &format!("gunicorn --worker-class gthread --keep-alive {seconds} APP"),
             ],
         ),

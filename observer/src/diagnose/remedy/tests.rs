@@ -266,3 +266,20 @@ fn the_status_is_claimed_only_where_it_is_seen_or_nginx_s() {
     let text = texts(&remedy(&Verdict { proxy: haproxy, ..unseen }, &Facts::default()));
     assert!(text.contains("What the client got was not seen") && !text.contains("got a 504"), "{text}");
 }
+
+#[test]
+fn a_pool_that_does_not_accept_gets_no_longer_timeout() {
+    let evidence = Evidence::default().with("never_accepted", true).with("waited_ms", 60_000.0);
+    let verdict = Verdict { because: Some("worker-pool-undersized"), ..verdict("upstream-timeout", evidence) };
+    let text = texts(&remedy(&verdict, &listens("gunicorn")));
+    assert!(text.contains("it waited 60 s in the accept queue"), "{text}");
+    assert!(!text.contains("read_timeout"), "{text}");
+}
+
+#[test]
+fn nothing_is_asked_of_a_process_whose_listener_has_closed() {
+    let verdict = Verdict { because: Some("listener-restarted"), ..verdict("upstream-refused", Evidence::default()) };
+    let cure = remedy(&verdict, &listens("gunicorn"));
+    assert!(cure.checks.iter().all(|check| !check.command.contains(" 9")), "{:#?}", cure.checks);
+    assert!(texts(&cure).contains("kill -HUP MASTER"));
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Check, Context, Remedy, Snippet, proxies,
     proxies::OUTLAST_SECONDS,
+    queues,
     queues::{ABORT, LONGER_ONLY_WAITS, LONGER_TIMEOUTS, queue_checks},
     software,
 };
@@ -29,7 +30,7 @@ pub(in crate::diagnose) fn worker_pool_undersized(context: &Context<'_>) -> Reme
     Remedy::default()
         .maybe_say(sum)
         .maybe_say(rates)
-        .look(queue_checks(context).into_iter().take(1))
+        .look([queues::waiting(context)])
         .look(listener_processes(context, "as many of them at work as there are workers"))
         .change([software::more_workers(context), proxies::surplus(context)])
         .never(LONGER_ONLY_WAITS)
@@ -63,7 +64,7 @@ pub(in crate::diagnose) fn accept_stall(context: &Context<'_>) -> Remedy {
     };
     let remedy = Remedy::default()
         .say(format!("The application took nothing from its accept queue{time} while connections waited: {why}."))
-        .look(queue_checks(context).into_iter().take(1))
+        .look([queues::waiting(context)])
         .look(listener_processes(context, "T is a stop signal, D a disk; what they wait in is under WCHAN"));
     let remedy = match context.listener_pid() {
         Some(pid) => remedy.check(
@@ -246,6 +247,7 @@ pub(in crate::diagnose) fn worker_killed(context: &Context<'_>) -> Remedy {
         _ => "the process".to_owned(),
     };
     let died = context.text("worker_died").unwrap_or("ended");
+    let died = if died.starts_with("killed") { format!("was {died}") } else { died.to_owned() };
     let by = context.text("signalled_by").map(|by| format!(", signalled by {by}")).unwrap_or_default();
     let signal = context.text("signal").unwrap_or_default();
     let remedy = Remedy::default()
