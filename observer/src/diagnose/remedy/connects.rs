@@ -31,13 +31,13 @@ fn conntrack() -> Check {
 }
 
 /// Raises the limit of the connection tracking table, should it be full.
-fn larger_conntrack() -> Snippet {
+fn larger_conntrack(context: &Context<'_>) -> Snippet {
     Snippet::new(
         "only if the connection tracking table is full",
         "sh",
         &[
-            "sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max",
-            "# MOST: above the count of the worst hour; not measured here",
+            &context.by_proxy("sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max"),
+            "# for all namespaces together, on the host itself; MOST: above the count of the worst hour; not measured here",
             "sysctl -w net.netfilter.nf_conntrack_max=MOST",
         ],
     )
@@ -86,7 +86,7 @@ pub(in crate::diagnose) fn connect_timeout(context: &Context<'_>) -> Remedy {
         )
         .look([rules(context, "drop"), conntrack()])
         .check(context.by_proxy(&format!("ip route get {}", address(context))), "the way that is meant")
-        .change([proxies::fail_over(context), larger_conntrack()])
+        .change([proxies::fail_over(context), larger_conntrack(context)])
         .never(LONGER_CONNECT)
         .never("More retries on the same server: each waits for the same silence.")
 }
@@ -129,7 +129,7 @@ pub(in crate::diagnose) fn packet_loss(context: &Context<'_>) -> Remedy {
         .check(context.by_proxy("ip -s link"), "errors or dropped that rise; on both hosts")
         .check(context.by_proxy("tc -s qdisc"), "dropped that rises: a queue of this host overflows")
         .look([rules(context, "limit or drop"), conntrack()])
-        .change([proxies::probe_idle(context), larger_conntrack()])
+        .change([proxies::probe_idle(context), larger_conntrack(context)])
         .never("Shorter timeouts with more retries: more packets on a way that loses them.")
 }
 

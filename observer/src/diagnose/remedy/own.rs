@@ -89,6 +89,7 @@ pub(in crate::diagnose) fn keepalive_off(context: &Context<'_>) -> Remedy {
     let forecast = context
         .facts
         .ports_gone_in
+        .filter(|_| context.verdict.cause == "keepalive-off")
         .map(|left| format!("At this rate the ephemeral ports towards it are gone in {}.", Human(left)));
     let waiting = match (context.time_wait(), context.ports()) {
         (Some(waiting), Some(ports)) => Some(format!("{waiting} of {ports} ports towards it are in TIME_WAIT.")),
