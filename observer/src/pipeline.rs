@@ -23,7 +23,7 @@ use crate::{
     host,
     kernel::Options,
     sink::{Overflowed, Summary},
-    snapshot::{Folded, Frame, Recording, Snapshot},
+    snapshot::{Desk, Folded, Frame, Recording, Snapshot},
     source::{Live, Polled, Replay, Source},
     time::Time,
     trace::{About, RecordOptions, Recorder},
@@ -51,6 +51,8 @@ pub struct Pipeline {
     pub recording: watch::Receiver<Recording>,
     /// What is watched, since when, through which hooks, by which clock.
     pub frame: Frame,
+    /// Where a view leaves what it wants.
+    pub desk: Desk,
 }
 
 /// What the pipeline is to produce.
@@ -136,7 +138,7 @@ impl Pipeline {
                 move || stages.run(&stop, &sum_up)
             })
             .context("starting the pipeline's thread")?;
-        Ok(Self { stop, thread, summary, said, snapshots, recording, frame })
+        Ok(Self { stop, thread, summary, said, snapshots, recording, frame, desk: Desk::default() })
     }
 
     /// Asks the pipeline to end. What it still has to say comes through `said`, which then closes.

@@ -1,22 +1,28 @@
 //! What a reader sees: an immutable copy of model and verdicts at one moment. Views hold one for as long as they like
 //! and lock nothing.
 
+pub mod desk;
 pub mod playback;
 pub mod timeline;
+pub mod upstream;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
     addr::{NetNs, UnixPath},
     diagnose::{Engine, Incident, Said, Verdict, Warning},
-    event::{Counters, Event, Process},
+    event::{Counters, Event},
     hooks::Hooks,
-    model::{Listener, Model, Namespace, Upstream, UpstreamKey, window::Second},
     time::{Time, WallClock},
     trace::Recorded,
 };
+pub use desk::{Cost, Desk, Look, ProgramCost, Tail};
 pub use playback::Playback;
 pub use timeline::Timeline;
+pub use upstream::{Pool, Quantiles, UpstreamRow};
 
 /// Verdicts kept for looking back at.
 pub const RECENT_VERDICTS: usize = 200;
@@ -56,6 +62,10 @@ pub struct Snapshot {
     pub recording: Recording,
     /// Where the replay stands, if it is one.
     pub playback: Option<Playback>,
+    /// The last events, while somebody looks at them.
+    pub tail: Option<Arc<Tail>>,
+    /// What watching costs, while somebody looks at it; never in a replay.
+    pub cost: Option<Arc<Cost>>,
 }
 
 /// How a recording stands.
@@ -70,33 +80,6 @@ pub enum Recording {
     Done(Recorded),
     /// It broke off, for this reason.
     Failed(String),
-}
-
-/// An upstream for a table.
-#[derive(Clone, Debug)]
-pub struct UpstreamRow {
-    /// Which.
-    pub key: UpstreamKey,
-    /// Who uses it.
-    pub proxy: Process,
-    /// Tries that ended since the start.
-    pub tries: u64,
-    /// Tries that failed since the start.
-    pub failed: u64,
-    /// Tries per second of late.
-    pub tries_per_second: f64,
-    /// Failures per second of late.
-    pub failed_per_second: f64,
-    /// The last minute, second by second, oldest first.
-    pub minute: Vec<Second>,
-    /// Its address is this host's.
-    pub local: bool,
-    /// Its listener, if on this host, with namespace and bound address or path.
-    pub listener: Option<(NetNs, String, Listener)>,
-    /// TIME_WAIT sockets of the proxy's namespace towards it.
-    pub time_wait: u32,
-    /// Ephemeral ports in that namespace's range, if known.
-    pub ports: Option<u32>,
 }
 
 /// All that follows from the events so far.
@@ -166,7 +149,7 @@ impl Snapshot {
                     model.unix_listener(path, now).map(|(netns, listener)| (netns, path.to_string(), listener.clone()))
                 };
                 let listener = tcp.or_else(|| key.path.as_ref().and_then(unix));
-                row(*key, upstream, model, listener, frame.since)
+                upstream::row(*key, upstream, model, listener, frame.since)
             })
             .collect();
         upstreams.sort_by(|a, b| {
@@ -194,33 +177,8 @@ impl Snapshot {
             hooks: frame.hooks.clone(),
             recording: Recording::Off,
             playback: None,
+            tail: None,
+            cost: None,
         }
-    }
-}
-
-fn row(
-    key: UpstreamKey,
-    upstream: &Upstream,
-    model: &Model,
-    listener: Option<(NetNs, String, Listener)>,
-    since: Time,
-) -> UpstreamRow {
-    let now = model.now();
-    let late = upstream.window.sum(now, u64::from(RATE_SECONDS));
-    // Whole seconds that have been watched: at the start there are fewer.
-    let watched = u32::try_from(now.seconds().saturating_sub(since.seconds())).unwrap_or(u32::MAX);
-    let per_second = |count: u32| f64::from(count) / f64::from(watched.clamp(1, RATE_SECONDS));
-    UpstreamRow {
-        key,
-        proxy: upstream.proxy.clone(),
-        tries: upstream.tries,
-        failed: upstream.failed,
-        tries_per_second: per_second(late.tries),
-        failed_per_second: per_second(late.failed),
-        minute: upstream.window.last(now, crate::model::window::SECONDS),
-        local: key.endpoint.is_none_or(|at| model.is_local(at.ip)),
-        listener,
-        time_wait: upstream.time_wait_estimate(),
-        ports: model.namespace(key.netns).and_then(Namespace::ports),
     }
 }
