@@ -2,7 +2,9 @@
 //! and lock nothing.
 
 pub mod desk;
+mod lately;
 pub mod playback;
+pub mod quantiles;
 pub mod timeline;
 pub mod upstream;
 
@@ -20,9 +22,11 @@ use crate::{
     trace::Recorded,
 };
 pub use desk::{Cost, Desk, Look, ProgramCost, Tail};
+use lately::Lately;
 pub use playback::Playback;
+pub use quantiles::Quantiles;
 pub use timeline::Timeline;
-pub use upstream::{Pool, Quantiles, UpstreamRow};
+pub use upstream::{Pool, UpstreamRow};
 
 /// Verdicts kept for looking back at.
 pub const RECENT_VERDICTS: usize = 200;
@@ -89,30 +93,39 @@ pub struct Folded {
     pub engine: Engine,
     /// The last verdicts, the latest last, at most [`RECENT_VERDICTS`].
     pub recent: VecDeque<Verdict>,
+    /// The last minute of each upstream.
+    lately: Lately,
 }
 
 impl Folded {
+    /// What follows upon an engine whose events are not known: nothing is recent.
+    pub fn upon(engine: Engine) -> Self {
+        Self { engine, ..Self::default() }
+    }
+
     /// Takes in one event and hands what follows from it to `say`, in order.
     pub fn apply(&mut self, event: &Event, say: &mut impl FnMut(Said)) {
-        let Self { engine, recent } = self;
+        let Self { engine, recent, lately } = self;
         engine.apply(event, &mut |said| {
-            remember(recent, &said);
+            remember(recent, lately, &said);
             say(said);
         });
+        lately.event(event);
     }
 
     /// Judges whatever still waits: the stream has ended.
     pub fn finish(&mut self, say: &mut impl FnMut(Said)) {
-        let Self { engine, recent } = self;
+        let Self { engine, recent, lately } = self;
         engine.finish(&mut |said| {
-            remember(recent, &said);
+            remember(recent, lately, &said);
             say(said);
         });
     }
 }
 
-fn remember(recent: &mut VecDeque<Verdict>, said: &Said) {
+fn remember(recent: &mut VecDeque<Verdict>, lately: &mut Lately, said: &Said) {
     if let Said::Verdict(verdict) = said {
+        lately.verdict(verdict);
         if recent.len() >= RECENT_VERDICTS {
             recent.pop_front();
         }
@@ -136,7 +149,7 @@ pub struct Frame {
 impl Snapshot {
     /// A copy of what has been folded.
     pub fn take(folded: &Folded, frame: &Frame) -> Self {
-        let Folded { engine, recent } = folded;
+        let Folded { engine, recent, lately } = folded;
         let model = engine.model();
         let now = model.now();
         let mut upstreams: Vec<_> = model
@@ -149,7 +162,7 @@ impl Snapshot {
                     model.unix_listener(path, now).map(|(netns, listener)| (netns, path.to_string(), listener.clone()))
                 };
                 let listener = tcp.or_else(|| key.path.as_ref().and_then(unix));
-                upstream::row(*key, upstream, model, listener, frame.since)
+                upstream::row(*key, upstream, folded, listener, frame.since)
             })
             .collect();
         upstreams.sort_by(|a, b| {
@@ -173,7 +186,7 @@ impl Snapshot {
             totals: engine.incidents().totals().clone(),
             counters: *model.counters(),
             events: model.events(),
-            evicted: model.evicted().saturating_add(engine.hurried()),
+            evicted: model.evicted().saturating_add(engine.hurried()).saturating_add(lately.evicted()),
             hooks: frame.hooks.clone(),
             recording: Recording::Off,
             playback: None,
