@@ -4,6 +4,7 @@
 pub mod btf;
 pub mod decode;
 pub mod load;
+pub mod statistics;
 pub mod walk;
 pub mod walk_unix;
 

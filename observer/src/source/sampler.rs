@@ -25,6 +25,7 @@ use crate::{
     host,
     kernel::{
         Kernel, LoadError, Options,
+        statistics::Statistics,
         walk::{Open, Walked},
         walk_unix::UnixListener,
     },
@@ -49,6 +50,7 @@ pub(super) struct Attached {
     pub(super) ring: RingBuf<MapData>,
     pub(super) reset_reasons: HashMap<u32, String>,
     pub(super) hooks: Hooks,
+    pub(super) statistics: Statistics,
 }
 
 /// The thread's whole life: attach, say so, sample until stopped, sample once more, detach.
@@ -60,7 +62,8 @@ pub(super) fn run(
 ) {
     let started = Kernel::attach(options).and_then(|mut kernel| {
         let ring = kernel.take_ring()?;
-        let ready = Attached { ring, reset_reasons: kernel.reset_reasons(), hooks: kernel.hooks().clone() };
+        let (reset_reasons, hooks) = (kernel.reset_reasons(), kernel.hooks().clone());
+        let ready = Attached { ring, reset_reasons, hooks, statistics: kernel.statistics() };
         Ok((kernel, ready))
     });
     let (mut kernel, ready) = match started {
