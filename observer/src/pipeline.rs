@@ -1,10 +1,13 @@
 //! The one place that knows every stage. A thread of its own moves batches from the source through model and rules;
 //! what is said goes through a bounded channel, what is shown through a slot that holds the latest snapshot.
 
+mod cost;
 mod recording;
+mod tail;
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -28,7 +31,9 @@ use crate::{
     time::Time,
     trace::{About, RecordOptions, Recorder},
 };
+use cost::Meter;
 use recording::Tape;
+use tail::Gathered;
 
 /// How often the source is asked. Nobody is woken per event: a verdict is late by this much at most.
 const POLL_EVERY: Duration = Duration::from_millis(10);
@@ -93,7 +98,9 @@ impl Pipeline {
         let hooks = live.hooks().clone();
         let frame = Frame { since: host::now(), wall: host::wall_clock(), watching, hooks };
         let recorder = record.map(|record| Recorder::start(record, about(&frame))).transpose()?;
-        Self::start(live, Folded::default(), frame, wanted, recorder)
+        // In the current directory.
+        let folder = Some(PathBuf::new());
+        Self::start(live, Folded::default(), frame, wanted, Records { recorder, folder }, Desk::default())
     }
 
     /// Begins to replay a recording.
@@ -103,7 +110,7 @@ impl Pipeline {
             replay.stop_at(window.to + MAX_DELAY);
         }
         let (folded, frame) = (replay.folded(), replay.frame());
-        Self::start(replay, folded, frame, wanted, None)
+        Self::start(replay, folded, frame, wanted, Records::default(), Desk::default())
     }
 
     /// Begins to take in what the source yields; it follows upon `folded`.
@@ -112,7 +119,8 @@ impl Pipeline {
         folded: Folded,
         frame: Frame,
         wanted: Wanted,
-        recorder: Option<Recorder>,
+        Records { recorder, folder }: Records,
+        desk: Desk,
     ) -> Result<Self> {
         let (say, said) = mpsc::channel(MAX_SAID);
         let first = Snapshot { playback: source.playback(), ..Snapshot::take(&folded, &frame) };
@@ -129,7 +137,18 @@ impl Pipeline {
             _ => BTreeMap::new(),
         };
         let (tape, recording) = Tape::new(recorder);
-        let stages = Stages { source, folded, frame: frame.clone(), voice: Voice { say, window, told }, show, tape };
+        let stages = Stages {
+            source,
+            folded,
+            frame: frame.clone(),
+            voice: Voice { say, window, told },
+            show,
+            tape,
+            folder,
+            desk: desk.clone(),
+            gathered: Gathered::default(),
+            meter: Meter::default(),
+        };
         let (sum_up, summary) = sync_channel(1);
         let thread = thread::Builder::new()
             .name("observer-pipeline".into())
@@ -138,7 +157,7 @@ impl Pipeline {
                 move || stages.run(&stop, &sum_up)
             })
             .context("starting the pipeline's thread")?;
-        Ok(Self { stop, thread, summary, said, snapshots, recording, frame, desk: Desk::default() })
+        Ok(Self { stop, thread, summary, said, snapshots, recording, frame, desk })
     }
 
     /// Asks the pipeline to end. What it still has to say comes through `said`, which then closes.
@@ -162,6 +181,15 @@ impl Pipeline {
     }
 }
 
+/// What is recorded.
+#[derive(Default)]
+struct Records {
+    /// What is from the beginning.
+    recorder: Option<Recorder>,
+    /// Where recordings go that somebody asks for later; `None` if there is nothing to record.
+    folder: Option<PathBuf>,
+}
+
 struct Stages<S> {
     source: S,
     folded: Folded,
@@ -169,6 +197,11 @@ struct Stages<S> {
     voice: Voice,
     show: Option<watch::Sender<Arc<Snapshot>>>,
     tape: Tape,
+    /// See [`Records`].
+    folder: Option<PathBuf>,
+    desk: Desk,
+    gathered: Gathered,
+    meter: Meter,
 }
 
 impl<S: Source> Stages<S> {
@@ -178,10 +211,12 @@ impl<S: Source> Stages<S> {
         while !stop.load(Ordering::Relaxed) {
             if let Some(folded) = self.source.jump() {
                 self.folded = folded;
+                self.gathered.jump();
             }
+            self.gathered.look(self.desk.looked_at().tail);
             let polled = self.source.poll(&mut batch);
             self.fold(&mut batch);
-            self.tape.turn(Instant::now(), &self.folded.engine);
+            self.record();
             if polled == Polled::Ended {
                 if self.show.is_none() {
                     break;
@@ -204,14 +239,34 @@ impl<S: Source> Stages<S> {
 
     /// Empties the batch.
     fn fold(&mut self, batch: &mut Vec<Event>) {
-        let Self { folded, voice, tape, .. } = self;
+        let Self { folded, voice, tape, gathered, .. } = self;
         for event in batch.drain(..) {
             folded.apply(&event, &mut |said| {
                 tape.said(&said);
                 voice.say(said);
             });
-            tape.event(event);
+            match (gathered.wants(&event), tape.runs()) {
+                (true, true) => {
+                    gathered.keep(event.clone());
+                    tape.event(event);
+                }
+                (true, false) => gathered.keep(event),
+                (false, _) => tape.event(event),
+            }
         }
+    }
+
+    /// Starts or ends a recording that was asked for, and writes what is due.
+    fn record(&mut self) {
+        let Self { folded: Folded { engine, .. }, frame, tape, folder, desk, .. } = self;
+        // While one ends the next has to wait.
+        if !tape.is_closing()
+            && desk.take_record()
+            && let Some(folder) = folder
+        {
+            tape.toggle(|| recording::begin(folder, &about(frame), host::now(), engine));
+        }
+        tape.turn(Instant::now(), engine);
     }
 
     /// Judges what still waits.
@@ -223,12 +278,13 @@ impl<S: Source> Stages<S> {
         });
     }
 
-    fn publish(&self) {
-        if let Some(show) = &self.show {
-            let snapshot = Snapshot::take(&self.folded, &self.frame);
-            let (recording, playback) = (self.tape.state(), self.source.playback());
-            show.send_replace(Arc::new(Snapshot { recording, playback, ..snapshot }));
-        }
+    fn publish(&mut self) {
+        let Some(show) = &self.show else { return };
+        let snapshot = Snapshot::take(&self.folded, &self.frame);
+        self.meter.turn(self.desk.looked_at().cost, &mut self.source, snapshot.events);
+        let (recording, playback) = (self.tape.state(), self.source.playback());
+        let (tail, cost) = (self.gathered.show(), self.meter.show());
+        show.send_replace(Arc::new(Snapshot { recording, playback, tail, cost, ..snapshot }));
     }
 
     /// Takes in what is left and judges what still waits. Closes `said`.
@@ -296,6 +352,8 @@ fn about(frame: &Frame) -> About {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::VecDeque, path::Path};
+
     use super::*;
     use crate::{
         testing::{at, incident, recorded},
@@ -327,6 +385,93 @@ mod tests {
             let verdicts = said.iter().filter(|said| matches!(said, Said::Verdict(_))).count();
             assert_eq!(summary.verdicts.values().sum::<u64>(), verdicts as u64);
         }
+    }
+
+    /// Yields a batch each time, and asks at the desk before some of them.
+    struct Script {
+        batches: VecDeque<Vec<Event>>,
+        desk: Desk,
+        record_before: Vec<usize>,
+        given: usize,
+    }
+
+    impl Source for Script {
+        fn poll(&mut self, batch: &mut Vec<Event>) -> Polled {
+            if self.record_before.contains(&self.given) {
+                self.desk.record();
+            }
+            self.given += 1;
+            match self.batches.pop_front() {
+                Some(mut events) => {
+                    batch.append(&mut events);
+                    Polled::More
+                }
+                None => Polled::Ended,
+            }
+        }
+
+        fn last(&mut self) -> Vec<Event> {
+            Vec::new()
+        }
+    }
+
+    /// What the incident's events lead to, of which some asks at the desk start and end a recording, and how that stands at last.
+    fn scripted(folder: &Path, record_before: Vec<usize>) -> (Vec<Said>, Recording) {
+        let batches: VecDeque<_> = incident().chunks(7).map(<[Event]>::to_vec).collect();
+        let desk = Desk::default();
+        let script = Script { batches, desk: desk.clone(), record_before, given: 0 };
+        let About { since, wall, watching, hooks, .. } = crate::testing::about();
+        let frame = Frame { since, wall, watching, hooks };
+        let records = Records { recorder: None, folder: Some(folder.to_owned()) };
+        let wanted = Wanted::Said(Window::ALL);
+        let mut pipeline = Pipeline::start(script, Folded::default(), frame, wanted, records, desk).unwrap();
+        let mut said = Vec::new();
+        while let Some(each) = pipeline.said.blocking_recv() {
+            said.push(each);
+        }
+        pipeline.sum_up().unwrap();
+        let recording = pipeline.recording.borrow().clone();
+        pipeline.finish().unwrap();
+        (said, recording)
+    }
+
+    #[test]
+    fn a_recording_begun_in_mid_stream_tells_what_the_live_run_told_from_there_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (live, recording) = scripted(folder.path(), vec![6]);
+        let Recording::Done(recorded) = recording else { panic!("{recording:?}") };
+        let name = recorded.path.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(name.starts_with("observer-20") && name.ends_with("Z.arrows.zst"), "{name}");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&recorded.path.metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+
+        let replay = Replay::open(&[recorded.path], Speed::Max).unwrap();
+        let mut pipeline = Pipeline::replay(replay, Wanted::Said(Window::ALL)).unwrap();
+        let mut again = Vec::new();
+        while let Some(each) = pipeline.said.blocking_recv() {
+            again.push(each);
+        }
+        let summary = pipeline.sum_up().unwrap();
+        assert_eq!(summary.trouble, None);
+        // Some is said of what came before the recording, and waited.
+        assert!(again.len() > 20 && again.len() < live.len(), "{} of {}", again.len(), live.len());
+        assert_eq!(again, live[live.len() - again.len()..]);
+    }
+
+    #[test]
+    fn recordings_end_and_begin_at_will() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        let (live, recording) = scripted(folder.path(), vec![2, 4]);
+        assert!(matches!(recording, Recording::Done(_)), "{recording:?}");
+        assert_eq!((scripted(folder.path(), Vec::new()).0, files()), (live.clone(), 1), "it changes nothing");
+        scripted(folder.path(), vec![2]);
+        assert_eq!(files(), 2, "none is overwritten");
+
+        let (said, recording) = scripted(&folder.path().join("missing"), vec![3]);
+        let Recording::Failed(why) = recording else { panic!("{recording:?}") };
+        assert!(why.starts_with("cannot record into "), "{why}");
+        assert_eq!(said, live, "nothing else ends for that");
     }
 
     #[test]
