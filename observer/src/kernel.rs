@@ -3,6 +3,7 @@
 
 pub mod btf;
 pub mod decode;
+pub(crate) mod first_bytes;
 pub mod load;
 pub mod statistics;
 pub mod walk;

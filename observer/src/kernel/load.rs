@@ -123,7 +123,7 @@ unsafe impl<T: Copy + 'static> Pod for Rodata<T> {}
 /// The attached programs. Dropping it detaches them all; so does the end of the process, however it comes.
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
-    counters: PerCpuArray<MapData, u64>,
+    pub(super) counters: PerCpuArray<MapData, u64>,
     hooks: Hooks,
     layout: Layout,
     /// Connections that did not fit when they were to be taken over.

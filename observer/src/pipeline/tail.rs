@@ -72,6 +72,7 @@ impl Gathered {
 fn says_something(body: &Body) -> bool {
     match body {
         Body::Tick | Body::Counters(_) | Body::HostSample(_) | Body::ProxySample(_) | Body::NamespaceSample(_) => false,
+        Body::FirstBytes(_) => false,
         Body::ListenerSample(sample) => sample.depth > 0,
         Body::UnixListenerSample(sample) => sample.depth > 0,
         Body::Handshake(handshake) => handshake.syn_retransmits > 0,

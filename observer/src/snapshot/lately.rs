@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Lately {
     failures: Recent<UpstreamKey, Causes, MAX_UPSTREAMS>,
     connects: Recent<UpstreamKey, Histogram, MAX_UPSTREAMS>,
+    answers: Recent<UpstreamKey, Histogram, MAX_UPSTREAMS>,
+    unmeasured: u64,
 }
 
 /// Failures by cause and second. There are only so many causes, and of each no more than [`SECONDS`] seconds are kept.
@@ -32,14 +34,24 @@ impl Lately {
     }
 
     pub(super) fn event(&mut self, event: &Event) {
-        // One that was there before observer began at a time that is not known.
-        if let Body::ConnectionEnded(ended) = &event.body
-            && let Some(established) = ended.established
-            && ended.started > Time(0)
-        {
-            let key = UpstreamKey::tcp(ended.flow.netns, ended.flow.remote);
-            let took = established.since(ended.started);
-            self.connects.entry(key, Histogram::default).add(established, took);
+        match &event.body {
+            // One that was there before observer began at a time that is not known.
+            Body::ConnectionEnded(ended) if ended.started > Time(0) => {
+                if let Some(established) = ended.established {
+                    let key = UpstreamKey::tcp(ended.flow.netns, ended.flow.remote);
+                    let took = established.since(ended.started);
+                    self.connects.entry(key, Histogram::default).add(established, took);
+                }
+            }
+            Body::FirstBytes(told) => {
+                let key = UpstreamKey::tcp(told.netns, told.upstream);
+                let answers = self.answers.entry(key, Histogram::default);
+                for (nanos, count) in &told.within {
+                    answers.add_within(event.time, *nanos, *count);
+                }
+                self.unmeasured = self.unmeasured.max(told.unmeasured);
+            }
+            _ => {}
         }
     }
 
@@ -63,18 +75,26 @@ impl Lately {
         self.connects.get(key)?.quantiles(now)
     }
 
-    /// Upstreams dropped because a table was full.
+    /// How long answers took to begin.
+    pub(super) fn first_byte(&self, key: &UpstreamKey, now: Time) -> Option<Quantiles> {
+        self.answers.get(key)?.quantiles(now)
+    }
+
+    /// Upstreams dropped because a table was full, and answers that were not measured for that reason.
     pub(super) fn evicted(&self) -> u64 {
-        self.failures.evicted().saturating_add(self.connects.evicted())
+        let dropped = [self.failures.evicted(), self.connects.evicted(), self.answers.evicted(), self.unmeasured];
+        dropped.into_iter().fold(0, u64::saturating_add)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use observer_common::latency::{bucket, upper_end};
+
     use super::*;
     use crate::{
         diagnose::Engine,
-        event::ConnectionEnded,
+        event::{ConnectionEnded, FirstBytes},
         snapshot::Folded,
         testing::{at, client_flow, connection, event, refused_connection},
     };
@@ -110,6 +130,23 @@ mod tests {
         assert_eq!(causes[1].1[56..], [0, 0, 1]);
         assert_eq!(causes[0].1.iter().sum::<u32>(), 2, "0 is out of reach");
         assert!(folded.lately.by_cause(&upstream(), at(200_000)).is_empty());
+    }
+
+    #[test]
+    fn answers_are_measured_by_the_kernel() {
+        let told = |ms, within: &[(u64, u32)]| {
+            let (netns, upstream) = (client_flow().netns, client_flow().remote);
+            event(
+                ms,
+                Body::FirstBytes(Box::new(FirstBytes { netns, upstream, within: within.to_vec(), unmeasured: 2 })),
+            )
+        };
+        let ms = |ms: u64| upper_end(bucket(ms * 1_000_000));
+        let folded = folded(&[told(1_000, &[(ms(2), 90), (ms(900), 3)]), told(2_000, &[(ms(2), 7)])]);
+        let found = folded.lately.first_byte(&upstream(), at(3_000)).unwrap();
+        assert_eq!((found.count, found.p50.as_millis()), (100, 2));
+        assert!((900..1_013).contains(&found.p99.as_millis()), "{found:?}");
+        assert_eq!((folded.lately.evicted(), folded.lately.connect(&upstream(), at(3_000))), (2, None));
     }
 
     #[test]

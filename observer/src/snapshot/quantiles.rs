@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use observer_common::latency::{bucket, upper_end};
+
 use crate::time::Time;
 
 /// How times are spread.
@@ -18,13 +20,6 @@ pub struct Quantiles {
 /// Seconds of a slot. The last minute is the running slot and those before it: 50 to 60 seconds.
 const SLOT_SECONDS: u64 = 10;
 const SLOTS: usize = 6;
-/// Buckets begin at `1 << FIRST_OCTAVE` nanoseconds, 8 µs; what took less is in the first one.
-const FIRST_OCTAVE: u32 = 13;
-/// Buckets that an octave is cut into: each is a fifteenth to an eighth wide.
-const PARTS: u32 = 8;
-/// The last bucket ends at 2^45 ns, nearly ten hours; what took longer is in it.
-const LAST: u8 = u8::MAX;
-
 /// Times of the last minute. Takes room for the buckets that are used.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Histogram {
@@ -35,6 +30,15 @@ pub(super) struct Histogram {
 impl Histogram {
     /// Something took so long, and was over at `time`.
     pub(super) fn add(&mut self, time: Time, took: Duration) {
+        self.count(time, bucket(nanos(took)), 1);
+    }
+
+    /// So many things took less than that, but not much less, and were over at `time`.
+    pub(super) fn add_within(&mut self, time: Time, nanos: u64, count: u32) {
+        self.count(time, bucket(nanos.saturating_sub(1)), count);
+    }
+
+    fn count(&mut self, time: Time, bucket: u8, more: u32) {
         let stands_for = slot(time);
         let slot = &mut self.slots[place(stands_for)];
         if slot.0 < stands_for {
@@ -42,8 +46,8 @@ impl Histogram {
         }
         // One from longer ago than the slots reach has no place any more.
         if slot.0 == stands_for {
-            let count = slot.1.entry(bucket(took)).or_default();
-            *count = count.saturating_add(1);
+            let count = slot.1.entry(bucket).or_default();
+            *count = count.saturating_add(more);
         }
     }
 
@@ -64,7 +68,7 @@ impl Histogram {
                 below += **count;
                 below >= rank
             });
-            found.map(|(bucket, _)| upper_end(*bucket))
+            found.map(|(bucket, _)| Duration::from_nanos(upper_end(*bucket)))
         };
         Some(Quantiles { count, p50: at(50)?, p99: at(99)? })
     }
@@ -78,16 +82,8 @@ fn place(slot: u64) -> usize {
     usize::try_from(slot % SLOTS as u64).unwrap_or(0)
 }
 
-fn bucket(took: Duration) -> u8 {
-    let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1 << FIRST_OCTAVE);
-    let octave = nanos.ilog2();
-    let part = (nanos >> (octave - PARTS.ilog2())) % u64::from(PARTS);
-    u8::try_from(u64::from((octave - FIRST_OCTAVE) * PARTS) + part).unwrap_or(LAST)
-}
-
-fn upper_end(bucket: u8) -> Duration {
-    let (octave, part) = (u32::from(bucket) / PARTS + FIRST_OCTAVE, u32::from(bucket) % PARTS);
-    Duration::from_nanos(u64::from(PARTS + part + 1) << (octave - PARTS.ilog2()))
+fn nanos(took: Duration) -> u64 {
+    u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -100,16 +96,16 @@ mod tests {
 
     #[test]
     fn every_time_is_within_an_eighth_of_what_is_told() {
-        let mut nanos = 1 << FIRST_OCTAVE;
-        while nanos < 1_u64 << 44 {
-            let took = Duration::from_nanos(nanos);
-            let told = upper_end(bucket(took));
-            assert!(told > took && told.as_secs_f64() <= took.as_secs_f64() * 1.125, "{took:?}: {told:?}");
+        let mut nanos: u64 = 1 << 13;
+        while nanos < 1 << 44 {
+            let told = upper_end(bucket(nanos));
+            assert!(told > nanos && told - nanos <= nanos / 8 + 1, "{nanos}: {told}");
+            assert_eq!(bucket(told - 1), bucket(nanos), "a bucket is found again by its end");
+            assert_eq!(bucket(told), bucket(nanos) + 1);
             nanos += nanos / 37;
         }
-        assert!(upper_end(bucket(Duration::ZERO)) < Duration::from_micros(10));
-        assert_eq!(bucket(Duration::MAX), LAST);
-        assert_eq!(upper_end(LAST), Duration::from_nanos(1 << 45));
+        assert_eq!((bucket(0), upper_end(0)), (0, 9 << 10));
+        assert_eq!((bucket(u64::MAX), upper_end(u8::MAX)), (u8::MAX, 1 << 45));
     }
 
     #[test]

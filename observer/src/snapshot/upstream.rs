@@ -39,7 +39,9 @@ pub struct UpstreamRow {
     /// From connect() to the end of the handshake, of connections that were made in the last minute and have ended since: each
     /// is measured when it ends. `None` where there is none.
     pub connect: Option<Quantiles>,
-    /// From a request to the first bytes of its answer, of the last minute; `None` where none was measured.
+    /// From when a request was sent (its last packet; the last time if it was sent again) to when the proxy read the first bytes
+    /// of the answer, of answers in plain HTTP/1 or FastCGI that began in the last minute; `None` where none was measured, as with
+    /// TLS to the upstream, or where the kernel does not let observer look ([`crate::event::FirstBytes`]).
     pub first_byte: Option<Quantiles>,
     /// The listener's workers against what comes in, if on this host and known.
     pub pool: Option<Pool>,
@@ -117,7 +119,7 @@ pub(super) fn row(
         time_wait: upstream.time_wait_estimate(),
         ports,
         connect: lately.connect(&key, now),
-        first_byte: None,
+        first_byte: lately.first_byte(&key, now),
         pool,
         ports_gone_in: ports.and_then(|ports| upstream.ports_gone_in(ports)),
         somaxconn: home.and_then(|home| home.sample.somaxconn),

@@ -25,6 +25,7 @@ use crate::{
     host,
     kernel::{
         Kernel, LoadError, Options,
+        first_bytes::Read,
         statistics::Statistics,
         walk::{Open, Walked},
         walk_unix::UnixListener,
@@ -83,6 +84,7 @@ pub(super) fn run(
         only: options.netns,
         unix: options.ports.is_empty(),
         proxies: Proxies { names: &options.proxies, known: Vec::new(), rounds: 0 },
+        first_bytes: Read::default(),
     };
     open.append(&mut rounds.round());
     let first = Round { events: open, last: false };
@@ -185,6 +187,7 @@ struct Sampler<'a> {
     /// Unix sockets matter too: not where the filter is a port.
     unix: bool,
     proxies: Proxies<'a>,
+    first_bytes: Read,
 }
 
 /// The proxies' processes, looked up again every [`Proxies::REFRESH`] rounds.
@@ -237,6 +240,9 @@ impl Sampler<'_> {
         if let Some(sample) = host::processors() {
             events.push(Event { time: host::now(), body: Body::HostSample(sample) });
         }
+        let time = host::now();
+        let first_bytes = self.first_bytes.on(self.kernel).unwrap_or_default().into_iter();
+        events.extend(first_bytes.map(|told| Event { time, body: Body::FirstBytes(Box::new(told)) }));
         if let Ok(counters) = self.kernel.counters() {
             events.push(Event { time: host::now(), body: Body::Counters(counters) });
         }
