@@ -9,6 +9,9 @@ const PARTS: u32 = 3;
 
 /// The bucket of a time in nanoseconds. The last ends at 2^45 ns, nearly ten hours; what took longer is in it.
 #[inline(always)]
+#[expect(clippy::inline_always, reason = "kernel programs are one function each")]
+#[expect(clippy::manual_ilog2, reason = "`ilog2` can panic, and kernel programs have nowhere to")]
+#[expect(clippy::cast_possible_truncation, reason = "compared just before")]
 pub const fn bucket(nanos: u64) -> u8 {
     let nanos = if nanos < 1 << FIRST_OCTAVE { 1 << FIRST_OCTAVE } else { nanos };
     let octave = 63 - nanos.leading_zeros();

@@ -28,7 +28,7 @@ impl Read {
         let unmeasured = kernel.counters.get(&(Counter::AnswersUnmeasured as u32), 0)?.iter().sum();
         let mut table: HashMap<_, Wire<Peer>, Counts> = HashMap::try_from(map(&mut kernel.ebpf, "FIRST_BYTES")?)?;
         let mut found = Vec::new();
-        for entry in table.iter() {
+        for entry in &table {
             // One that goes while the table is read is missing, and told by the next reading.
             let Ok((Wire(peer), counts)) = entry else { break };
             let (before, quiet) = self.0.entry(peer).or_insert(([0; BUCKETS], 0));

@@ -27,7 +27,7 @@ const IDLE: Duration = Duration::from_millis(900);
 /// Of a smaller share of the ports in TIME_WAIT it cannot be told when the rest will be gone.
 const FORECAST_SHARE: f64 = 0.25;
 /// TIME_WAIT lasts this long (`TCP_TIMEWAIT_LEN`, include/net/tcp.h): growth beyond it evens out by itself.
-const TIME_WAIT: Duration = Duration::from_secs(60);
+const TIME_WAIT: Duration = Duration::from_mins(1);
 
 /// An upstream as seen from one namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -72,7 +72,7 @@ impl Tape {
             }),
         };
         if let Err(error) = done {
-            self.state.send_replace(failed(error));
+            self.state.send_replace(failed(&error));
         }
     }
 
@@ -90,7 +90,7 @@ impl Tape {
     pub(super) fn turn(&mut self, now: Instant, engine: &Engine) {
         if let Some(ended) = self.closing.as_ref().and_then(Closing::poll) {
             self.closing = None;
-            self.state.send_replace(ended.map_or_else(failed, Recording::Done));
+            self.state.send_replace(ended.map_or_else(|error| failed(&error), Recording::Done));
         }
         self.then(|recorder| recorder.turn(now, || engine.checkpoint().ok()));
         if let Some(recorder) = &self.recorder {
@@ -110,7 +110,7 @@ impl Tape {
         let closing = self.closing.take().map(Closing::wait);
         let ended = closing.or_else(|| self.recorder.take().map(Recorder::finish));
         if let Some(ended) = ended {
-            self.state.send_replace(ended.map_or_else(failed, Recording::Done));
+            self.state.send_replace(ended.map_or_else(|error| failed(&error), Recording::Done));
         }
     }
 
@@ -119,11 +119,11 @@ impl Tape {
             && let Err(error) = step(recorder)
         {
             self.recorder = None;
-            self.state.send_replace(failed(error));
+            self.state.send_replace(failed(&error));
         }
     }
 }
 
-fn failed(error: RecordError) -> Recording {
+fn failed(error: &RecordError) -> Recording {
     Recording::Failed(error.to_string())
 }

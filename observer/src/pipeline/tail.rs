@@ -71,8 +71,12 @@ impl Gathered {
 /// handshakes that go well, of which only some are told.
 fn says_something(body: &Body) -> bool {
     match body {
-        Body::Tick | Body::Counters(_) | Body::HostSample(_) | Body::ProxySample(_) | Body::NamespaceSample(_) => false,
-        Body::FirstBytes(_) => false,
+        Body::Tick
+        | Body::Counters(_)
+        | Body::HostSample(_)
+        | Body::ProxySample(_)
+        | Body::NamespaceSample(_)
+        | Body::FirstBytes(_) => false,
         Body::ListenerSample(sample) => sample.depth > 0,
         Body::UnixListenerSample(sample) => sample.depth > 0,
         Body::Handshake(handshake) => handshake.syn_retransmits > 0,
