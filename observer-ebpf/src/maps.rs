@@ -5,8 +5,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf},
 };
 use observer_common::{
-    COMM_LEN, Flow, Task, answer::Process, connect, connection, counter::Counter, handshake::Peer, latency::Counts, listener::Door,
-    time_wait::Destination,
+    COMM_LEN, Flow, Task, answer::Process, connect, connection, counter::Counter, handshake::Peer, latency::Counts,
+    listener::Door, time_wait::Destination,
 };
 
 /// Records for userspace. Written by `emit` only. Full: the record is lost and counted by kind.
