@@ -109,7 +109,7 @@ impl Replay {
 
     /// What its events follow upon.
     pub fn folded(&self) -> Folded {
-        Folded { engine: self.engine.clone(), recent: VecDeque::new() }
+        Folded::upon(self.engine.clone())
     }
 
     /// That time in this recording.
