@@ -285,3 +285,39 @@ fn segments(folder: &Path) -> Vec<PathBuf> {
     paths.sort();
     paths
 }
+
+#[test]
+fn what_a_recording_lacks_is_said_at_its_end() {
+    const TRIES: usize = 500;
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("a.arrows.zst");
+    let (_reserved, to) = closed_port();
+    let ring = ["--port", &to.port().to_string(), "--ring-size", "4096"];
+    let child = recording("obs-lost", &ring, &trace);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let send = |signal| nix::sys::signal::kill(pid, signal).unwrap();
+    // Nobody empties the ring meanwhile.
+    send(nix::sys::signal::Signal::SIGSTOP);
+    let stopped = nix::sys::wait::waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WUNTRACED)).unwrap();
+    assert!(matches!(stopped, nix::sys::wait::WaitStatus::Stopped(..)), "{stopped:?}");
+    thread::spawn(move || {
+        fs::write("/proc/thread-self/comm", "obs-lost").unwrap();
+        for _ in 0..TRIES {
+            TcpStream::connect(to).unwrap_err();
+        }
+    })
+    .join()
+    .unwrap();
+    send(nix::sys::signal::Signal::SIGCONT);
+    send(nix::sys::signal::Signal::SIGINT);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let (events, tail) = read(&trace);
+    assert_eq!(tail.unwrap(), Tail::Whole, "{said}");
+    let told = ended(&events).len();
+    assert!(told < TRIES, "the ring is not that large");
+    assert!(
+        said.contains(&format!("LOST on the way into it: connection_ended {}", TRIES - told)),
+        "{told} told: {said}"
+    );
+}
