@@ -247,7 +247,7 @@ fn a_ring_can_be_replayed_from_any_segment_on() {
         let reader = scope.spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
         let begun = std::time::Instant::now();
         // An upstream that is well for a change, and enough of the other for several segments.
-        while segments(folder.path()).len() < 3 {
+        while segments(folder.path()).len() < 4 {
             drop(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
             drop(listener.accept().unwrap());
             thread::sleep(Duration::from_millis(5));
@@ -273,7 +273,8 @@ fn a_ring_can_be_replayed_from_any_segment_on() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
         let again: Vec<_> = text.lines().skip(1).collect();
-        assert!(again.len() > 1);
+        // The load may end as the last one begins.
+        assert!(again.len() > 1 || from + 1 == segments.len());
         let expected: Vec<_> = live[live.len() - again.len()..].iter().map(String::as_str).collect();
         assert!(again == expected, "from segment {} on, something else was said", from + 1);
     }
