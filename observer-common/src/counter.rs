@@ -46,6 +46,8 @@ pub enum Counter {
     ConnectsUntracked,
     /// SYNs dropped by full SYN queues without cookies (TCPReqQFullDrop).
     SynQueueDrops,
+    /// Answers whose time to their first bytes is not known because the FIRST_BYTES map was full.
+    AnswersUnmeasured,
     /// First of the losses, one counter per [`Kind`]: records that found the ring full.
     Lost,
 }

@@ -98,6 +98,8 @@ offsets! {
     data_segs_out = "tcp_sock.data_segs_out", required;
     /// Jiffies of the last payload sent.
     lsndtime = "tcp_sock.lsndtime", required;
+    /// Microseconds of `CLOCK_MONOTONIC` at which the packet was sent that was acknowledged last.
+    first_tx = "tcp_sock.first_tx_mstamp", optional;
     /// Inode number of a namespace.
     inum = "net.ns.inum", required;
     /// `net.ipv4.tcp_syncookies`

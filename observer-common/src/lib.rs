@@ -10,6 +10,7 @@ pub mod connect;
 pub mod connection;
 pub mod counter;
 pub mod handshake;
+pub mod latency;
 pub mod layout;
 pub mod listener;
 pub mod reset;

@@ -115,11 +115,17 @@ pub(crate) fn status(head: &Head) -> Option<u16> {
     (hundreds < 10 && tens < 10 && ones < 10).then_some(hundreds * 100 + tens * 10 + ones)
 }
 
-/// The status that an application gives over FastCGI: a record of standard output (FastCGI specification 3.3) that begins with
+/// A FastCGI record of standard output (FastCGI specification 3.3): version 1, type 6.
+#[inline(always)]
+pub(crate) fn is_fastcgi(head: &Head) -> bool {
+    head[0] == 1 && head[1] == 6
+}
+
+/// The status that an application gives over FastCGI: a record of standard output that begins with
 /// `Status: NNN`. Without one it is 200.
 #[inline(always)]
 pub(crate) fn fastcgi_status(buffer: *const u8, head: &Head) -> Option<u16> {
-    if head[0] != 1 || head[1] != 6 || head[8] != b'S' || head[9] != b't' || head[10] != b'a' || head[11] != b't' {
+    if !is_fastcgi(head) || head[8] != b'S' || head[9] != b't' || head[10] != b'a' || head[11] != b't' {
         return None;
     }
     // SAFETY: the helper checks the user's address. The digits come after a header of 8 bytes and `Status: `.

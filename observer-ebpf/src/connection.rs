@@ -17,7 +17,7 @@ use crate::{
     answer::{self, Head, Release},
     connect, emit,
     filter::{self, netns_matters, port_matters},
-    handshake, listener,
+    handshake, latency, listener,
     maps::{ARRIVALS, TRIES, Try},
     settings::setting,
     sock::{self, Sock, TcpSock},
@@ -117,10 +117,18 @@ fn answer_begins(entry: &mut Try, tcp: TcpSock) {
     let Some(buffer) = sock::read_buffer() else { return };
     // SAFETY: the helper checks the user's address.
     let Ok(head) = (unsafe { bpf_probe_read_user::<Head>(buffer.cast()) }) else { return };
+    // What cannot be told from the handshake of TLS, or from frames of HTTP/2, is not measured.
+    if answer::is_fastcgi(&head) {
+        latency::answer_begins(tcp);
+    }
     if let Some(status) = answer::fastcgi_status(buffer, &head) {
         return answer::upstream_answered(status);
     }
     let Some(status) = answer::status(&head) else { return };
+    // 100 and its like are not yet the answer.
+    if status >= 200 {
+        latency::answer_begins(tcp);
+    }
     entry.answer_status = status;
     answer::upstream_answered(status);
     entry.head = answer::head_of(buffer, tcp.copied_seq().wrapping_sub(entry.copied_seq));

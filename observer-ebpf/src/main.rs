@@ -13,6 +13,7 @@ mod connection;
 mod emit;
 mod filter;
 mod handshake;
+mod latency;
 mod listener;
 mod maps;
 mod packet;

@@ -2,11 +2,11 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf},
 };
 use observer_common::{
-    COMM_LEN, Flow, Task, answer::Process, connect, connection, counter::Counter, handshake::Peer, listener::Door,
-    time_wait::Destination,
+    COMM_LEN, Flow, Task, answer::Process, connect, connection, counter::Counter, handshake::Peer, latency::Counts,
+    listener::Door, time_wait::Destination,
 };
 
 /// Records for userspace. Written by `emit` only. Full: the record is lost and counted by kind.
@@ -77,6 +77,15 @@ pub(crate) static ARRIVALS: LruPerCpuHashMap<Door, u64> = LruPerCpuHashMap::with
 /// whose next handshake is then told early.
 #[map]
 pub(crate) static HANDSHAKES: LruHashMap<Peer, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// How long upstreams took to begin answers, since attaching, by upstream. Written by `latency`, read by userspace, which drops
+/// those that have long been quiet. Full: answers of further upstreams are not measured, counted in `AnswersUnmeasured`.
+#[map]
+pub(crate) static FIRST_BYTES: HashMap<Peer, Counts> = HashMap::with_max_entries(1024, 0);
+
+/// What an entry of `FIRST_BYTES` begins with: too large for the stack. Never written.
+#[map]
+pub(crate) static NOTHING_COUNTED: Array<Counts> = Array::with_max_entries(1, 0);
 
 /// What is remembered of a proxy's connection while it lives.
 #[repr(C)]

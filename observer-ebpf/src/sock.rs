@@ -7,6 +7,7 @@ use aya_ebpf::helpers::{
 use observer_common::{
     COMM_LEN, Flow,
     connect::{AF_INET, PATH_LEN},
+    layout::ABSENT,
 };
 
 use crate::settings::offset;
@@ -120,6 +121,17 @@ impl TcpSock {
     #[inline(always)]
     pub(crate) fn sock(self) -> Sock {
         Sock(self.0)
+    }
+
+    /// When the packet was sent that was acknowledged last, in microseconds of the clock that `bpf_ktime_get_ns` tells
+    /// (`first_tx_mstamp`, set by `tcp_rate_skb_delivered`, net/ipv4/tcp_rate.c); `None` where this kernel does not note it.
+    #[inline(always)]
+    pub(crate) fn last_acked_sent(self) -> Option<u64> {
+        if offset!(first_tx) == usize::from(ABSENT) {
+            return None;
+        }
+        // SAFETY: see `load`.
+        Some(unsafe { load(self.0, offset!(first_tx)) })
     }
 
     /// Whether a process owns the socket: false while it waits in an accept queue, and after release.

@@ -65,6 +65,8 @@ pub enum Body {
     UnixListenerSample(Box<UnixListenerSample>),
     /// An upstream completed a handshake.
     Handshake(Handshake),
+    /// How long an upstream took of late to begin its answers.
+    FirstBytes(Box<FirstBytes>),
 }
 
 /// The ends of a connection as one socket sees them.
@@ -474,6 +476,25 @@ pub struct Handshake {
     /// SYNs that had to be sent again.
     pub syn_retransmits: u16,
 }
+
+/// See [`Body::FirstBytes`]. Told about once a second of each upstream that began answers, plain HTTP/1 and FastCGI alone: from
+/// when the request was sent (its last packet; the last time if it was sent again) to when the proxy read the first bytes of the
+/// answer. A lower bound: of answers that several processors counted at once one may be missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstBytes {
+    /// The proxy's namespace.
+    pub netns: NetNs,
+    /// The upstream.
+    pub upstream: Endpoint,
+    /// Nanoseconds, and how many took less than that, but no less than eight ninths of it (of the shortest, 9216: anything
+    /// less); the shortest first, at most [`MAX_WITHIN`].
+    pub within: Vec<(u64, u32)>,
+    /// Answers of any upstream that were not measured for want of room, since observer attached.
+    pub unmeasured: u64,
+}
+
+/// Widths of time that are told apart.
+pub const MAX_WITHIN: usize = observer_common::latency::BUCKETS;
 
 /// See [`Body::UnixListenerSample`].
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,9 @@
 
 pub mod btf;
 pub mod decode;
+pub(crate) mod first_bytes;
 pub mod load;
+pub mod statistics;
 pub mod walk;
 pub mod walk_unix;
 

@@ -170,8 +170,8 @@ impl Model {
                 self.upstream_mut(key).contact.handshake(now, handshake.syn_retransmits);
             }
             Body::Counters(counters) => self.counters = *counters,
-            // Outcomes are the engine's concern: it knows which try is meant.
-            Body::Outcome(_) | Body::Tick => {}
+            // Outcomes are the engine's concern: it knows which try is meant. How fast answers are is for views alone.
+            Body::Outcome(_) | Body::FirstBytes(_) | Body::Tick => {}
         }
         None
     }

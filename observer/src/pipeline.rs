@@ -1,10 +1,13 @@
 //! The one place that knows every stage. A thread of its own moves batches from the source through model and rules;
 //! what is said goes through a bounded channel, what is shown through a slot that holds the latest snapshot.
 
+mod cost;
 mod recording;
+mod tail;
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,12 +26,14 @@ use crate::{
     host,
     kernel::Options,
     sink::{Overflowed, Summary},
-    snapshot::{Folded, Frame, Recording, Snapshot},
+    snapshot::{Desk, Folded, Frame, Recording, Snapshot},
     source::{Live, Polled, Replay, Source},
     time::Time,
     trace::{About, RecordOptions, Recorder},
 };
+use cost::Meter;
 use recording::Tape;
+use tail::Gathered;
 
 /// How often the source is asked. Nobody is woken per event: a verdict is late by this much at most.
 const POLL_EVERY: Duration = Duration::from_millis(10);
@@ -53,6 +58,8 @@ pub struct Pipeline {
     pub recording: watch::Receiver<Recording>,
     /// What is watched, since when, through which hooks, by which clock.
     pub frame: Frame,
+    /// Where a view leaves what it wants.
+    pub desk: Desk,
 }
 
 /// What the pipeline is to produce.
@@ -93,7 +100,9 @@ impl Pipeline {
         let hooks = live.hooks().clone();
         let frame = Frame { since: host::now(), wall: host::wall_clock(), watching, hooks };
         let recorder = record.map(|record| Recorder::start(record, about(&frame))).transpose()?;
-        Self::start(live, Folded::default(), frame, wanted, recorder)
+        // In the current directory.
+        let folder = Some(PathBuf::new());
+        Self::start(live, Folded::default(), frame, wanted, Records { recorder, folder }, Desk::default())
     }
 
     /// Begins to replay a recording.
@@ -103,7 +112,7 @@ impl Pipeline {
             replay.stop_at(window.to + MAX_DELAY);
         }
         let (folded, frame) = (replay.folded(), replay.frame());
-        Self::start(replay, folded, frame, wanted, None)
+        Self::start(replay, folded, frame, wanted, Records::default(), Desk::default())
     }
 
     /// Begins to take in what the source yields; it follows upon `folded`.
@@ -112,7 +121,8 @@ impl Pipeline {
         folded: Folded,
         frame: Frame,
         wanted: Wanted,
-        recorder: Option<Recorder>,
+        Records { recorder, folder }: Records,
+        desk: Desk,
     ) -> Result<Self> {
         let (say, said) = mpsc::channel(MAX_SAID);
         let first = Snapshot { playback: source.playback(), ..Snapshot::take(&folded, &frame) };
@@ -136,6 +146,10 @@ impl Pipeline {
             voice: Voice { say, held: Vec::new(), window, told },
             show,
             tape,
+            folder,
+            desk: desk.clone(),
+            gathered: Gathered::default(),
+            meter: Meter::default(),
         };
         let (sum_up, summary) = sync_channel(1);
         let thread = thread::Builder::new()
@@ -145,7 +159,7 @@ impl Pipeline {
                 move || stages.run(&stop, &sum_up)
             })
             .context("starting the pipeline's thread")?;
-        Ok(Self { stop, thread, summary, said, snapshots, recording, frame })
+        Ok(Self { stop, thread, summary, said, snapshots, recording, frame, desk })
     }
 
     /// Asks the pipeline to end. What it still has to say comes through `said`, which then closes.
@@ -169,6 +183,15 @@ impl Pipeline {
     }
 }
 
+/// What is recorded.
+#[derive(Default)]
+struct Records {
+    /// What is from the beginning.
+    recorder: Option<Recorder>,
+    /// Where recordings go that somebody asks for later; `None` if there is nothing to record.
+    folder: Option<PathBuf>,
+}
+
 struct Stages<S> {
     source: S,
     folded: Folded,
@@ -176,6 +199,11 @@ struct Stages<S> {
     voice: Voice,
     show: Option<watch::Sender<Arc<Snapshot>>>,
     tape: Tape,
+    /// See [`Records`].
+    folder: Option<PathBuf>,
+    desk: Desk,
+    gathered: Gathered,
+    meter: Meter,
 }
 
 impl<S: Source> Stages<S> {
@@ -185,10 +213,12 @@ impl<S: Source> Stages<S> {
         while !stop.load(Ordering::Relaxed) {
             if let Some(folded) = self.source.jump() {
                 self.folded = folded;
+                self.gathered.jump();
             }
+            self.gathered.look(self.desk.looked_at().tail);
             let polled = self.source.poll(&mut batch);
             self.fold(&mut batch);
-            self.tape.turn(Instant::now(), &self.folded.engine);
+            self.record();
             if polled == Polled::Ended {
                 if self.show.is_none() {
                     break;
@@ -211,15 +241,35 @@ impl<S: Source> Stages<S> {
 
     /// Empties the batch.
     fn fold(&mut self, batch: &mut Vec<Event>) {
-        let Self { folded, voice, tape, .. } = self;
+        let Self { folded, voice, tape, gathered, .. } = self;
         for event in batch.drain(..) {
             folded.apply(&event, &mut |said| {
                 tape.said(&said);
                 voice.say(said);
             });
-            tape.event(event);
+            match (gathered.wants(&event), tape.runs()) {
+                (true, true) => {
+                    gathered.keep(event.clone());
+                    tape.event(event);
+                }
+                (true, false) => gathered.keep(event),
+                (false, _) => tape.event(event),
+            }
         }
         voice.hand_over();
+    }
+
+    /// Starts or ends a recording that was asked for, and writes what is due.
+    fn record(&mut self) {
+        let Self { folded: Folded { engine, .. }, frame, tape, folder, desk, .. } = self;
+        // While one ends the next has to wait.
+        if !tape.is_closing()
+            && desk.take_record()
+            && let Some(folder) = folder
+        {
+            tape.toggle(|| recording::begin(folder, &about(frame), host::now(), engine));
+        }
+        tape.turn(Instant::now(), engine);
     }
 
     /// Judges what still waits.
@@ -232,12 +282,13 @@ impl<S: Source> Stages<S> {
         voice.hand_over();
     }
 
-    fn publish(&self) {
-        if let Some(show) = &self.show {
-            let snapshot = Snapshot::take(&self.folded, &self.frame);
-            let (recording, playback) = (self.tape.state(), self.source.playback());
-            show.send_replace(Arc::new(Snapshot { recording, playback, ..snapshot }));
-        }
+    fn publish(&mut self) {
+        let Some(show) = &self.show else { return };
+        let snapshot = Snapshot::take(&self.folded, &self.frame);
+        self.meter.turn(self.desk.looked_at().cost, &mut self.source, snapshot.events);
+        let (recording, playback) = (self.tape.state(), self.source.playback());
+        let (tail, cost) = (self.gathered.show(), self.meter.show());
+        show.send_replace(Arc::new(Snapshot { recording, playback, tail, cost, ..snapshot }));
     }
 
     /// Takes in what is left and judges what still waits. Closes `said`.
@@ -317,44 +368,4 @@ fn about(frame: &Frame) -> About {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        testing::{at, incident, recorded},
-        time::Speed,
-    };
-
-    /// What is said of a window of the incident, and what it comes to.
-    fn replayed(window: Window) -> (Vec<Said>, Summary) {
-        let folder = tempfile::tempdir().unwrap();
-        let replay = Replay::open(&[recorded(folder.path(), &incident())], Speed::Max).unwrap();
-        let mut pipeline = Pipeline::replay(replay, Wanted::Said(window)).unwrap();
-        let mut said = Vec::new();
-        while let Some(more) = pipeline.said.blocking_recv() {
-            said.extend(more);
-        }
-        let summary = pipeline.sum_up().unwrap();
-        pipeline.finish().unwrap();
-        (said, summary)
-    }
-
-    #[test]
-    fn a_window_shows_a_part_of_the_whole_and_changes_nothing() {
-        let (whole, _) = replayed(Window::ALL);
-        for (from, to) in [(0, 10_000), (20_300, 20_300), (30_000, 61_000), (85_000, 999_000), (200_000, 300_000)] {
-            let window = Window { from: at(from), to: at(to) };
-            let (said, summary) = replayed(window);
-            let expected: Vec<_> = whole.iter().filter(|said| window.contains(said.time())).cloned().collect();
-            assert_eq!(said, expected);
-            let verdicts = said.iter().filter(|said| matches!(said, Said::Verdict(_))).count();
-            assert_eq!(summary.verdicts.values().sum::<u64>(), verdicts as u64);
-        }
-    }
-
-    #[test]
-    fn a_window_is_read_no_further_than_what_may_still_be_said_of_it() {
-        let (_, whole) = replayed(Window::ALL);
-        let (_, summary) = replayed(Window { from: at(0), to: at(1_000) });
-        assert!(summary.events < whole.events, "{} of {}", summary.events, whole.events);
-    }
-}
+mod tests;

@@ -1,22 +1,32 @@
 //! What a reader sees: an immutable copy of model and verdicts at one moment. Views hold one for as long as they like
 //! and lock nothing.
 
+pub mod desk;
+mod lately;
 pub mod playback;
+pub mod quantiles;
 pub mod timeline;
+pub mod upstream;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
     addr::{NetNs, UnixPath},
     diagnose::{Engine, Incident, Said, Verdict, Warning},
-    event::{Counters, Event, Process},
+    event::{Counters, Event},
     hooks::Hooks,
-    model::{Listener, Model, Namespace, Upstream, UpstreamKey, window::Second},
     time::{Time, WallClock},
     trace::Recorded,
 };
+pub use desk::{Cost, Desk, Look, ProgramCost, Tail};
+use lately::Lately;
 pub use playback::Playback;
+pub use quantiles::Quantiles;
 pub use timeline::Timeline;
+pub use upstream::{Pool, UpstreamRow};
 
 /// Verdicts kept for looking back at.
 pub const RECENT_VERDICTS: usize = 200;
@@ -56,6 +66,10 @@ pub struct Snapshot {
     pub recording: Recording,
     /// Where the replay stands, if it is one.
     pub playback: Option<Playback>,
+    /// The last events, while somebody looks at them.
+    pub tail: Option<Arc<Tail>>,
+    /// What watching costs, while somebody looks at it; never in a replay.
+    pub cost: Option<Arc<Cost>>,
 }
 
 /// How a recording stands.
@@ -72,33 +86,6 @@ pub enum Recording {
     Failed(String),
 }
 
-/// An upstream for a table.
-#[derive(Clone, Debug)]
-pub struct UpstreamRow {
-    /// Which.
-    pub key: UpstreamKey,
-    /// Who uses it.
-    pub proxy: Process,
-    /// Tries that ended since the start.
-    pub tries: u64,
-    /// Tries that failed since the start.
-    pub failed: u64,
-    /// Tries per second of late.
-    pub tries_per_second: f64,
-    /// Failures per second of late.
-    pub failed_per_second: f64,
-    /// The last minute, second by second, oldest first.
-    pub minute: Vec<Second>,
-    /// Its address is this host's.
-    pub local: bool,
-    /// Its listener, if on this host, with namespace and bound address or path.
-    pub listener: Option<(NetNs, String, Listener)>,
-    /// TIME_WAIT sockets of the proxy's namespace towards it.
-    pub time_wait: u32,
-    /// Ephemeral ports in that namespace's range, if known.
-    pub ports: Option<u32>,
-}
-
 /// All that follows from the events so far.
 #[derive(Clone, Debug, Default)]
 pub struct Folded {
@@ -106,30 +93,39 @@ pub struct Folded {
     pub engine: Engine,
     /// The last verdicts, the latest last, at most [`RECENT_VERDICTS`].
     pub recent: VecDeque<Verdict>,
+    /// The last minute of each upstream.
+    lately: Lately,
 }
 
 impl Folded {
+    /// What follows upon an engine whose events are not known: nothing is recent.
+    pub fn upon(engine: Engine) -> Self {
+        Self { engine, ..Self::default() }
+    }
+
     /// Takes in one event and hands what follows from it to `say`, in order.
     pub fn apply(&mut self, event: &Event, say: &mut impl FnMut(Said)) {
-        let Self { engine, recent } = self;
+        let Self { engine, recent, lately } = self;
         engine.apply(event, &mut |said| {
-            remember(recent, &said);
+            remember(recent, lately, &said);
             say(said);
         });
+        lately.event(event);
     }
 
     /// Judges whatever still waits: the stream has ended.
     pub fn finish(&mut self, say: &mut impl FnMut(Said)) {
-        let Self { engine, recent } = self;
+        let Self { engine, recent, lately } = self;
         engine.finish(&mut |said| {
-            remember(recent, &said);
+            remember(recent, lately, &said);
             say(said);
         });
     }
 }
 
-fn remember(recent: &mut VecDeque<Verdict>, said: &Said) {
+fn remember(recent: &mut VecDeque<Verdict>, lately: &mut Lately, said: &Said) {
     if let Said::Verdict(verdict) = said {
+        lately.verdict(verdict);
         if recent.len() >= RECENT_VERDICTS {
             recent.pop_front();
         }
@@ -153,7 +149,7 @@ pub struct Frame {
 impl Snapshot {
     /// A copy of what has been folded.
     pub fn take(folded: &Folded, frame: &Frame) -> Self {
-        let Folded { engine, recent } = folded;
+        let Folded { engine, recent, lately } = folded;
         let model = engine.model();
         let now = model.now();
         let mut upstreams: Vec<_> = model
@@ -166,7 +162,7 @@ impl Snapshot {
                     model.unix_listener(path, now).map(|(netns, listener)| (netns, path.to_string(), listener.clone()))
                 };
                 let listener = tcp.or_else(|| key.path.as_ref().and_then(unix));
-                row(*key, upstream, model, listener, frame.since)
+                upstream::row(*key, upstream, folded, listener, frame.since)
             })
             .collect();
         upstreams.sort_by(|a, b| {
@@ -190,37 +186,12 @@ impl Snapshot {
             totals: engine.incidents().totals().clone(),
             counters: *model.counters(),
             events: model.events(),
-            evicted: model.evicted().saturating_add(engine.hurried()),
+            evicted: model.evicted().saturating_add(engine.hurried()).saturating_add(lately.evicted()),
             hooks: frame.hooks.clone(),
             recording: Recording::Off,
             playback: None,
+            tail: None,
+            cost: None,
         }
-    }
-}
-
-fn row(
-    key: UpstreamKey,
-    upstream: &Upstream,
-    model: &Model,
-    listener: Option<(NetNs, String, Listener)>,
-    since: Time,
-) -> UpstreamRow {
-    let now = model.now();
-    let late = upstream.window.sum(now, u64::from(RATE_SECONDS));
-    // Whole seconds that have been watched: at the start there are fewer.
-    let watched = u32::try_from(now.seconds().saturating_sub(since.seconds())).unwrap_or(u32::MAX);
-    let per_second = |count: u32| f64::from(count) / f64::from(watched.clamp(1, RATE_SECONDS));
-    UpstreamRow {
-        key,
-        proxy: upstream.proxy.clone(),
-        tries: upstream.tries,
-        failed: upstream.failed,
-        tries_per_second: per_second(late.tries),
-        failed_per_second: per_second(late.failed),
-        minute: upstream.window.last(now, crate::model::window::SECONDS),
-        local: key.endpoint.is_none_or(|at| model.is_local(at.ip)),
-        listener,
-        time_wait: upstream.time_wait_estimate(),
-        ports: model.namespace(key.netns).and_then(Namespace::ports),
     }
 }

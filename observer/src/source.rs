@@ -10,6 +10,7 @@ pub use replay::{Replay, state_at_begin};
 
 use crate::{
     event::Event,
+    kernel::statistics::RunTime,
     snapshot::{Folded, Playback},
 };
 
@@ -29,6 +30,14 @@ pub trait Source: Send {
 
     /// Why it ended before its time, if it did, in a sentence.
     fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    /// Has the cost of its programs in the kernel measured, or not any more.
+    fn measure(&mut self, _on: bool) {}
+
+    /// What each of them has cost while that was measured; `None` if it has no such programs.
+    fn run_times(&self) -> Option<Vec<RunTime>> {
         None
     }
 

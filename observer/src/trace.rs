@@ -27,7 +27,7 @@ pub use about::About;
 pub use decode::Given;
 pub use info::Info;
 pub use reader::{Packed, ReadError, Reader, Tail};
-pub use recorder::{RecordError, RecordOptions, Recorded, Recorder};
+pub use recorder::{Closing, RecordError, RecordOptions, Recorded, Recorder};
 pub use said::{Said, Told};
 pub use writer::{WriteError, Writer};
 

@@ -10,7 +10,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{Watcher, carried_by, connect, eventually, in_netns, kernel_counter, listen, netns, only, sysctl};
@@ -19,6 +19,7 @@ use observer::{
     event::{Body, Counters, OverflowPath},
     hooks::{Carrier, Hook, HookStatus},
     kernel::Options,
+    source::Source as _,
 };
 use socket2::{SockFilter, Socket};
 
@@ -506,7 +507,7 @@ fn syns_that_a_firewall_drops_are_told_from_a_full_queue() {
             let client = connect(&at);
             // As long as a proxy with a short timer waits: the SYN is sent again after one second. With many namespaces, as
             // tests side by side have, a round of samples does not come to all.
-            let sent = std::time::Instant::now();
+            let sent = Instant::now();
             let here = netns();
             let samples = |watcher: &Watcher| {
                 watcher.count(|body| matches!(body, Body::NamespaceSample(it) if it.netns.0 == here))
@@ -540,5 +541,76 @@ fn handshakes_are_told_about_once_a_second() {
         let told = watcher.count(|body| matches!(body, Body::Handshake(it) if it.syn_retransmits == 0));
         assert!((1..=3).contains(&told), "{told} of 50 in about a second");
         drop((clients, listener));
+    });
+}
+
+/// Exchanges over one kept connection, each answered by a thread after that time; this process is the proxy. Gives how long the
+/// longest of them took.
+fn exchanges(port: u16, count: usize, after: Duration) -> Duration {
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: upstream\r\n\r\n";
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let mut ours = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let (mut theirs, _) = listener.accept().unwrap();
+    let upstream = thread::spawn(move || {
+        for _ in 0..count {
+            theirs.read_exact(&mut [0; REQUEST.len()]).unwrap();
+            thread::sleep(after);
+            theirs.write_all(OK).unwrap();
+        }
+    });
+    let mut longest = Duration::ZERO;
+    for _ in 0..count {
+        let begun = Instant::now();
+        ours.write_all(REQUEST).unwrap();
+        ours.read_exact(&mut [0; OK.len()]).unwrap();
+        longest = longest.max(begun.elapsed());
+        // The time between answer and next request is nobody's to wait for.
+        thread::sleep(Duration::from_millis(20));
+    }
+    upstream.join().unwrap();
+    longest
+}
+
+#[test]
+fn each_answer_on_a_kept_connection_is_measured() {
+    in_netns("obs-first", || {
+        let mut watcher = Watcher::start(only("obs-first", 7197));
+        let after = Duration::from_millis(50);
+        let longest = exchanges(7197, 20, after);
+        let measured = |watcher: &Watcher| {
+            let told = watcher.events.iter().filter_map(|event| match &event.body {
+                Body::FirstBytes(told) => Some(told.within.clone()),
+                _ => None,
+            });
+            told.flatten().collect::<Vec<_>>()
+        };
+        watcher.until("each to be measured", |watcher| {
+            let count: u32 = measured(watcher).iter().map(|(_, count)| count).sum();
+            assert!(count <= 20, "{count}");
+            (count == 20).then_some(())
+        });
+        for (nanos, _) in measured(&watcher) {
+            let told = Duration::from_nanos(nanos);
+            assert!(told > after && told <= longest * 9 / 8, "{told:?}, {longest:?} at most");
+        }
+    });
+}
+
+#[test]
+fn programs_tell_what_they_cost_while_that_is_asked() {
+    in_netns("obs-cost", || {
+        let mut watcher = Watcher::start(only("obs-cost", 7198));
+        assert_eq!(watcher.live.run_times(), Some(Vec::new()), "nobody asked");
+        watcher.live.measure(true);
+        exchanges(7198, 10, Duration::ZERO);
+        let programs = watcher.live.run_times().unwrap();
+        let of = |name: &str| programs.iter().find(|program| program.name == name).unwrap();
+        for name in ["inet_sock_set_state", "tcp_rcv_space_adjust"] {
+            assert!(of(name).runs >= 3 && of(name).nanos / of(name).runs > 10, "{:?}", of(name));
+        }
+        watcher.live.measure(false);
+        assert_eq!(watcher.live.run_times(), Some(Vec::new()));
+        watcher.poll();
     });
 }

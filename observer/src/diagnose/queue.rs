@@ -10,14 +10,8 @@ use crate::{
     time::{Human, Time},
 };
 
-/// The stretch over which arrivals and accepts are compared.
-const SPAN: Duration = Duration::from_secs(10);
-/// Shorter than this tells nothing of rates.
-const LEAST: Duration = Duration::from_millis(2900);
 /// Nothing accepted for this long while connections wait is a stall, unless every worker is at work.
 const STALL: Duration = Duration::from_millis(1900);
-/// More comes than can be done if it exceeds that by this factor; less may be chance.
-const TOO_MUCH: f64 = 1.2;
 /// Share of the processors' time stolen from which on it is to blame.
 const STOLEN: f64 = 0.2;
 /// Share of the time in which some task waited for a processor from which on the host is out of them.
@@ -128,15 +122,13 @@ fn starved(listener: &Listener, model: &Model) -> Option<Why> {
 }
 
 fn undersized(listener: &Listener, now: Time) -> Option<Why> {
-    let flux = listener.flux(now, SPAN).filter(|flux| flux.over >= LEAST)?;
+    let flux = listener.rates(now)?;
     let (comes, can_do) = (flux.comes(), flux.can_do());
     let workers = listener.workers()?;
-    // Every worker has a connection at hand, or had: a pool that is at work accepts at the pace at which it finishes.
-    let at_work = workers > 1 && listener.accepted_open >= workers;
-    if !(at_work || flux.never_empty && can_do > 0.0) || comes <= TOO_MUCH * can_do {
+    if !flux.too_much() || !listener.at_capacity(&flux) {
         return None;
     }
-    if can_do == 0.0 {
+    let Some((service, needed)) = flux.service(workers).zip(flux.needed(workers)) else {
         return Some(Why {
             codes: vec!["worker-pool-undersized"],
             words: Some(format!(
@@ -150,24 +142,22 @@ fn undersized(listener: &Listener, now: Time) -> Option<Why> {
                 .with("accepted_open", listener.accepted_open),
             advice: vec!["add workers, or find what keeps them busy (a slow database, a lock)".to_owned()],
         });
-    }
-    let needed = (comes / can_do * f64::from(workers)).ceil();
-    let service = f64::from(workers) / can_do;
+    };
     let workers_are = if workers == 1 { "one process accepts".to_owned() } else { format!("{workers} workers can do") };
     Some(Why {
         codes: vec!["worker-pool-undersized"],
         words: Some(format!(
-            "{workers_are} {can_do:.1} requests a second ({service:.1} s each), {comes:.1} come in: {needed:.0} workers would do"
+            "{workers_are} {can_do:.1} requests a second ({service:.1} s each), {comes:.1} come in: {needed} workers would do"
         )),
         evidence: Evidence::default()
             .with("workers", workers)
             .with("accepted_per_second", can_do)
             .with("arrivals_per_second", comes)
             .with("service_time_s", service)
-            .with("workers_needed", needed)
+            .with("workers_needed", f64::from(needed))
             .with("measured_over_s", flux.over.as_secs_f64()),
         advice: vec![format!(
-            "add workers, {needed:.0} at this rate and service time (gunicorn --workers, or an asynchronous worker class), or \
+            "add workers, {needed} at this rate and service time (gunicorn --workers, or an asynchronous worker class), or \
              make requests faster; a longer queue only adds waiting"
         )],
     })

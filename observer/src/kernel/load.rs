@@ -19,7 +19,10 @@ use nix::{
 };
 use observer_common::{COMM_LEN, Kind, counter::Counter, layout};
 
-use super::btf::{self, BtfError, Layout};
+use super::{
+    btf::{self, BtfError, Layout},
+    statistics::{self, Statistics},
+};
 use crate::{
     addr::NetNs,
     event::{Counters, Lost},
@@ -120,13 +123,13 @@ unsafe impl<T: Copy + 'static> Pod for Rodata<T> {}
 /// The attached programs. Dropping it detaches them all; so does the end of the process, however it comes.
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
-    counters: PerCpuArray<MapData, u64>,
+    pub(super) counters: PerCpuArray<MapData, u64>,
     hooks: Hooks,
     layout: Layout,
     /// Connections that did not fit when they were to be taken over.
     pub(super) unadopted: u64,
-    /// Descriptors of the programs, for the kernel's own statistics.
-    programs: Vec<i32>,
+    /// Names and descriptors of the programs, for the kernel's own statistics.
+    programs: Vec<(String, i32)>,
 }
 
 impl Kernel {
@@ -243,7 +246,10 @@ impl Kernel {
             },
         ));
 
-        let programs = ebpf.programs().filter_map(|(_, program)| Some(program.fd().ok()?.as_fd_raw())).collect();
+        let programs = ebpf
+            .programs()
+            .filter_map(|(name, program)| Some((name.to_owned(), program.fd().ok()?.as_fd_raw())))
+            .collect();
         Ok(Self { ebpf, counters, hooks: Hooks(statuses), layout, unadopted: 0, programs })
     }
 
@@ -255,6 +261,11 @@ impl Kernel {
     /// `enum sk_rst_reason` of this kernel.
     pub fn reset_reasons(&self) -> std::collections::HashMap<u32, String> {
         self.layout.reset_reasons.clone()
+    }
+
+    /// What the programs cost; to be read while they are attached.
+    pub fn statistics(&self) -> Statistics {
+        Statistics::of(self.programs.clone())
     }
 
     /// The ring, once.
@@ -299,7 +310,7 @@ impl Kernel {
                 records,
                 tries_untracked: named(Counter::TriesUntracked)?,
                 connects_untracked: named(Counter::ConnectsUntracked)?,
-                skipped: self.programs.iter().map(|fd| skipped(*fd)).sum(),
+                skipped: self.programs.iter().map(|(_, fd)| skipped(*fd)).sum(),
                 undecoded: 0,
                 unadopted: self.unadopted,
             },
@@ -307,11 +318,10 @@ impl Kernel {
     }
 }
 
-/// How often the kernel skipped a program (`recursion_misses`, kernel/bpf/syscall.c `bpf_prog_show_fdinfo`).
+/// How often the kernel skipped a program.
 fn skipped(fd: i32) -> u64 {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
-    let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
-    line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+    let [misses] = statistics::fields(fd, ["recursion_misses:"]);
+    misses.unwrap_or(0)
 }
 
 fn object_error(error: aya::EbpfError) -> LoadError {

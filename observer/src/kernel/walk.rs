@@ -63,8 +63,8 @@ pub type Open = (observer_common::Flow, observer_common::Task);
 /// Wire structs as a map's key and value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Wire<T>(T);
-// SAFETY: only used with `Flow`, `Task`, `Process`, `Door` and `Destination`, which are `repr(C)` integers and bytes without implicit padding.
+pub(super) struct Wire<T>(pub(super) T);
+// SAFETY: only used with `Flow`, `Task`, `Process`, `Door`, `Peer` and `Destination`, which are `repr(C)` integers and bytes without implicit padding.
 unsafe impl<T: Copy + 'static> aya::Pod for Wire<T> {}
 
 impl Kernel {

@@ -13,6 +13,13 @@ use crate::{
 /// Samples kept of each listener.
 pub const MAX_SAMPLES: usize = 12;
 
+/// The stretch over which arrivals and accepts are compared.
+const SPAN: Duration = Duration::from_secs(10);
+/// Shorter than this tells nothing of rates.
+const LEAST: Duration = Duration::from_millis(2900);
+/// More comes than can be done if it exceeds that by this factor; less may be chance.
+const TOO_MUCH: f64 = 1.2;
+
 /// A listener at one moment. Counts since observer attached.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Sample {
@@ -44,6 +51,24 @@ impl Flux {
     /// Connections accepted per second.
     pub fn can_do(&self) -> f64 {
         per_second(self.accepted, self.over)
+    }
+
+    /// Clearly more comes than is accepted.
+    pub fn too_much(&self) -> bool {
+        self.comes() > TOO_MUCH * self.can_do()
+    }
+
+    /// Seconds for which one connection takes up a worker, if that many workers were all at work (Little's law: what is under
+    /// way is what comes in by how long it stays); `None` if nothing was accepted.
+    pub fn service(&self, workers: u32) -> Option<f64> {
+        (self.accepted > 0).then(|| f64::from(workers) / self.can_do())
+    }
+
+    /// Workers that it would take to serve all that comes, if that many are all at work on what is accepted: arrivals per
+    /// second by seconds each, rounded up.
+    pub fn needed(&self, workers: u32) -> Option<u32> {
+        let work = self.came.saturating_mul(workers.into());
+        (self.accepted > 0).then(|| u32::try_from(work.div_ceil(self.accepted)).unwrap_or(u32::MAX))
     }
 }
 
@@ -116,6 +141,22 @@ impl Listener {
             1 => Some(1),
             several => Some(several - 1),
         }
+    }
+
+    /// What comes and goes of late; `None` before it has been watched for long enough to tell rates.
+    pub fn rates(&self, now: Time) -> Option<Flux> {
+        self.flux(now, SPAN).filter(|flux| flux.over >= LEAST)
+    }
+
+    /// Every worker has a connection at hand. Not told of a single process, which may serve many at once.
+    pub fn all_taken(&self) -> bool {
+        self.workers().is_some_and(|workers| workers > 1 && self.accepted_open >= workers)
+    }
+
+    /// Whether workers accept at the pace at which they finish: there was always somebody waiting, or more comes than they
+    /// take while each has a connection at hand.
+    pub fn at_capacity(&self, flux: &Flux) -> bool {
+        (flux.never_empty && flux.accepted > 0) || (self.all_taken() && flux.too_much())
     }
 
     /// What came and went between the samples of the last `span`; `None` before there are two.

@@ -24,6 +24,11 @@ const AT_ONCE: Duration = Duration::from_millis(20);
 /// A connection closed sooner than this after its last answer was not closed for lying idle.
 const IDLE: Duration = Duration::from_millis(900);
 
+/// Of a smaller share of the ports in TIME_WAIT it cannot be told when the rest will be gone.
+const FORECAST_SHARE: f64 = 0.25;
+/// TIME_WAIT lasts this long (`TCP_TIMEWAIT_LEN`, include/net/tcp.h): growth beyond it evens out by itself.
+const TIME_WAIT: Duration = Duration::from_mins(1);
+
 /// An upstream as seen from one namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UpstreamKey {
@@ -125,6 +130,20 @@ impl Upstream {
         self.time_wait = count;
         self.time_wait_since = 0;
         self.time_wait_at = Some(now);
+    }
+
+    /// In how many seconds none of `ports` would be left if TIME_WAIT went on to grow as between the last two samples.
+    pub fn seconds_left(&self, ports: u32) -> Option<f64> {
+        let left = f64::from(ports.saturating_sub(self.time_wait));
+        (self.time_wait_growth > 0.0).then(|| left / self.time_wait_growth)
+    }
+
+    /// When they will be gone at this rate. Told only of a good part in use already, and of no more than a minute: what is
+    /// added now leaves after that, so growth that would take longer never gets there.
+    pub fn ports_gone_in(&self, ports: u32) -> Option<Duration> {
+        let share = f64::from(self.time_wait) / f64::from(ports.max(1));
+        let left = Duration::try_from_secs_f64(self.seconds_left(ports)?).ok()?;
+        (share >= FORECAST_SHARE && left <= TIME_WAIT).then_some(left)
     }
 
     /// TIME_WAIT sockets towards it now: the last sample, and what must have come since.

@@ -1,6 +1,6 @@
-//! The recording beside the pipeline: it may fail at any time, and nothing else does for that.
+//! The recording beside the pipeline: it may start, end and fail at any time, and nothing else does for that.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use tokio::sync::watch;
 
@@ -8,13 +8,35 @@ use crate::{
     diagnose::{self, Engine},
     event::Event,
     snapshot::Recording,
-    trace::{RecordError, Recorder},
+    time::Time,
+    trace::{About, Closing, RecordError, RecordOptions, Recorder},
 };
 
-/// What goes into the trace, until that fails.
+/// Recordings begun within one second that get names of their own.
+const MAX_SAME_SECOND: u32 = 9;
+
+/// What goes into the trace, until that fails or somebody ends it.
 pub(super) struct Tape {
     recorder: Option<Recorder>,
+    /// One that was ended; the disk still has to take the rest of it.
+    closing: Option<Closing>,
     state: watch::Sender<Recording>,
+}
+
+/// Begins a recording in the midst of a watch: `observer-<time in UTC>.arrows.zst` in `folder`, over no file that is there.
+pub(super) fn begin(folder: &Path, about: &About, now: Time, engine: &Engine) -> Result<Recorder, RecordError> {
+    let time = humantime::format_rfc3339_seconds(about.wall.at(now)).to_string();
+    let time = time.replace(['-', ':'], "");
+    let mut number = 1;
+    loop {
+        let again = if number == 1 { String::new() } else { format!("-{number}") };
+        let path = folder.join(format!("observer-{time}{again}.arrows.zst"));
+        let options = RecordOptions { path, ring: None, level: None, force: false };
+        match Recorder::start_upon(options, about.clone(), engine.model().now(), engine.checkpoint().ok()) {
+            Err(RecordError::Exists(_)) if number < MAX_SAME_SECOND => number += 1,
+            result => return result,
+        }
+    }
 }
 
 impl Tape {
@@ -22,12 +44,36 @@ impl Tape {
     pub(super) fn new(recorder: Option<Recorder>) -> (Self, watch::Receiver<Recording>) {
         let state = recorder.as_ref().map_or(Recording::Off, |recorder| Recording::On(recorder.recorded().clone()));
         let (state, seen) = watch::channel(state);
-        (Self { recorder, state }, seen)
+        (Self { recorder, closing: None, state }, seen)
     }
 
     /// How it stands.
     pub(super) fn state(&self) -> Recording {
         self.state.borrow().clone()
+    }
+
+    /// Whether events are taken in.
+    pub(super) fn runs(&self) -> bool {
+        self.recorder.is_some()
+    }
+
+    /// Whether it is about to end.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Ends what runs, or begins anew. Between two batches of events only.
+    pub(super) fn toggle(&mut self, begin: impl FnOnce() -> Result<Recorder, RecordError>) {
+        let done = match self.recorder.take() {
+            Some(recorder) => recorder.close().map(|closing| self.closing = Some(closing)),
+            None => begin().map(|recorder| {
+                self.state.send_replace(Recording::On(recorder.recorded().clone()));
+                self.recorder = Some(recorder);
+            }),
+        };
+        if let Err(error) = done {
+            self.state.send_replace(failed(&error));
+        }
     }
 
     pub(super) fn event(&mut self, event: Event) {
@@ -42,6 +88,10 @@ impl Tape {
 
     /// Between two batches of events; the engine has taken in all that was told before.
     pub(super) fn turn(&mut self, now: Instant, engine: &Engine) {
+        if let Some(ended) = self.closing.as_ref().and_then(Closing::poll) {
+            self.closing = None;
+            self.state.send_replace(ended.map_or_else(|error| failed(&error), Recording::Done));
+        }
         self.then(|recorder| recorder.turn(now, || engine.checkpoint().ok()));
         if let Some(recorder) = &self.recorder {
             let recorded = recorder.recorded();
@@ -57,11 +107,10 @@ impl Tape {
 
     /// Writes what is left.
     pub(super) fn finish(&mut self) {
-        if let Some(recorder) = self.recorder.take() {
-            self.state.send_replace(match recorder.finish() {
-                Ok(recorded) => Recording::Done(recorded),
-                Err(error) => Recording::Failed(error.to_string()),
-            });
+        let closing = self.closing.take().map(Closing::wait);
+        let ended = closing.or_else(|| self.recorder.take().map(Recorder::finish));
+        if let Some(ended) = ended {
+            self.state.send_replace(ended.map_or_else(|error| failed(&error), Recording::Done));
         }
     }
 
@@ -70,7 +119,11 @@ impl Tape {
             && let Err(error) = step(recorder)
         {
             self.recorder = None;
-            self.state.send_replace(Recording::Failed(error.to_string()));
+            self.state.send_replace(failed(&error));
         }
     }
+}
+
+fn failed(error: &RecordError) -> Recording {
+    Recording::Failed(error.to_string())
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Destination, Event, Flow, Handshake, Hurt, ListenOverflow,
+        Body, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow, Handshake, Hurt, ListenOverflow,
         ListenerChanged, ListenerSample, NamespaceSample, Outcome, Process, ProxySample, ResetSent, Retransmit, Signal,
         UnixListenerSample, Unserved,
     },
@@ -74,6 +74,11 @@ pub(super) fn change(event: &mut Event, to: &mut impl Change) {
         Body::ProxySample(it) => {
             let ProxySample { process, open_files: _, open_files_limit: _ } = &mut **it;
             to.process(process);
+        }
+        Body::FirstBytes(it) => {
+            let FirstBytes { netns: ns, upstream, within: _, unmeasured: _ } = &mut **it;
+            endpoint(upstream, to);
+            netns(ns, to);
         }
         Body::ListenerSample(it) => listener(it, to),
         Body::UnixListenerSample(it) => unix_listener(it, to),

@@ -16,7 +16,11 @@ use crate::{
     event::{Body, Event},
     hooks::Hooks,
     host,
-    kernel::{LoadError, Options, decode::Decoder},
+    kernel::{
+        LoadError, Options,
+        decode::Decoder,
+        statistics::{RunTime, Statistics},
+    },
     time::Time,
 };
 
@@ -34,6 +38,7 @@ pub struct Live {
     decoder: Decoder,
     samples: Receiver<Round>,
     hooks: Hooks,
+    statistics: Statistics,
     undecoded: u64,
     /// Time of the last tick.
     ticked: Time,
@@ -64,12 +69,14 @@ impl Live {
         let thread = thread::Builder::new()
             .name("observer-kernel".into())
             .spawn(move || sampler::run(&options, &attached, &samples_in, &stopped))?;
-        let Attached { ring, reset_reasons, hooks } = is_attached.recv().map_err(|_| StartError::Ended)??;
+        let Attached { ring, reset_reasons, hooks, statistics } =
+            is_attached.recv().map_err(|_| StartError::Ended)??;
         Ok(Self {
             ring,
             decoder: Decoder { reset_reasons },
             samples,
             hooks,
+            statistics,
             undecoded: 0,
             ticked: Time::default(),
             stop: Some(stop),
@@ -134,6 +141,15 @@ impl Source for Live {
         }
         while self.poll(&mut batch) == Polled::More {}
         batch
+    }
+
+    fn measure(&mut self, on: bool) {
+        self.statistics.measure(on);
+    }
+
+    fn run_times(&self) -> Option<Vec<RunTime>> {
+        // The programs are the other thread's, which detaches them once it is stopped.
+        self.stop.is_some().then(|| self.statistics.read())
     }
 }
 

@@ -116,7 +116,7 @@ impl Replay {
 
     /// What its events follow upon.
     pub fn folded(&self) -> Folded {
-        Folded { engine: self.engine.clone(), recent: VecDeque::new() }
+        Folded::upon(self.engine.clone())
     }
 
     /// That time in this recording.

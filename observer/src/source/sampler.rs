@@ -25,6 +25,8 @@ use crate::{
     host,
     kernel::{
         Kernel, LoadError, Options,
+        first_bytes::Read,
+        statistics::Statistics,
         walk::{Open, Walked},
         walk_unix::UnixListener,
     },
@@ -49,6 +51,7 @@ pub(super) struct Attached {
     pub(super) ring: RingBuf<MapData>,
     pub(super) reset_reasons: HashMap<u32, String>,
     pub(super) hooks: Hooks,
+    pub(super) statistics: Statistics,
 }
 
 /// The thread's whole life: attach, say so, sample until stopped, sample once more, detach.
@@ -60,7 +63,8 @@ pub(super) fn run(
 ) {
     let started = Kernel::attach(options).and_then(|mut kernel| {
         let ring = kernel.take_ring()?;
-        let ready = Attached { ring, reset_reasons: kernel.reset_reasons(), hooks: kernel.hooks().clone() };
+        let (reset_reasons, hooks) = (kernel.reset_reasons(), kernel.hooks().clone());
+        let ready = Attached { ring, reset_reasons, hooks, statistics: kernel.statistics() };
         Ok((kernel, ready))
     });
     let (mut kernel, ready) = match started {
@@ -80,6 +84,7 @@ pub(super) fn run(
         only: options.netns,
         unix: options.ports.is_empty(),
         proxies: Proxies { names: &options.proxies, known: Vec::new(), rounds: 0 },
+        first_bytes: Read::default(),
     };
     open.append(&mut rounds.round());
     let first = Round { events: open, last: false };
@@ -182,6 +187,7 @@ struct Sampler<'a> {
     /// Unix sockets matter too: not where the filter is a port.
     unix: bool,
     proxies: Proxies<'a>,
+    first_bytes: Read,
 }
 
 /// The proxies' processes, looked up again every [`Proxies::REFRESH`] rounds.
@@ -234,6 +240,9 @@ impl Sampler<'_> {
         if let Some(sample) = host::processors() {
             events.push(Event { time: host::now(), body: Body::HostSample(sample) });
         }
+        let time = host::now();
+        let first_bytes = self.first_bytes.on(self.kernel).unwrap_or_default().into_iter();
+        events.extend(first_bytes.map(|told| Event { time, body: Body::FirstBytes(Box::new(told)) }));
         if let Ok(counters) = self.kernel.counters() {
             events.push(Event { time: host::now(), body: Body::Counters(counters) });
         }

@@ -34,7 +34,8 @@ pub struct About {
     pub hooks: Hooks,
     /// Settings of the host at the start, by sysctl.
     pub settings: Vec<(String, String)>,
-    /// Which segment of the recording this is, from 1.
+    /// Which segment of the recording this is, from 1. A recording that was begun in the midst of a watch has no first one: what
+    /// came before was not recorded.
     pub segment: u32,
     /// How many upstreams' sides have been joined to it, each of another host.
     #[serde(default)]

@@ -8,15 +8,15 @@ use serde::Deserialize;
 
 use super::{
     columns::{Filled, filled},
-    detail::{Files, Held, Seldom},
+    detail::{Files, Held, Seldom, Within},
     words::{self, Kind, OVERFLOW_PATHS, flag},
 };
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Destination, Event, Flow, Handshake, Head, Hurt, ListenOverflow,
-        ListenerChanged, ListenerSample, NamespaceSample, Outcome, Process, ProxySample, ResetSent, Retransmit, Signal,
-        State, UnixListenerSample, Unserved,
+        Body, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow, Handshake, Head, Hurt,
+        ListenOverflow, ListenerChanged, ListenerSample, NamespaceSample, Outcome, Process, ProxySample, ResetSent,
+        Retransmit, Signal, State, UnixListenerSample, Unserved,
     },
     text::{self, Comm},
     time::{Time, WallClock},
@@ -254,6 +254,11 @@ impl Line<'_, '_> {
                 let Files { open_files, open_files_limit } = self.detail()?;
                 Body::ProxySample(Box::new(ProxySample { process: self.process(), open_files, open_files_limit }))
             }
+            Kind::FirstBytes => {
+                let Within { within, unmeasured } = self.detail()?;
+                let netns = NetNs(columns.netns.or_zero(row));
+                Body::FirstBytes(Box::new(FirstBytes { netns, upstream: self.remote()?, within, unmeasured }))
+            }
             Kind::ListenerSample => Body::ListenerSample(Box::new(self.listener()?)),
             Kind::UnixListenerSample => {
                 let Held { holders, .. } = self.detail()?;
@@ -375,8 +380,12 @@ impl Line<'_, '_> {
 
     fn flow(&mut self) -> Result<Flow, Wrong> {
         let (local, netns) = self.local()?;
+        Ok(Flow { local, remote: self.remote()?, netns })
+    }
+
+    fn remote(&mut self) -> Result<Endpoint, Wrong> {
         let ip = self.known.remote.read(&self.columns.remote_ip, self.row, address).ok_or("remote_ip")?;
-        Ok(Flow { local, remote: Endpoint { ip, port: self.columns.remote_port.or_zero(self.row) }, netns })
+        Ok(Endpoint { ip, port: self.columns.remote_port.or_zero(self.row) })
     }
 
     fn local(&mut self) -> Result<(Endpoint, NetNs), Wrong> {

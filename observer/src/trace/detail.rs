@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Death, Process};
+use crate::{
+    event::{Death, MAX_WITHIN, Process},
+    untrusted::at_most,
+};
 
 /// What connections, answers, resets and signals seldom have to say.
 #[derive(Default, Serialize, Deserialize)]
@@ -54,6 +57,15 @@ fn zero(number: &u32) -> bool {
 pub(super) struct Files {
     pub(super) open_files: u64,
     pub(super) open_files_limit: u64,
+}
+
+/// Of an upstream's answers.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Within {
+    #[serde(deserialize_with = "at_most::<MAX_WITHIN, _, _, _>")]
+    pub(super) within: Vec<(u64, u32)>,
+    pub(super) unmeasured: u64,
 }
 
 /// Of a verdict.

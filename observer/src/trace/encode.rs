@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     columns::{COLUMNS, Filling},
-    detail::{Also, Files, Held, Seldom, Warned},
+    detail::{Also, Files, Held, Seldom, Warned, Within},
     said::{Said, Told},
     words::{self, Kind, OVERFLOW_PATHS, flag},
 };
@@ -66,6 +66,7 @@ pub(super) fn kind(body: &Body) -> Kind {
         Body::ListenerSample(_) => Kind::ListenerSample,
         Body::UnixListenerSample(_) => Kind::UnixListenerSample,
         Body::NamespaceSample(_) => Kind::NamespaceSample,
+        Body::FirstBytes(_) => Kind::FirstBytes,
         Body::Counters(_) => Kind::Counters,
         Body::Tick => Kind::Tick,
     }
@@ -196,6 +197,7 @@ impl Line<'_> {
             | Body::ListenerSample(_)
             | Body::UnixListenerSample(_)
             | Body::NamespaceSample(_)
+            | Body::FirstBytes(_)
             | Body::Counters(_) => self.sample(body),
             Body::Tick => {}
         }
@@ -286,6 +288,11 @@ impl Line<'_> {
             Body::NamespaceSample(sample) => {
                 self.columns.netns.set(self.row, sample.netns.0);
                 self.detail(sample);
+            }
+            Body::FirstBytes(told) => {
+                self.remote(told.upstream);
+                self.columns.netns.set(self.row, told.netns.0);
+                self.detail(&Within { within: told.within.clone(), unmeasured: told.unmeasured });
             }
             Body::ProxySample(sample) => {
                 self.process(&sample.process);

@@ -136,10 +136,27 @@ enum Job {
 impl Recorder {
     /// Makes the first file. `about.segment` is of no matter.
     pub fn start(options: RecordOptions, about: About) -> Result<Self, RecordError> {
-        let about = About { segment: 1, ..about };
+        Self::begin(options, About { segment: 1, ..about })
+    }
+
+    /// The same in the midst of a watch, whose state at `now` is this. What came before is not recorded: it is as in a ring
+    /// whose first segment has gone, and a replay gives the verdicts of the live run from there on.
+    pub fn start_upon(
+        options: RecordOptions,
+        about: About,
+        now: Time,
+        checkpoint: Option<Vec<u8>>,
+    ) -> Result<Self, RecordError> {
+        let mut recorder = Self::begin(options, About { segment: 2, ..about })?;
+        recorder.last = now;
+        recorder.follow(checkpoint)?;
+        Ok(recorder)
+    }
+
+    fn begin(options: RecordOptions, about: About) -> Result<Self, RecordError> {
         let mut encoder = Encoder::new(options.level)?;
         clear_the_way(&options)?;
-        let path = segment_path(&options, 1);
+        let path = segment_path(&options, about.segment);
         let file = create(&path)?;
         let begin = encoder.begin(&about)?;
         let (jobs, todo) = sync_channel(MAX_WAITING);
@@ -222,16 +239,17 @@ impl Recorder {
     }
 
     /// Writes what is left and waits for the disk.
-    pub fn finish(mut self) -> Result<Recorded, RecordError> {
+    pub fn finish(self) -> Result<Recorded, RecordError> {
+        self.close()?.wait()
+    }
+
+    /// Hands over what is left.
+    pub fn close(mut self) -> Result<Closing, RecordError> {
         self.cut()?;
         let end = self.encoder.end()?;
         self.hand_over(end)?;
         drop(self.jobs.take());
-        match self.ended.recv_timeout(PATIENCE) {
-            Ok(ended) => ended.map(|()| self.recorded),
-            Err(RecvTimeoutError::Timeout) => Err(RecordError::Slow),
-            Err(RecvTimeoutError::Disconnected) => Err(gone()),
-        }
+        Ok(Closing { recorded: self.recorded, ended: self.ended, until: Instant::now() + PATIENCE })
     }
 
     fn cut(&mut self) -> Result<(), RecordError> {
@@ -258,6 +276,11 @@ impl Recorder {
         self.segment_bytes = 0;
         let begin = self.encoder.begin(&self.about)?;
         self.hand_over(begin)?;
+        self.follow(checkpoint)
+    }
+
+    /// Begins a segment with the state that its events follow upon.
+    fn follow(&mut self, checkpoint: Option<Vec<u8>>) -> Result<(), RecordError> {
         // Without one the segment can still be read, from its first event on.
         let state = checkpoint.map(|state| BASE64.encode(state)).filter(|text| text.len() <= MAX_CHECKPOINT);
         if let Some(state) = state {
@@ -284,6 +307,37 @@ impl Recorder {
                 Ok(Err(error)) => error,
                 _ => gone(),
             }),
+        }
+    }
+}
+
+/// A recording that is over but for the disk.
+pub struct Closing {
+    recorded: Recorded,
+    ended: Receiver<Result<(), RecordError>>,
+    /// When it is given up.
+    until: Instant,
+}
+
+impl Closing {
+    /// Waits for the disk.
+    pub fn wait(self) -> Result<Recorded, RecordError> {
+        let patience = self.until.saturating_duration_since(Instant::now());
+        self.came(self.ended.recv_timeout(patience))
+    }
+
+    /// What came of it, if that is known by now.
+    pub fn poll(&self) -> Option<Result<Recorded, RecordError>> {
+        let ended = self.ended.recv_timeout(Duration::ZERO);
+        let waits = matches!(ended, Err(RecvTimeoutError::Timeout)) && Instant::now() < self.until;
+        (!waits).then(|| self.came(ended))
+    }
+
+    fn came(&self, ended: Result<Result<(), RecordError>, RecvTimeoutError>) -> Result<Recorded, RecordError> {
+        match ended {
+            Ok(ended) => ended.map(|()| self.recorded.clone()),
+            Err(RecvTimeoutError::Timeout) => Err(RecordError::Slow),
+            Err(RecvTimeoutError::Disconnected) => Err(gone()),
         }
     }
 }

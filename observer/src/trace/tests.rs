@@ -12,9 +12,9 @@ use super::{
 use crate::{
     addr::{NetNs, UnixPath},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Counters, Death, Destination, Did, Event, Handshake, Head, HostSample,
-        Hurt, ListenOverflow, ListenerChanged, ListenerSample, Lost, NamespaceSample, Outcome, OverflowPath, Process,
-        ProxySample, Retransmit, Signal, State, UnixListenerSample, Unserved,
+        Body, ConnectFailed, ConnectionEnded, Counters, Death, Destination, Did, Event, FirstBytes, Handshake, Head,
+        HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, Lost, NamespaceSample, Outcome,
+        OverflowPath, Process, ProxySample, Retransmit, Signal, State, UnixListenerSample, Unserved,
     },
     hooks::{Carrier, Hook, HookStatus, Hooks},
     testing::{at, client_flow, connection, endpoint, event, refused_connection, reset_sent, server_flow},
@@ -214,6 +214,12 @@ pub(crate) fn every_kind() -> Vec<Event> {
         Body::NamespaceSample(Box::default()),
         Body::Counters(Counters { connections_started: 1, sees_syn_drops: true, lost, ..Counters::default() }),
         Body::HostSample(HostSample::default()),
+        Body::FirstBytes(Box::new(FirstBytes {
+            netns: NetNs(7),
+            upstream: endpoint("10.0.0.2:8000"),
+            within: vec![(1_048_576, 3), (1 << 45, u32::MAX)],
+            unmeasured: 1,
+        })),
         Body::Tick,
     ];
     // Not in the order of time: events of several processors need not be.

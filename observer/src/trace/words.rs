@@ -39,6 +39,8 @@ pub enum Kind {
     UnixListenerSample,
     /// [`crate::event::NamespaceSample`]
     NamespaceSample,
+    /// [`crate::event::FirstBytes`]
+    FirstBytes,
     /// [`crate::event::Counters`]
     Counters,
     /// [`crate::event::Body::Tick`]
@@ -53,7 +55,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, with their names and what their rows say.
-    pub const ALL: [(Self, &'static str, &'static str); 22] = [
+    pub const ALL: [(Self, &'static str, &'static str); 23] = [
         (
             Self::ConnectionEnded,
             "connection_ended",
@@ -130,6 +132,13 @@ impl Kind {
             "namespace_sample",
             "A network namespace as it stands. detail: time_wait, time_wait_by_destination, addresses, port_range, somaxconn, \
              tw_reuse, abort_on_overflow, listen_overflows, listen_drops.",
+        ),
+        (
+            Self::FirstBytes,
+            "first_bytes",
+            "How long the upstream took of late to begin its answers in plain HTTP/1 or FastCGI: from the request's last packet \
+             to the proxy's first read. detail: within (pairs: nanoseconds, and how many took less than that and no less than \
+             eight ninths of it; of the shortest, 9216, anything less), unmeasured (of all upstreams, since attaching).",
         ),
         (
             Self::Counters,

@@ -18,12 +18,6 @@ pub const RULE: Rule =
 const TIME_WAIT_SHARE: f64 = 0.5;
 /// Share of the ports in TIME_WAIT at which to warn.
 const WARN_SHARE: f64 = 0.8;
-/// Warn when the ports will be gone within this many seconds at the present rate.
-const WARN_SECONDS: f64 = 60.0;
-/// The forecast is nothing to go by below this share.
-const FORECAST_SHARE: f64 = 0.25;
-/// TIME_WAIT lasts this long (`TCP_TIMEWAIT_LEN`, include/net/tcp.h): growth beyond it evens out by itself.
-const TIME_WAIT_SECONDS: f64 = 60.0;
 
 fn judge(case: &Case<'_>) -> Judgement {
     if case.attempt.ending != Ending::NoPort {
@@ -100,20 +94,11 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
         let Some(ports) = model.namespace(key.netns).and_then(Namespace::ports) else { continue };
         let used = upstream.time_wait;
         let share = f64::from(used) / f64::from(ports.max(1));
-        let left = f64::from(ports.saturating_sub(used));
-        let growth = upstream.time_wait_growth;
-        let seconds = (growth > 0.0).then(|| left / growth);
-        // What is added now leaves after a minute, so growth that would take longer than that never gets there.
-        let soon = seconds.filter(|seconds| share >= FORECAST_SHARE && *seconds <= WARN_SECONDS.min(TIME_WAIT_SECONDS));
+        let soon = upstream.ports_gone_in(ports);
         if share < WARN_SHARE && soon.is_none() {
             continue;
         }
-        let forecast = match seconds {
-            Some(seconds) if seconds <= WARN_SECONDS => {
-                format!(", gone in {} at this rate", Human(std::time::Duration::from_secs_f64(seconds)))
-            }
-            _ => String::new(),
-        };
+        let forecast = soon.map(|left| format!(", gone in {} at this rate", Human(left))).unwrap_or_default();
         warnings.push(Warning {
             time: now,
             cause: RULE.code,
@@ -126,8 +111,8 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
             evidence: Evidence::default()
                 .with("ports", ports)
                 .with("time_wait_to_upstream", used)
-                .with("growth_per_second", growth)
-                .maybe("seconds_left", seconds),
+                .with("growth_per_second", upstream.time_wait_growth)
+                .maybe("seconds_left", upstream.seconds_left(ports)),
             advice: advice(true),
         });
     }

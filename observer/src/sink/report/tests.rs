@@ -110,7 +110,7 @@ fn a_later_segment_makes_a_report_of_its_own_time_only() {
     assert!(failed_before > 0 && rest.failures.count > 0);
     assert_eq!(failed_before + rest.failures.count, whole.failures.count);
     assert_eq!(rest.from, at(120_000));
-    assert!(words::caveats(&rest)[0].contains("began 2.0 min earlier"), "{:?}", words::caveats(&rest));
+    assert!(words::caveats(&rest)[0].contains("had begun to watch 2.0 min earlier"), "{:?}", words::caveats(&rest));
     let tries = |report: &Report| report.upstreams.items.iter().map(|upstream| upstream.tries).sum::<u64>();
     assert_eq!(tries(&rest), rest.tries);
 }

@@ -298,9 +298,8 @@ pub(super) fn caveats(report: &Report) -> Vec<String> {
     }
     if report.about.segment > 1 {
         caveats.push(format!(
-            "The recording began {} earlier: its first {} not among these files.",
+            "observer had begun to watch {} earlier: what it saw until then is not in these files.",
             Human(report.from.since(report.about.since)),
-            if report.about.segment == 2 { "segment is" } else { "segments are" },
         ));
     }
     caveats
