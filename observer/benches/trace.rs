@@ -1,5 +1,6 @@
 //! What a trace costs: bytes an event on the disk, processor time to record, and how fast it is read and replayed. Over a
-//! recording that is given (`cargo bench -p observer --bench trace -- FILE`), or the one that the tests read.
+//! recording that is given (`cargo bench -p observer --bench trace -- FILE`), again and again; or over the incident that the
+//! tests read, among the connections of a busy proxy that go well.
 
 use std::{
     path::PathBuf,
@@ -10,17 +11,23 @@ use nix::time::{ClockId, clock_gettime};
 use observer::{
     diagnose::Engine,
     event::{Body, Event},
-    time::Time,
+    pipeline::{Pipeline, Wanted, Window},
+    source::Replay,
+    time::{Speed, Time},
     trace::{About, Reader, RecordOptions, Recorder, recorder::BATCH_EVERY},
 };
 
 /// Events a second at which recording is measured.
 const RATE: u32 = 50_000;
-/// Events that are recorded and replayed: the recording's own again and again, each time with other ports and later.
+/// Events that are recorded and replayed.
 const EVENTS: usize = 1_000_000;
+/// Connections that went well for each event of the incident, where no recording is given: about one try in thirty fails.
+const HEALTHY: u32 = 9;
 
 fn main() {
-    let path = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map_or_else(golden, PathBuf::from);
+    let given = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
+    let healthy = if given.is_some() { 0 } else { HEALTHY };
+    let path = given.unwrap_or_else(golden);
     let bytes = std::fs::metadata(&path).expect("the recording is there").len();
     let (about, events) = read(&[path]);
     let count = told(&events);
@@ -28,47 +35,64 @@ fn main() {
 
     let folder = tempfile::tempdir().expect("a folder");
     let again = folder.path().join("again.arrows.zst");
-    let many = repeated(&events);
-    let total = told(&many);
-
-    let before = processor_time();
     let mut recorder = Recorder::start(options(again.clone()), about).expect("recording begins");
     let mut now = Instant::now();
-    for second in many.chunks(RATE as usize) {
+    let (mut making, mut total) = (Duration::ZERO, 0);
+    let before = processor_time(ClockId::CLOCK_PROCESS_CPUTIME_ID);
+    let mut rounds = Rounds::of(events, healthy);
+    while total < EVENTS {
+        let begun = processor_time(ClockId::CLOCK_THREAD_CPUTIME_ID);
+        let second = rounds.next_second();
+        making += processor_time(ClockId::CLOCK_THREAD_CPUTIME_ID).saturating_sub(begun);
+        total += told(&second);
         for event in second {
-            recorder.event(event.clone()).expect("recording goes on");
+            recorder.event(event).expect("recording goes on");
         }
         recorder.turn(now, || None).expect("recording goes on");
         now += BATCH_EVERY;
         recorder.turn(now, || None).expect("recording goes on");
     }
     let written = recorder.finish().expect("recording ends");
-    let each = each_of(processor_time().saturating_sub(before), total);
+    let spent = processor_time(ClockId::CLOCK_PROCESS_CPUTIME_ID).saturating_sub(before).saturating_sub(making);
+    let each = each_of(spent, total);
     println!(
         "recorded           {total} events at {RATE} a second: {each:.0} ns each, {:.1} % of a core; {:.1} bytes an event",
         each * f64::from(RATE) / 1e7,
         ratio(written.bytes, total)
     );
 
-    let begun = Instant::now();
-    let (_, back) = read(&[again]);
-    let reading = each_of(begun.elapsed(), total);
-    assert_eq!(told(&back), total, "everything comes back");
-    let begun = Instant::now();
+    let (mut reading, mut judging) = (Duration::ZERO, Duration::ZERO);
+    let (mut back, mut said) = (0, 0_u64);
+    let mut reader = Reader::open(std::slice::from_ref(&again)).expect("it is a trace");
     let mut engine = Engine::default();
-    let mut said = 0_u64;
-    for event in &back {
-        engine.apply(event, &mut |_| said += 1);
+    let mut batch = Vec::new();
+    loop {
+        let begun = Instant::now();
+        let more = reader.next_batch(&mut batch).expect("it is whole").is_some();
+        reading += begun.elapsed();
+        back += told(&batch);
+        let begun = Instant::now();
+        for event in batch.drain(..) {
+            engine.apply(&event, &mut |_| said += 1);
+        }
+        judging += begun.elapsed();
+        if !more {
+            break;
+        }
     }
-    engine.finish(&mut |_| said += 1);
-    let judging = each_of(begun.elapsed(), total);
+    assert_eq!(back, total, "everything comes back");
+    let (reading, judging) = (each_of(reading, total), each_of(judging, total));
     println!("read               {reading:.0} ns an event, {:.2} million a second", 1e3 / reading);
     println!("judged             {judging:.0} ns an event, {:.2} million a second ({said} said)", 1e3 / judging);
-    println!(
-        "replayed           {:.2} million a second on one core, {:.2} on two",
-        1e3 / (reading + judging),
-        1e3 / reading.max(judging)
-    );
+
+    let begun = Instant::now();
+    let replay = Replay::open(&[again], Speed::Max).expect("it is a trace");
+    let mut pipeline = Pipeline::replay(replay, Wanted::Said(Window::ALL)).expect("it begins");
+    while pipeline.said.blocking_recv().is_some() {}
+    let summary = pipeline.sum_up().expect("it ends");
+    pipeline.finish().expect("it ends");
+    assert_eq!(summary.events, total as u64, "everything is replayed");
+    println!("replayed           {:.2} million a second", 1e3 / each_of(begun.elapsed(), total));
 }
 
 fn golden() -> PathBuf {
@@ -95,19 +119,50 @@ fn told(events: &[Event]) -> usize {
     events.iter().filter(|event| event.body != Body::Tick).count()
 }
 
-fn repeated(events: &[Event]) -> Vec<Event> {
-    let first = events.iter().map(|event| event.time).min().unwrap_or_default();
-    let last = events.iter().map(|event| event.time).max().unwrap_or_default();
-    let span = last.since(first) + Duration::from_secs(1);
-    let mut many = Vec::new();
-    for round in 0.. {
-        if many.len() >= EVENTS {
-            break;
-        }
-        let later = span * round;
-        many.extend(events.iter().map(|event| moved(event, later, round)));
+/// The recording's events again and again, each time later and with other ports.
+struct Rounds {
+    events: Vec<Event>,
+    span: Duration,
+    /// A connection that went well, and how many such come before each event.
+    well: Event,
+    healthy: u32,
+    round: u32,
+    next: usize,
+    /// Events told so far: no two connections have the same port for a while.
+    count: u16,
+}
+
+impl Rounds {
+    fn of(events: Vec<Event>, healthy: u32) -> Self {
+        let first = events.iter().map(|event| event.time).min().unwrap_or_default();
+        let last = events.iter().map(|event| event.time).max().unwrap_or_default();
+        let well = |event: &&Event| match &event.body {
+            Body::ConnectionEnded(ended) => ended.error == 0 && ended.answer_status == Some(200) && ended.unacked == 0,
+            _ => false,
+        };
+        let well = events.iter().find(well).unwrap_or(&events[0]).clone();
+        let span = last.since(first) + Duration::from_secs(1);
+        Self { span, well, healthy, events, round: 0, next: 0, count: 0 }
     }
-    many
+
+    /// As many as come in a second.
+    fn next_second(&mut self) -> Vec<Event> {
+        let mut second = Vec::with_capacity(RATE as usize);
+        while second.len() < RATE as usize {
+            let event = moved(&self.events[self.next], self.span * self.round, self.round);
+            let later = event.time.since(self.well.time);
+            for _ in 0..self.healthy {
+                self.count = self.count.wrapping_add(1);
+                second.push(moved(&self.well, later, self.count.into()));
+            }
+            second.push(event);
+            self.next += 1;
+            if self.next == self.events.len() {
+                (self.next, self.round) = (0, self.round + 1);
+            }
+        }
+        second
+    }
 }
 
 fn moved(event: &Event, later: Duration, round: u32) -> Event {
@@ -138,9 +193,8 @@ fn moved(event: &Event, later: Duration, round: u32) -> Event {
     event
 }
 
-/// Of all threads of this process.
-fn processor_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).expect("the clock can be read")
+fn processor_time(of: ClockId) -> Duration {
+    clock_gettime(of).map(Duration::from).expect("the clock can be read")
 }
 
 /// Nanoseconds.

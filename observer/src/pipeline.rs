@@ -39,17 +39,19 @@ use tail::Gathered;
 const POLL_EVERY: Duration = Duration::from_millis(10);
 /// How often a snapshot is made while somebody looks.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(100);
-/// Verdicts and warnings that may wait for a slow reader. Full, the pipeline waits, the ring fills, and the kernel
-/// counts what is lost.
-const MAX_SAID: usize = 4096;
+/// Verdicts and warnings handed over together at most: waking a reader costs more than ten of them.
+const SAID_TOGETHER: usize = 64;
+/// Such handfuls that may wait for a slow reader. Full, the pipeline waits, the ring fills, and the kernel counts what is
+/// lost.
+const MAX_SAID: usize = 64;
 
 /// A running pipeline.
 pub struct Pipeline {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
     summary: Receiver<Summary>,
-    /// What is said, in order; closed when the pipeline ends.
-    pub said: mpsc::Receiver<Said>,
+    /// What is said, in order, as much at a time as came together; closed when the pipeline ends.
+    pub said: mpsc::Receiver<Vec<Said>>,
     /// The latest snapshot.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// How the recording stands.
@@ -141,7 +143,7 @@ impl Pipeline {
             source,
             folded,
             frame: frame.clone(),
-            voice: Voice { say, window, told },
+            voice: Voice { say, held: Vec::new(), window, told },
             show,
             tape,
             folder,
@@ -254,6 +256,7 @@ impl<S: Source> Stages<S> {
                 (false, _) => tape.event(event),
             }
         }
+        voice.hand_over();
     }
 
     /// Starts or ends a recording that was asked for, and writes what is due.
@@ -276,6 +279,7 @@ impl<S: Source> Stages<S> {
             tape.said(&said);
             voice.say(said);
         });
+        voice.hand_over();
     }
 
     fn publish(&mut self) {
@@ -311,7 +315,9 @@ impl<S: Source> Stages<S> {
 
 /// Says what belongs to the window, and counts it.
 struct Voice {
-    say: Option<mpsc::Sender<Said>>,
+    say: Option<mpsc::Sender<Vec<Said>>>,
+    /// Said, and not handed over yet.
+    held: Vec<Said>,
     window: Window,
     /// Verdicts by cause.
     told: BTreeMap<&'static str, u64>,
@@ -325,9 +331,20 @@ impl Voice {
         if let Said::Verdict(verdict) = &said {
             *self.told.entry(verdict.cause).or_default() += 1;
         }
-        if let Some(say) = &self.say {
+        if self.say.is_some() {
+            self.held.push(said);
+            if self.held.len() >= SAID_TOGETHER {
+                self.hand_over();
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(say) = &self.say
+            && !self.held.is_empty()
+        {
             // Fails only when the reader has gone, and then nobody misses it.
-            let _ = say.blocking_send(said);
+            let _ = say.blocking_send(std::mem::take(&mut self.held));
         }
     }
 }

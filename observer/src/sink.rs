@@ -36,6 +36,18 @@ pub struct Summary {
     pub trouble: Option<String>,
 }
 
+impl Summary {
+    /// What observer did not get to see, by kind, in words; none if nothing was lost.
+    pub fn lost(&self) -> Option<String> {
+        let lost = self.counters.lost.by_kind().into_iter().filter(|(_, count)| *count > 0);
+        let kinds: Vec<_> = lost.map(|(kind, count)| format!("{kind} {count}")).collect();
+        if kinds.is_empty() && self.evicted == 0 {
+            return None;
+        }
+        Some(format!("{} (evicted {})", kinds.join(", "), self.evicted))
+    }
+}
+
 /// A listener whose accept queue overflowed.
 #[derive(Clone, Debug)]
 pub struct Overflowed {

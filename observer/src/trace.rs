@@ -26,7 +26,7 @@ mod writer;
 pub use about::About;
 pub use decode::Given;
 pub use info::Info;
-pub use reader::{ReadError, Reader, Tail};
+pub use reader::{Packed, ReadError, Reader, Tail};
 pub use recorder::{Closing, RecordError, RecordOptions, Recorded, Recorder};
 pub use said::{Said, Told};
 pub use writer::{WriteError, Writer};

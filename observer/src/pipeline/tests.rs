@@ -14,8 +14,8 @@ fn replayed(window: Window) -> (Vec<Said>, Summary) {
     let replay = Replay::open(&[recorded(folder.path(), &incident())], Speed::Max).unwrap();
     let mut pipeline = Pipeline::replay(replay, Wanted::Said(window)).unwrap();
     let mut said = Vec::new();
-    while let Some(each) = pipeline.said.blocking_recv() {
-        said.push(each);
+    while let Some(more) = pipeline.said.blocking_recv() {
+        said.extend(more);
     }
     let summary = pipeline.sum_up().unwrap();
     pipeline.finish().unwrap();
@@ -74,8 +74,8 @@ fn scripted(folder: &Path, record_before: Vec<usize>) -> (Vec<Said>, Recording) 
     let wanted = Wanted::Said(Window::ALL);
     let mut pipeline = Pipeline::start(script, Folded::default(), frame, wanted, records, desk).unwrap();
     let mut said = Vec::new();
-    while let Some(each) = pipeline.said.blocking_recv() {
-        said.push(each);
+    while let Some(more) = pipeline.said.blocking_recv() {
+        said.extend(more);
     }
     pipeline.sum_up().unwrap();
     let recording = pipeline.recording.borrow().clone();
@@ -96,8 +96,8 @@ fn a_recording_begun_in_mid_stream_tells_what_the_live_run_told_from_there_on() 
     let replay = Replay::open(&[recorded.path], Speed::Max).unwrap();
     let mut pipeline = Pipeline::replay(replay, Wanted::Said(Window::ALL)).unwrap();
     let mut again = Vec::new();
-    while let Some(each) = pipeline.said.blocking_recv() {
-        again.push(each);
+    while let Some(more) = pipeline.said.blocking_recv() {
+        again.extend(more);
     }
     let summary = pipeline.sum_up().unwrap();
     assert_eq!(summary.trouble, None);

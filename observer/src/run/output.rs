@@ -12,8 +12,8 @@ use tokio::{
     time::timeout,
 };
 
-/// Lines that may wait for the reader. Full, whoever writes waits.
-const MAX_LINES: usize = 256;
+/// Texts of a few lines that may wait for the reader. Full, whoever writes waits.
+const MAX_LINES: usize = 64;
 /// At the end a reader has this long to take a line.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -37,7 +37,7 @@ impl Output {
         Ok(Self { lines, done })
     }
 
-    /// Hands a line over; false if nobody reads any more. Waits while too many wait already.
+    /// Hands a line over, or several that came together; false if nobody reads any more. Waits while too many wait already.
     pub(super) async fn line(&self, text: String) -> bool {
         self.lines.send(text).await.is_ok()
     }

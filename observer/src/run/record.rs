@@ -8,6 +8,7 @@ use super::watch::end_of;
 use crate::{
     cli::Record,
     pipeline::{Pipeline, Wanted},
+    sink::Summary,
     snapshot::Recording,
 };
 
@@ -27,11 +28,22 @@ pub(super) fn record(arguments: &Record) -> Result<ExitCode> {
             () = &mut end => {}
             _ = pipeline.recording.wait_for(|recording| !matches!(recording, Recording::On(_))) => {}
         }
-        pipeline.sum_up()?;
+        let summary = pipeline.sum_up()?;
         let whole = tell(&pipeline.recording.borrow());
+        eprintln!("observer: {}", losses(&summary));
         pipeline.finish()?;
         Ok(whole)
     })
+}
+
+/// Whether all that happened is in the recording.
+pub(super) fn losses(summary: &Summary) -> String {
+    match summary.lost() {
+        None => "nothing was lost on the way into it".to_owned(),
+        Some(lost) => {
+            format!("LOST on the way into it: {lost}: what it says is a lower bound; a larger --ring-size helps")
+        }
+    }
 }
 
 /// Says how a recording ended; the status is 1 if it broke off.

@@ -13,8 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::output::Output;
 use crate::{
     cli::{FromTrace, Watch},
+    diagnose::Said,
     pipeline::{Pipeline, Wanted, Window},
-    sink,
+    sink::{self, Sink},
     snapshot::{Frame, Recording},
     source::Replay,
 };
@@ -48,10 +49,11 @@ pub(super) fn watch(arguments: &Watch) -> Result<ExitCode> {
                 }
             };
             let Some(said) = said else { break };
+            let lines = lines(&*sink, &said);
             tokio::select! {
-                taken = out.line(sink.said(&said)) => open = taken,
+                taken = out.line(lines.clone()) => open = taken,
                 () = &mut end => {
-                    open = out.last_line(sink.said(&said)).await;
+                    open = out.last_line(lines).await;
                     break;
                 }
             }
@@ -59,7 +61,7 @@ pub(super) fn watch(arguments: &Watch) -> Result<ExitCode> {
         // What was in flight when the end came is still said.
         pipeline.stop();
         while open && let Some(said) = pipeline.said.recv().await {
-            open = out.last_line(sink.said(&said)).await;
+            open = out.last_line(lines(&*sink, &said)).await;
         }
         let summary = pipeline.sum_up()?;
         if open {
@@ -75,6 +77,11 @@ pub(super) fn watch(arguments: &Watch) -> Result<ExitCode> {
         }
         Ok(if broke_off { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     })
+}
+
+/// As many lines as there are things said, of which there is one at least.
+fn lines(sink: &dyn Sink, said: &[Said]) -> String {
+    said.iter().map(|said| sink.said(said)).collect::<Vec<_>>().join("\n")
 }
 
 /// On this host, or on a recording.

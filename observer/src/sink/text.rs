@@ -64,17 +64,10 @@ impl Sink for Text {
             let (overflows, limit) = (each.listener.overflows, each.listener.limit);
             format!("  {overflows:>8}  overflows of the accept queue of {}{owner}, limit {limit}", each.at)
         }));
-        let lost: Vec<_> = counters.lost.by_kind().into_iter().filter(|(_, count)| *count > 0).collect();
-        if lost.is_empty() && summary.evicted == 0 {
-            lines.push("  nothing lost".to_owned());
-        } else {
-            let kinds: Vec<_> = lost.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-            lines.push(format!(
-                "  LOST: {} (evicted {}): the verdicts above are a lower bound; a larger --ring-size helps",
-                kinds.join(", "),
-                summary.evicted
-            ));
-        }
+        lines.push(match summary.lost() {
+            None => "  nothing lost".to_owned(),
+            Some(lost) => format!("  LOST: {lost}: the verdicts above are a lower bound; a larger --ring-size helps"),
+        });
         lines.join("\n")
     }
 }

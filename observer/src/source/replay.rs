@@ -1,5 +1,6 @@
 //! The replaying source: a recording's events in their order, at a pace, from wherever one likes.
 
+mod ahead;
 mod pace;
 mod survey;
 
@@ -23,6 +24,7 @@ use crate::{
     time::{Moment, Speed, Time},
     trace::{About, ReadError, Reader, Tail},
 };
+use ahead::{Ahead, Next};
 use pace::Pace;
 use survey::{Keyframe, Survey};
 
@@ -34,12 +36,15 @@ const MAX_COMMANDS: usize = 64;
 const STEP: Duration = Duration::from_secs(1);
 /// An incident that became known this long ago is still the present one: the one before it is meant by the one before.
 const PRESENT: Duration = Duration::from_secs(2);
+const NOT_READ: &str = "the thread that reads the recording has gone";
 const UNFINISHED: &str =
     "the recording was not ended: it is still being written, or its recorder was killed, and up to a second is missing";
 
 /// A recording being replayed.
 pub struct Replay {
-    reader: Reader,
+    about: About,
+    /// None only if the thread that reads cannot be had.
+    ahead: Option<Ahead>,
     /// What the first event follows upon.
     engine: Engine,
     pace: Pace,
@@ -65,17 +70,19 @@ struct Control {
 impl Replay {
     /// Opens a recording: the files of all its segments, or of some in a row. It begins at once, at that speed.
     pub fn open(files: &[PathBuf], speed: Speed) -> Result<Self, ReadError> {
-        Ok(Self::of(Reader::open(files)?, speed, host::now))
+        Self::of(Reader::open(files)?, speed, host::now)
     }
 
-    fn of(mut reader: Reader, speed: Speed, clock: fn() -> Time) -> Self {
-        let since = reader.about().since;
+    fn of(mut reader: Reader, speed: Speed, clock: fn() -> Time) -> Result<Self, ReadError> {
+        let about = reader.about().clone();
+        let since = about.since;
         let (engine, trouble) = match state_at_begin(&mut reader) {
             Ok(engine) => (engine, None),
             Err(trouble) => (Engine::default(), Some(trouble)),
         };
         let mut replay = Self {
-            reader,
+            about,
+            ahead: Some(Ahead::start(reader).map_err(ReadError::Thread)?),
             engine,
             pace: Pace::new(speed, since),
             clock,
@@ -93,12 +100,12 @@ impl Replay {
             replay.newest = first.time;
             replay.pace = Pace::new(speed, first.time);
         }
-        replay
+        Ok(replay)
     }
 
     /// What the recording says of itself.
     pub fn about(&self) -> &About {
-        self.reader.about()
+        &self.about
     }
 
     /// What to show around it.
@@ -139,19 +146,29 @@ impl Replay {
 
     /// Reads on until there is an event to give out; false at the end.
     fn read_on(&mut self) -> bool {
-        let mut batch = Vec::new();
         while self.waiting.is_empty() && !self.ended {
-            match self.reader.next_batch(&mut batch) {
-                Ok(Some(_)) => self.waiting.extend(batch.drain(..)),
-                Ok(None) => {
+            let mut events = Vec::new();
+            match self.ahead.as_ref().and_then(Ahead::next) {
+                Some(Next::Batch(packed)) => match packed.unpack(&mut events) {
+                    Ok(_) => self.waiting = events.into(),
+                    Err(error) => {
+                        self.ended = true;
+                        self.troubled(error.to_string());
+                    }
+                },
+                Some(Next::End(tail)) => {
                     self.ended = true;
-                    if self.reader.tail() == Tail::Unfinished {
+                    if tail == Tail::Unfinished {
                         self.troubled(UNFINISHED.to_owned());
                     }
                 }
-                Err(error) => {
+                Some(Next::Broken(error)) => {
                     self.ended = true;
                     self.troubled(error.to_string());
+                }
+                None => {
+                    self.ended = true;
+                    self.troubled(NOT_READ.to_owned());
                 }
             }
         }
@@ -208,9 +225,17 @@ impl Replay {
     }
 
     fn go_back_or_on(&mut self, keyframe: &Keyframe) -> bool {
-        if let Err(error) = self.reader.seek(keyframe.position) {
-            self.troubled(error.to_string());
+        let Some(mut reader) = self.ahead.take().and_then(Ahead::stop) else {
+            self.troubled(NOT_READ.to_owned());
             return false;
+        };
+        let sought = reader.seek(keyframe.position).map_err(|error| error.to_string());
+        match sought.and_then(|()| Ahead::start(reader).map_err(|error| error.to_string())) {
+            Ok(ahead) => self.ahead = Some(ahead),
+            Err(error) => {
+                self.troubled(error);
+                return false;
+            }
         }
         self.waiting.clear();
         self.ended = false;

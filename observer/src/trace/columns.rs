@@ -63,12 +63,16 @@ macro_rules! columns {
         pub const COLUMNS: &[Column] = &[$(Column { name: stringify!($name), holds: Type::$holds, doc: $doc }),*];
 
         /// Rows on their way into a batch.
-        #[derive(Default)]
         pub(super) struct Filling {
             $(pub(super) $name: fill::$holds,)*
         }
 
         impl Filling {
+            /// With room for that many rows.
+            pub(super) fn of(rows: usize) -> Self {
+                Self { $($name: fill::$holds::of(rows),)* }
+            }
+
             /// The arrays of that many rows, in the order of [`COLUMNS`].
             pub(super) fn finish(self, rows: usize) -> Vec<ArrayRef> {
                 vec![$(self.$name.finish(rows)),*]
@@ -143,24 +147,24 @@ columns! {
 
 /// Columns while they are filled: rows without a value cost nothing until one with a value comes.
 mod fill {
+    use std::ops::Range;
+
     use super::{
         Arc, ArrayRef, ArrowPrimitiveType, Buffer, DataType, HashMap, Int64Type, NullBufferBuilder, ScalarBuffer,
         StringViewArray, TimestampNanosecondArray, UInt16Type, UInt32Type, UInt64Type,
     };
-    use arrow_array::PrimitiveArray;
+    use arrow_array::{PrimitiveArray, builder::make_view};
 
     pub(in super::super) struct Primitive<T: ArrowPrimitiveType> {
         values: Vec<T::Native>,
         nulls: NullBufferBuilder,
     }
 
-    impl<T: ArrowPrimitiveType> Default for Primitive<T> {
-        fn default() -> Self {
-            Self { values: Vec::new(), nulls: NullBufferBuilder::new(0) }
-        }
-    }
-
     impl<T: ArrowPrimitiveType> Primitive<T> {
+        pub(super) fn of(rows: usize) -> Self {
+            Self { values: Vec::with_capacity(rows), nulls: NullBufferBuilder::new(rows) }
+        }
+
         /// Gives a row its value; rows come in order.
         pub(in super::super) fn set(&mut self, row: usize, value: T::Native) {
             self.skip_to(row);
@@ -201,10 +205,13 @@ mod fill {
     primitives!(I64 = Int64Type, U16 = UInt16Type, U32 = UInt32Type, U64 = UInt64Type);
 
     /// See [`super::Type::Moment`].
-    #[derive(Default)]
     pub(in super::super) struct Moment(Primitive<super::TimestampNanosecondType>);
 
     impl Moment {
+        pub(super) fn of(rows: usize) -> Self {
+            Self(Primitive::of(rows))
+        }
+
         pub(in super::super) fn set(&mut self, row: usize, value: i64) {
             self.0.set(row, value);
         }
@@ -224,15 +231,21 @@ mod fill {
         nulls: NullBufferBuilder,
         long: Vec<u8>,
         known: HashMap<String, u128>,
-    }
-
-    impl Default for Text {
-        fn default() -> Self {
-            Self { views: Vec::new(), nulls: NullBufferBuilder::new(0), long: Vec::new(), known: HashMap::new() }
-        }
+        /// The last row's, if it was long: mostly the next is the same.
+        last: Option<(Range<usize>, u128)>,
     }
 
     impl Text {
+        pub(super) fn of(rows: usize) -> Self {
+            Self {
+                views: Vec::with_capacity(rows),
+                nulls: NullBufferBuilder::new(rows),
+                long: Vec::new(),
+                known: HashMap::new(),
+                last: None,
+            }
+        }
+
         pub(in super::super) fn set(&mut self, row: usize, text: &str) {
             self.skip_to(row);
             let view = self.view(text);
@@ -247,17 +260,22 @@ mod fill {
         }
 
         fn view(&mut self, text: &str) -> u128 {
-            if text.len() > IN_PLACE
-                && let Some(view) = self.known.get(text)
+            if text.len() <= IN_PLACE {
+                return make_view(text.as_bytes(), 0, 0);
+            }
+            if let Some((place, view)) = &self.last
+                && self.long[place.clone()] == *text.as_bytes()
             {
                 return *view;
             }
-            let offset = u32::try_from(self.long.len()).unwrap_or(u32::MAX);
-            let view = arrow_array::builder::make_view(text.as_bytes(), 0, offset);
-            if text.len() > IN_PLACE {
-                self.long.extend_from_slice(text.as_bytes());
-                self.known.insert(text.to_owned(), view);
+            if let Some(view) = self.known.get(text) {
+                return *view;
             }
+            let begin = self.long.len();
+            let view = make_view(text.as_bytes(), 0, u32::try_from(begin).unwrap_or(u32::MAX));
+            self.long.extend_from_slice(text.as_bytes());
+            self.known.insert(text.to_owned(), view);
+            self.last = Some((begin..self.long.len(), view));
             view
         }
 
@@ -276,7 +294,7 @@ mod fill {
 }
 
 /// Columns that were read.
-mod filled {
+pub(super) mod filled {
     use arrow_array::cast::AsArray as _;
 
     use super::{
@@ -323,6 +341,11 @@ mod filled {
 
         pub(in super::super) fn get(&self, row: usize) -> Option<&'a str> {
             self.0.filter(|array| array.is_valid(row)).map(|array| array.value(row))
+        }
+
+        /// Two rows of a batch whose views are equal have the same text.
+        pub(in super::super) fn view(&self, row: usize) -> Option<u128> {
+            self.0.filter(|array| array.is_valid(row)).map(|array| array.views()[row])
         }
     }
 }

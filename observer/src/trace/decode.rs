@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use serde::Deserialize;
 
 use super::{
-    columns::Filled,
+    columns::{Filled, filled},
     detail::{Files, Held, Seldom, Within},
     words::{self, Kind, OVERFLOW_PATHS, flag},
 };
@@ -85,16 +85,9 @@ pub(super) fn rows(batch: &RecordBatch, wall: WallClock) -> Result<Rows, RowErro
     let mut rows = Rows::default();
     let mut places: Vec<Option<Event>> = Vec::new();
     places.resize_with(batch.num_rows(), || None);
-    let mut last: Option<(&str, Option<Kind>)> = None;
-    let mut addresses = Addresses::default();
+    let mut known = Known::default();
     for row in 0..batch.num_rows() {
-        let name = columns.kind.get(row).unwrap_or_default();
-        // Rows of a kind come together.
-        let kind = match last {
-            Some((last, kind)) if last == name => kind,
-            _ => Kind::named(name),
-        };
-        last = Some((name, kind));
+        let kind = known.kind.read(&columns.kind, row, |name| Some(Kind::named(name))).flatten();
         let Some(kind) = kind else {
             rows.unknown += 1;
             continue;
@@ -105,7 +98,7 @@ pub(super) fn rows(batch: &RecordBatch, wall: WallClock) -> Result<Rows, RowErro
         }
         let time = columns.time.get(row).ok_or(RowError::Row { row, kind: kind.name(), column: "time" })?;
         let time = Time(time.cast_unsigned().wrapping_sub(wall.offset));
-        let mut line = Line { columns: &columns, row, now: time, addresses: &mut addresses };
+        let mut line = Line { columns: &columns, row, now: time, known: &mut known };
         match kind {
             Kind::Verdict => rows.verdicts.push(Given {
                 time,
@@ -140,27 +133,47 @@ struct Line<'a, 'b> {
     columns: &'a Filled<'b>,
     row: usize,
     now: Time,
-    addresses: &'a mut Addresses<'b>,
+    known: &'a mut Known,
 }
 
-/// The address read last, by column: mostly the next is the same.
+/// What was made of the text read last, by column: mostly the next is the same.
 #[derive(Default)]
-struct Addresses<'a> {
-    local: Option<(&'a str, IpAddr)>,
-    remote: Option<(&'a str, IpAddr)>,
-    client: Option<(&'a str, IpAddr)>,
+struct Known {
+    kind: Last<Option<Kind>>,
+    local: Last<IpAddr>,
+    remote: Last<IpAddr>,
+    client: Last<IpAddr>,
+    comm: Last<Comm>,
+    state_before: Last<State>,
+    state: Last<State>,
 }
 
-fn address<'a>(last: &mut Option<(&'a str, IpAddr)>, text: &'a str) -> Option<IpAddr> {
-    if let Some((known, ip)) = last
-        && *known == text
-    {
-        return Some(*ip);
+struct Last<T>(Option<(u128, T)>);
+
+impl<T> Default for Last<T> {
+    fn default() -> Self {
+        Self(None)
     }
+}
+
+impl<T: Copy> Last<T> {
+    /// What `parse` makes of a row's text; none if there is none, or if it makes nothing of it.
+    fn read(&mut self, column: &filled::Text<'_>, row: usize, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let view = column.view(row)?;
+        if let Some((last, value)) = self.0
+            && last == view
+        {
+            return Some(value);
+        }
+        let value = parse(column.get(row)?)?;
+        self.0 = Some((view, value));
+        Some(value)
+    }
+}
+
+fn address(text: &str) -> Option<IpAddr> {
     // As the kernel's side tells them: IPv4 addresses are never in their mapped form.
-    let ip = text.parse::<IpAddr>().ok()?.to_canonical();
-    *last = Some((text, ip));
-    Some(ip)
+    Some(text.parse::<IpAddr>().ok()?.to_canonical())
 }
 
 impl Line<'_, '_> {
@@ -269,7 +282,7 @@ impl Line<'_, '_> {
             proxy: self.process(),
             started: columns.since_start_ns.get(row).map_or(Time::default(), |since| self.ago(since)),
             established: columns.since_established_ns.get(row).map(|since| self.ago(since)),
-            old: columns.state_before.get(row).and_then(words::state_named).ok_or("state_before")?,
+            old: self.known.state_before.read(&columns.state_before, row, words::state_named).ok_or("state_before")?,
             new: self.state()?.ok_or("state")?,
             error: columns.error.or_zero(row),
             closed_by_proxy: self.flag(flag::CLOSED_BY_PROXY),
@@ -325,9 +338,9 @@ impl Line<'_, '_> {
             proxy: self.process(),
             told: columns.since_told_ns.get(row).map(|since| self.ago(since)),
             did: did.ok_or("what")?,
-            client: match columns.client_ip.get(row) {
-                Some(ip) => Some(Endpoint {
-                    ip: address(&mut self.addresses.client, ip).ok_or("client_ip")?,
+            client: match columns.client_ip.view(row) {
+                Some(_) => Some(Endpoint {
+                    ip: self.known.client.read(&columns.client_ip, row, address).ok_or("client_ip")?,
                     port: columns.client_port.or_zero(row),
                 }),
                 None => None,
@@ -371,31 +384,31 @@ impl Line<'_, '_> {
     }
 
     fn remote(&mut self) -> Result<Endpoint, Wrong> {
-        let ip = self.columns.remote_ip.get(self.row).ok_or("remote_ip")?;
-        let ip = address(&mut self.addresses.remote, ip).ok_or("remote_ip")?;
+        let ip = self.known.remote.read(&self.columns.remote_ip, self.row, address).ok_or("remote_ip")?;
         Ok(Endpoint { ip, port: self.columns.remote_port.or_zero(self.row) })
     }
 
     fn local(&mut self) -> Result<(Endpoint, NetNs), Wrong> {
-        let ip = self.columns.local_ip.get(self.row).ok_or("local_ip")?;
-        let ip = address(&mut self.addresses.local, ip).ok_or("local_ip")?;
+        let ip = self.known.local.read(&self.columns.local_ip, self.row, address).ok_or("local_ip")?;
         let netns = NetNs(self.columns.netns.or_zero(self.row));
         Ok((Endpoint { ip, port: self.columns.local_port.or_zero(self.row) }, netns))
     }
 
-    fn process(&self) -> Process {
+    fn process(&mut self) -> Process {
         self.maybe_process().unwrap_or_default()
     }
 
-    fn maybe_process(&self) -> Option<Process> {
+    fn maybe_process(&mut self) -> Option<Process> {
         let pid = self.columns.pid.get(self.row)?;
-        let comm = self.columns.comm.get(self.row).unwrap_or_default();
-        Some(Process { pid, comm: Comm::escaped(comm.as_bytes()) })
+        let comm = self.known.comm.read(&self.columns.comm, self.row, |comm| Some(Comm::escaped(comm.as_bytes())));
+        Some(Process { pid, comm: comm.unwrap_or_default() })
     }
 
-    fn state(&self) -> Result<Option<State>, Wrong> {
-        match self.columns.state.get(self.row) {
-            Some(name) => words::state_named(name).map(Some).ok_or("state"),
+    fn state(&mut self) -> Result<Option<State>, Wrong> {
+        match self.columns.state.view(self.row) {
+            Some(_) => {
+                self.known.state.read(&self.columns.state, self.row, words::state_named).map(Some).ok_or("state")
+            }
             None => Ok(None),
         }
     }

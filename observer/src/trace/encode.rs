@@ -81,14 +81,18 @@ pub(super) fn batch(rows: &[Row], wall: WallClock, schema: &SchemaRef) -> Result
 fn arrays(rows: &[Row], wall: WallClock) -> Vec<ArrayRef> {
     let mut order: Vec<(Kind, usize)> = rows.iter().enumerate().map(|(index, row)| (row.kind(), index)).collect();
     order.sort_unstable();
-    let mut columns = Filling::default();
-    let mut scratch = String::new();
+    let mut columns = Filling::of(rows.len());
+    let mut addresses = Addresses::default();
+    let mut name = (None, "");
     for (at, (kind, index)) in order.into_iter().enumerate() {
         let row = &rows[index];
         columns.time.set(at, moment(row.time(), wall));
-        columns.kind.set(at, kind.name());
+        if name.0 != Some(kind) {
+            name = (Some(kind), kind.name());
+        }
+        columns.kind.set(at, name.1);
         columns.seq.set(at, u32::try_from(index).unwrap_or(u32::MAX));
-        let mut line = Line { columns: &mut columns, row: at, now: row.time(), scratch: &mut scratch };
+        let mut line = Line { columns: &mut columns, row: at, now: row.time(), addresses: &mut addresses };
         match row {
             Row::Event(event) => line.event(&event.body),
             Row::Said(said) => line.said(said),
@@ -110,7 +114,21 @@ struct Line<'a> {
     columns: &'a mut Filling,
     row: usize,
     now: Time,
-    scratch: &'a mut String,
+    addresses: &'a mut Addresses,
+}
+
+/// The addresses written last, by column: mostly the next is the same.
+#[derive(Default)]
+struct Addresses {
+    local: Written,
+    remote: Written,
+    client: Written,
+}
+
+#[derive(Default)]
+struct Written {
+    ip: Option<IpAddr>,
+    text: String,
 }
 
 impl Line<'_> {
@@ -334,21 +352,21 @@ impl Line<'_> {
     }
 
     fn local(&mut self, at: Endpoint, netns: NetNs) {
-        let ip = written(self.scratch, at.ip);
+        let ip = self.addresses.local.of(at.ip);
         self.columns.local_ip.set(self.row, ip);
         self.columns.local_port.set(self.row, at.port);
         self.columns.netns.set(self.row, netns.0);
     }
 
     fn remote(&mut self, at: Endpoint) {
-        let ip = written(self.scratch, at.ip);
+        let ip = self.addresses.remote.of(at.ip);
         self.columns.remote_ip.set(self.row, ip);
         self.columns.remote_port.set(self.row, at.port);
     }
 
     fn client(&mut self, at: Option<Endpoint>) {
         if let Some(at) = at {
-            let ip = written(self.scratch, at.ip);
+            let ip = self.addresses.client.of(at.ip);
             self.columns.client_ip.set(self.row, ip);
             self.columns.client_port.set(self.row, at.port);
         }
@@ -377,11 +395,16 @@ impl Line<'_> {
     }
 }
 
-fn written(scratch: &mut String, ip: IpAddr) -> &str {
-    scratch.clear();
-    // Writing to a string cannot fail.
-    let _ = write!(scratch, "{ip}");
-    scratch
+impl Written {
+    fn of(&mut self, ip: IpAddr) -> &str {
+        if self.ip != Some(ip) {
+            self.ip = Some(ip);
+            self.text.clear();
+            // Writing to a string cannot fail.
+            let _ = write!(self.text, "{ip}");
+        }
+        &self.text
+    }
 }
 
 fn bits<const N: usize>(flags: [(u32, bool); N]) -> u32 {

@@ -50,8 +50,10 @@ const BUSY_ROWS: usize = 2_000;
 pub(super) const CONTINUATION: [u8; 4] = [0xff; 4];
 /// A message of no length ends the stream.
 pub(super) const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
-/// Everything is padded to this.
+/// Everything is padded to this at least.
 pub(super) const ALIGNMENT: usize = 8;
+/// What is written is padded to this: so that text, whose views are that long, is read in place.
+const PADDING: usize = 16;
 
 /// The checksum of a batch: over all bytes since the batch before, and over its numbers and body. Its metadata's own bytes
 /// cannot be in it, as it is among them.
@@ -122,7 +124,7 @@ impl Encoder {
         Ok(Self {
             asked,
             level,
-            options: IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)?,
+            options: IpcWriteOptions::try_new(PADDING, false, MetadataVersion::V5)?,
             context: IpcWriteContext::default(),
             dictionaries: DictionaryTracker::new(true),
             checksum: Checksum::default(),
@@ -145,7 +147,7 @@ impl Encoder {
         write_message(&mut message, encoded, &self.options)?;
         self.checksum = Checksum::default();
         self.checksum.take(&message);
-        self.compressed(&message)
+        self.compressed(&[&message])
     }
 
     /// A batch.
@@ -153,28 +155,31 @@ impl Encoder {
         let (_, encoded) =
             IpcDataGenerator::default().encode(batch, &mut self.dictionaries, &self.options, &mut self.context)?;
         let ipc_message = self.summed(&encoded)?;
-        let mut message = Vec::with_capacity(ipc_message.len() + encoded.arrow_data.len() + 64);
-        write_message(&mut message, EncodedData { ipc_message, arrow_data: encoded.arrow_data }, &self.options)?;
+        let mut head = Vec::with_capacity(ipc_message.len() + 2 * PADDING);
+        // The body is padded to the alignment already, and is not copied once more for that.
+        write_message(&mut head, EncodedData { ipc_message, arrow_data: Vec::new() }, &self.options)?;
         // Before the batch, so that a flood's first batch is not compressed as if there were time.
         let level = self.asked.unwrap_or(if batch.num_rows() < BUSY_ROWS { LEVELS.0 } else { LEVELS.1 });
         let mut bytes = Vec::new();
         if self.batches >= FRAME_BATCHES || level < self.level {
             bytes = self.end_frame(level)?;
         }
-        bytes.append(&mut self.compressed(&message)?);
+        bytes.append(&mut self.compressed(&[&head, &encoded.arrow_data])?);
         self.batches += 1;
         Ok(bytes)
     }
 
     /// What a file ends with.
     pub(super) fn end(&mut self) -> Result<Vec<u8>, EncodeError> {
-        let mut bytes = self.compressed(&END)?;
+        let mut bytes = self.compressed(&[&END])?;
         bytes.append(&mut self.end_frame(self.level)?);
         Ok(bytes)
     }
 
-    fn compressed(&mut self, message: &[u8]) -> Result<Vec<u8>, EncodeError> {
-        self.frame.write_all(message)?;
+    fn compressed(&mut self, parts: &[&[u8]]) -> Result<Vec<u8>, EncodeError> {
+        for part in parts {
+            self.frame.write_all(part)?;
+        }
         self.frame.flush()?;
         Ok(std::mem::take(self.frame.get_mut()))
     }

@@ -135,7 +135,7 @@ impl<R: BufRead> Frames<R> {
             Found::End => return Ok(Next::End),
             Found::Stopped => return Ok(Next::Stopped),
         };
-        let batch = self.batch(&verify(&raw.metadata)?, &raw)?;
+        let batch = self.batch(raw)?;
         self.batches += 1;
         Ok(Next::Batch(batch))
     }
@@ -167,17 +167,25 @@ impl<R: BufRead> Frames<R> {
         }
     }
 
-    fn batch(&mut self, message: &Message<'_>, raw: &Raw) -> Result<RecordBatch, Damage> {
+    fn batch(&mut self, raw: Raw) -> Result<RecordBatch, Damage> {
+        let Raw { metadata, body } = raw;
+        let message = verify(&metadata)?;
         let batch = message.header_as_record_batch().ok_or_else(|| broken("a batch without a header"))?;
         let claimed = message.custom_metadata().into_iter().flatten().find(|pair| pair.key() == Some(CHECKSUM_KEY));
         let claimed = claimed.and_then(|pair| pair.value()?.parse::<u32>().ok());
-        if claimed != Some(self.checksum.batch(&batch, &raw.body)) && !believing() {
+        if claimed != Some(self.checksum.batch(&batch, &body)) && !believing() {
             return Err(broken("the checksum of a batch is wrong"));
         }
-        check(&batch, &raw.body, &self.schema)?;
-        let body = Buffer::from(raw.body.as_slice());
-        read_record_batch(&body, batch, Arc::clone(&self.schema), &HashMap::default(), None, &message.version())
-            .map_err(|error| broken(format!("a batch cannot be read: {error}")))
+        check(&batch, &body, &self.schema)?;
+        read_record_batch(
+            &Buffer::from_vec(body),
+            batch,
+            Arc::clone(&self.schema),
+            &HashMap::default(),
+            None,
+            &message.version(),
+        )
+        .map_err(|error| broken(format!("a batch cannot be read: {error}")))
     }
 
     /// The rest of a message that starts so.

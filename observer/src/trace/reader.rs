@@ -16,7 +16,7 @@ use super::{
     table,
     words::Kind,
 };
-use crate::event::Event;
+use crate::{event::Event, time::WallClock};
 
 /// How a recording can fail to be read.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,9 @@ pub enum ReadError {
     /// No file at all.
     #[error("no trace file was given")]
     Nothing,
+    /// It cannot be read ahead.
+    #[error("cannot start the thread that reads: {0}")]
+    Thread(std::io::Error),
 }
 
 /// How the last file ended.
@@ -117,6 +120,29 @@ pub struct Besides {
     pub unknown_rows: u64,
     /// Rows by kind.
     pub kinds: Vec<(Kind, u64)>,
+}
+
+/// A batch whose columns have been read, and whose rows have not.
+pub struct Packed {
+    batch: RecordBatch,
+    offset: u64,
+    path: PathBuf,
+    wall: WallClock,
+}
+
+impl Packed {
+    /// Appends its events.
+    pub fn unpack(self, into: &mut Vec<Event>) -> Result<Besides, ReadError> {
+        let Self { batch, offset, path, wall } = self;
+        let mut rows = decode::rows(&batch, wall).map_err(|error| ReadError::Row { path, offset, error })?;
+        into.append(&mut rows.events);
+        Ok(Besides {
+            checkpoint: rows.checkpoint,
+            verdicts: rows.verdicts,
+            unknown_rows: rows.unknown,
+            kinds: rows.kinds,
+        })
+    }
 }
 
 /// A recording being read.
@@ -185,19 +211,14 @@ impl Reader {
 
     /// Appends the next batch's events; `None` at the end. After an error everything that can be read has been.
     pub fn next_batch(&mut self, into: &mut Vec<Event>) -> Result<Option<Besides>, ReadError> {
+        self.next_packed()?.map(|packed| packed.unpack(into)).transpose()
+    }
+
+    /// The next batch, unpacked no further than need be: the rest can be done elsewhere.
+    pub fn next_packed(&mut self) -> Result<Option<Packed>, ReadError> {
         let Some((batch, offset)) = self.next_raw()? else { return Ok(None) };
         let Segment { path, about } = &self.segments[self.current];
-        let mut rows = decode::rows(&batch, about.wall).map_err(|error| {
-            let path = path.clone();
-            ReadError::Row { path, offset, error }
-        })?;
-        into.append(&mut rows.events);
-        Ok(Some(Besides {
-            checkpoint: rows.checkpoint,
-            verdicts: rows.verdicts,
-            unknown_rows: rows.unknown,
-            kinds: rows.kinds,
-        }))
+        Ok(Some(Packed { batch, offset, path: path.clone(), wall: about.wall }))
     }
 
     /// The next batch as a table, for other tools: the columns of [`super::columns::COLUMNS`], rows in the order in which

@@ -48,7 +48,7 @@ fn replayed(replay: &mut Replay, every: u64) -> Vec<Said> {
 }
 
 fn replay(path: &Path, speed: Speed) -> Replay {
-    Replay::of(Reader::open(&[path.to_owned()]).unwrap(), speed, clock)
+    Replay::of(Reader::open(&[path.to_owned()]).unwrap(), speed, clock).unwrap()
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn without_its_first_segments_the_rest_says_what_it_said() {
     assert!(files.len() > 5, "{}", files.len());
     let mut before = usize::MAX;
     for first in 0..files.len() {
-        let mut rest = Replay::of(Reader::open(&files[first..]).unwrap(), Speed::Max, clock);
+        let mut rest = Replay::of(Reader::open(&files[first..]).unwrap(), Speed::Max, clock).unwrap();
         let said = replayed(&mut rest, 1);
         assert_eq!(rest.trouble(), None);
         assert!(expected.ends_with(&said) && said.len() < before, "from segment {first}");
