@@ -2,6 +2,7 @@
 //! and lock nothing.
 
 pub mod desk;
+mod facts;
 mod lately;
 pub mod playback;
 pub mod quantiles;
