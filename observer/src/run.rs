@@ -60,7 +60,7 @@ fn live(arguments: &Live) -> Result<ExitCode> {
     let (options, watching) = filters.options(false).map_err(|error| anyhow!(error))?;
     let record = recording.beside(record.as_deref()).map_err(|error| anyhow!(error))?;
     let mut pipeline = Pipeline::live(options, watching, Wanted::Snapshots, record)?;
-    let shown = runtime()?.block_on(tui::run(pipeline.snapshots.clone(), None));
+    let shown = runtime()?.block_on(tui::run(pipeline.snapshots.clone(), None, pipeline.desk.clone()));
     pipeline.sum_up()?;
     let whole = record::tell(&pipeline.recording.borrow());
     pipeline.finish()?;

@@ -25,6 +25,7 @@ mod writer;
 
 pub use about::About;
 pub use decode::Given;
+pub(crate) use encode::kind;
 pub use info::Info;
 pub use reader::{Packed, ReadError, Reader, Tail};
 pub use recorder::{Closing, RecordError, RecordOptions, Recorded, Recorder};

@@ -24,7 +24,7 @@ pub(super) fn replay(arguments: &Arguments) -> Result<ExitCode> {
         replay.run_to(replay.time_of(*from));
     }
     let pipeline = Pipeline::replay(replay, Wanted::Snapshots)?;
-    let shown = super::runtime()?.block_on(tui::run(pipeline.snapshots.clone(), Some(control)));
+    let shown = super::runtime()?.block_on(tui::run(pipeline.snapshots.clone(), Some(control), pipeline.desk.clone()));
     pipeline.finish()?;
     shown.context("drawing on the terminal")?;
     Ok(ExitCode::SUCCESS)

@@ -47,7 +47,7 @@ impl Row {
 }
 
 /// The kind of row that an event becomes.
-pub(super) fn kind(body: &Body) -> Kind {
+pub(crate) fn kind(body: &Body) -> Kind {
     match body {
         Body::ConnectionEnded(_) => Kind::ConnectionEnded,
         Body::Unserved(_) => Kind::Unserved,

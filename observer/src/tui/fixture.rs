@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use crate::{
-    event::{ConnectionEnded, Process},
+    event::{ConnectionEnded, Event, Process},
     hooks::{Carrier, HookStatus, Hooks},
-    snapshot::{Folded, Frame, Playback, Snapshot, Timeline, playback::Standing},
+    snapshot::{Cost, Folded, Frame, Playback, ProgramCost, Snapshot, Tail, Timeline, playback::Standing},
     testing::{
         about, at, refused_connection,
         stage::{API, GUNICORN, REMOTE, SECONDS, Stage, all_hooks},
@@ -15,12 +15,40 @@ use crate::{
     trace::About,
 };
 
+/// Events kept of each stage, as the pipeline would.
+const TAIL: usize = 300;
+
 fn snapshot(stage: Stage, hooks: Hooks) -> Arc<Snapshot> {
     let mut folded = Folded::default();
-    for event in &stage.events() {
+    let events = stage.events();
+    for event in &events {
         folded.apply(event, &mut |_| {});
     }
-    Arc::new(Snapshot::take(&folded, &frame(hooks)))
+    Arc::new(Snapshot {
+        tail: Some(Arc::new(tail(&events))),
+        cost: Some(Arc::new(cost())),
+        ..Snapshot::take(&folded, &frame(hooks))
+    })
+}
+
+fn tail(events: &[Event]) -> Tail {
+    let first = events.len().saturating_sub(TAIL);
+    let count = |count: usize| u64::try_from(count).unwrap();
+    Tail { first: count(first), events: events[first..].to_vec(), passed: count(events.len()) }
+}
+
+fn cost() -> Cost {
+    let program = |name: &str, runs_per_second, nanos_per_run| ProgramCost {
+        name: name.to_owned(),
+        runs_per_second,
+        nanos_per_run,
+    };
+    Cost {
+        programs: vec![program("inet_sock_set_state", 212.4, 640.0), program("tcp_retransmit_skb", 12.1, 410.0)],
+        own_cpu_share: 0.012,
+        memory_bytes: 36 << 20,
+        events_per_second: 84.2,
+    }
 }
 
 /// Events begin at 03:10:00 on 2 January 2026.
@@ -140,5 +168,10 @@ pub(super) fn replay(second: u64, ahead: u64, standing: Standing, speed: Speed) 
         timeline: Arc::new(timeline),
         trouble: None,
     };
-    Arc::new(Snapshot { playback: Some(playback), ..Snapshot::take(&shown, &frame(all_hooks())) })
+    let so_far: Vec<_> = events.into_iter().take_while(|event| event.time <= at(second * 1000)).collect();
+    Arc::new(Snapshot {
+        playback: Some(playback),
+        tail: Some(Arc::new(tail(&so_far))),
+        ..Snapshot::take(&shown, &frame(all_hooks()))
+    })
 }

@@ -1,4 +1,4 @@
-//! The keyboard, read by a thread of its own, so that no read ever holds up a frame.
+//! The keyboard and the mouse, read by a thread of its own, so that no read ever holds up a frame.
 
 use std::{
     io,
@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use ratatui::crossterm::event::{self, Event, KeyEvent};
+use ratatui::crossterm::event::{self, Event, KeyEvent, MouseEvent};
 use tokio::sync::mpsc::{self, Receiver, Sender, error::TrySendError};
 
-/// Keys that may wait. Beyond that further ones are dropped: nobody types so far ahead on purpose.
+/// Inputs that may wait. Beyond that further ones are dropped: nobody types so far ahead on purpose.
 const WAITING: usize = 64;
 /// How often the thread looks whether it is still wanted.
 const POLL: Duration = Duration::from_millis(100);
@@ -22,6 +22,8 @@ const FAREWELL: Duration = Duration::from_millis(300);
 pub(crate) enum Input {
     /// A key.
     Key(KeyEvent),
+    /// The mouse.
+    Mouse(MouseEvent),
     /// The terminal has another size; the next frame sees it.
     Resized,
 }
@@ -69,6 +71,7 @@ fn read(sender: &Sender<Input>) {
         };
         let input = match input {
             Ok(Event::Key(key)) => Input::Key(key),
+            Ok(Event::Mouse(mouse)) => Input::Mouse(mouse),
             Ok(Event::Resize(..)) => Input::Resized,
             Ok(_) => continue,
             Err(_) => return,

@@ -4,17 +4,19 @@ use std::{fmt::Write as _, path::PathBuf, sync::Arc};
 
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 
-use super::{action::Action, app::App, fixture, theme::Theme, view};
+use super::{action::Action, app::App, fixture, page::Room, screen::Screen, theme::Theme, view};
 use crate::{
     snapshot::{Snapshot, playback::Standing},
     time::Speed,
 };
 
-/// Sizes at which screens are kept: a small pane, the classic, and a large one.
-const SIZES: [(u16, u16); 3] = [(40, 10), (80, 24), (160, 48)];
+/// Sizes at which screens are kept: the classic, and a large one.
+const SIZES: [(u16, u16); 2] = [(80, 24), (160, 48)];
+/// A small pane, for some of them.
+const SMALL: (u16, u16) = (60, 15);
 
 /// States in which the sweep over all sizes draws.
-const STATES: usize = 50;
+const STATES: usize = 80;
 
 fn drawn(app: &App, live: &Snapshot, width: u16, height: u16) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -39,23 +41,31 @@ fn text_of(buffer: &Buffer) -> String {
     text
 }
 
-fn screen(app: &App, live: &Snapshot, width: u16, height: u16) -> String {
+pub(super) fn screen(app: &App, live: &Snapshot, width: u16, height: u16) -> String {
     text_of(&drawn(app, live, width, height))
 }
 
 fn after(actions: &[Action], live: &Arc<Snapshot>) -> App {
     let mut app = App::new(Theme::COLOURED);
     for action in actions {
-        app.apply(*action, live);
+        app.apply(action.clone(), live);
     }
     app
 }
 
+const fn show(screen: Screen) -> Action {
+    Action::Show(screen)
+}
+
 /// The screen must be as it is kept in `snapshots/`; with `OBSERVER_BLESS=1` it is kept as it is.
 fn kept(name: &str, actions: &[Action], live: &Arc<Snapshot>, later: &Arc<Snapshot>) {
+    kept_at(&SIZES, name, actions, live, later);
+}
+
+fn kept_at(sizes: &[(u16, u16)], name: &str, actions: &[Action], live: &Arc<Snapshot>, later: &Arc<Snapshot>) {
     let app = after(actions, live);
     let mut wrong = Vec::new();
-    for (width, height) in SIZES {
+    for (width, height) in sizes.iter().copied() {
         let path =
             PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/tui/snapshots/{name}-{width}x{height}.txt"));
         let now = screen(&app, later, width, height);
@@ -75,23 +85,30 @@ fn kept(name: &str, actions: &[Action], live: &Arc<Snapshot>, later: &Arc<Snapsh
     );
 }
 
+/// Every screen of it.
+fn all_kept(name: &str, live: &Arc<Snapshot>) {
+    kept(name, &[], live, live);
+    for screen in &Screen::ALL[1..] {
+        kept(&format!("{name}-{}", screen.name()), &[show(*screen)], live, live);
+    }
+}
+
 #[test]
 fn quiet() {
-    let live = fixture::quiet();
-    kept("quiet", &[], &live, &live);
+    all_kept("quiet", &fixture::quiet());
 }
 
 #[test]
 fn idle() {
     let live = fixture::idle();
-    kept("idle", &[], &live, &live);
+    kept_at(&[SMALL, SIZES[0]], "idle", &[], &live, &live);
 }
 
 #[test]
 fn one_incident() {
     let live = fixture::one();
-    kept("one", &[], &live, &live);
-    kept("one-opened", &[Action::Open], &live, &live);
+    all_kept("one", &live);
+    kept_at(&[SMALL], "one", &[], &live, &live);
     kept("help", &[Action::Help], &live, &live);
 }
 
@@ -104,42 +121,44 @@ fn an_incident_that_is_over() {
 #[test]
 fn three_incidents_with_warnings() {
     let live = fixture::three();
-    kept("three", &[], &live, &live);
-    kept("three-opened", &[Action::Down, Action::Open], &live, &live);
+    all_kept("three", &live);
+    kept_at(&[SMALL], "three", &[], &live, &live);
+    let second = live.upstreams[1].key;
+    kept("three-second", &[Action::Select(Some(second)), show(Screen::Upstream)], &live, &live);
 }
 
 #[test]
 fn losses_and_degraded_hooks() {
-    let live = fixture::degraded();
-    kept("degraded", &[], &live, &live);
+    all_kept("losses", &fixture::degraded());
 }
 
 #[test]
 fn more_than_fits() {
     let live = fixture::crowded();
-    kept("crowded", &[Action::Last], &live, &live);
+    let last = live.upstreams.last().map(|row| row.key);
+    kept_at(&SIZES[..1], "crowded", &[Action::Select(last)], &live, &live);
 }
 
 #[test]
-fn paused() {
+fn frozen() {
     let live = fixture::one();
     let mut later = Snapshot::clone(&fixture::quiet());
     later.now = live.now + std::time::Duration::from_secs(75);
-    kept("paused", &[Action::Pause], &live, &Arc::new(later));
+    kept_at(&SIZES[..1], "frozen", &[Action::Freeze], &live, &Arc::new(later));
 }
 
 #[test]
 fn a_replay() {
     let playing = fixture::replay(75, 180, Standing::Playing, Speed::Times(4.0));
-    kept("replay", &[], &playing, &playing);
-    kept("replay-opened", &[Action::Open], &playing, &playing);
+    all_kept("replay", &playing);
+    kept_at(&[SMALL], "replay", &[], &playing, &playing);
     kept("replay-help", &[Action::Help], &playing, &playing);
 }
 
 #[test]
 fn a_replay_that_has_just_begun() {
     let early = fixture::replay(12, 70, Standing::Paused, Speed::Times(1.0));
-    kept("replay-early", &[], &early, &early);
+    kept_at(&SIZES[..1], "replay-early", &[], &early, &early);
 }
 
 #[test]
@@ -149,7 +168,7 @@ fn a_damaged_recording_at_its_end() {
         playback.trouble = Some("/srv/traces/edge-7.arrows is damaged at byte 4711: it ends within a message".into());
     }
     let ended = Arc::new(ended);
-    kept("replay-ended", &[], &ended, &ended);
+    kept_at(&SIZES[..1], "replay-ended", &[], &ended, &ended);
 }
 
 #[test]
@@ -171,12 +190,16 @@ fn every_size_draws() {
         fixture::replay(75, 180, Standing::Playing, Speed::Times(4.0)),
         fixture::replay(12, 12, Standing::Seeking, Speed::Max),
     ];
-    let journeys: [&[Action]; 5] = [
+    let typed = Action::Typed('1');
+    let journeys: [&[Action]; 8] = [
         &[],
-        &[Action::Help],
-        &[Action::Open],
-        &[Action::Last, Action::Pause],
-        &[Action::Last, Action::Open, Action::Help],
+        &[Action::Help, Action::Scroll(7)],
+        &[show(Screen::Upstream), Action::Scroll(3)],
+        &[show(Screen::Cause), Action::Times],
+        &[show(Screen::Events), Action::Type, typed.clone()],
+        &[show(Screen::Hooks), Action::Scroll(999)],
+        &[Action::Freeze, Action::Type, typed.clone(), Action::Accept],
+        &[Action::Sort(super::action::Sort { by: Some("connect"), reversed: true })],
     ];
     // Every size is drawn in some state, and every tiny one in all.
     let mut turn = 0;
@@ -189,6 +212,7 @@ fn every_size_draws() {
                     let small = width <= 2 && height <= 2;
                     if small || (usize::from(width) * 41 + usize::from(height)) % STATES == turn % STATES {
                         drawn(&app, live, width, height);
+                        clicked(&app, live, width, height);
                     }
                 }
             }
@@ -198,11 +222,22 @@ fn every_size_draws() {
     assert_eq!(turn, STATES);
 }
 
+/// A click anywhere does no harm, whatever it does.
+fn clicked(app: &App, live: &Arc<Snapshot>, width: u16, height: u16) {
+    let room = Room { width: width.into(), height: height.into() };
+    let page = view::frame(&view::Context::new(app, live), room);
+    for (line, cell) in [(0, 0), (height / 2, width / 2), (height, width)] {
+        if let Some(action) = page.at(line.into(), cell.into()) {
+            app.clone().apply(action.clone(), live);
+        }
+    }
+}
+
 #[test]
 fn the_smallest_screen_has_the_headline() {
     let screen = screen(&App::new(Theme::COLOURED), &fixture::one(), 20, 5);
     assert!(screen.starts_with(" FAILING 12.4/s"), "{screen}");
-    assert!(screen.contains("● 504 12.4/s for"), "{screen}");
+    assert!(screen.contains("● 504s: 12.4/s for"), "{screen}");
 }
 
 #[test]
@@ -214,6 +249,21 @@ fn without_colour_there_is_none_and_nothing_is_lost() {
         let coloured = drawn(&App::new(Theme::COLOURED), &live, 120, 40);
         assert!(coloured.content.iter().any(|cell| cell.fg == Color::Red));
         assert_eq!(text_of(&plain), text_of(&coloured));
+    }
+}
+
+#[test]
+fn colours_are_those_that_every_background_can_show() {
+    use ratatui::style::Color;
+    const SHOWN: [Color; 7] =
+        [Color::Reset, Color::Red, Color::Yellow, Color::Green, Color::Magenta, Color::Cyan, Color::Blue];
+    for screen in Screen::ALL {
+        for live in [fixture::three(), fixture::degraded()] {
+            let buffer = drawn(&after(&[show(screen)], &live), &live, 160, 48);
+            assert!(buffer.content.iter().all(|cell| SHOWN.contains(&cell.fg) && cell.bg == Color::Reset));
+            let blinks = ratatui::style::Modifier::SLOW_BLINK | ratatui::style::Modifier::RAPID_BLINK;
+            assert!(buffer.content.iter().all(|cell| !cell.modifier.intersects(blinks)));
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The last lines: what observer could not see, and the keys.
+//! The last lines: what observer could not see, and the keys; or the filter that is typed, or what was just done.
 
 use std::cmp::Reverse;
 
@@ -7,32 +7,38 @@ use ratatui::{
     text::{Line, Span},
 };
 
+use super::Context;
 use crate::{
     event::Lost,
     hooks::{Hook, HookStatus, Hooks},
     snapshot::{Recording, Snapshot},
     text::escape,
     tui::{
-        app::App,
+        action::Action,
+        filter,
         keys::{Mode, bindings},
-        theme::{FAINT, Theme},
+        page::Page,
+        screen::Screen,
+        theme::{FAINT, STRONG, Theme},
         widget::{number, text},
     },
 };
 
 /// From this height on there are a line of status and one of keys; from [`ONE_LINE`] on, whichever matters more.
-const TWO_LINES: u16 = 12;
-const ONE_LINE: u16 = 6;
+const TWO_LINES: usize = 12;
+const ONE_LINE: usize = 6;
 /// From this height on each trouble has lines of its own, else they share one.
-const LINE_EACH: u16 = 20;
+const LINE_EACH: usize = 20;
 /// From this height on these may be wrapped.
-const WRAPPED: u16 = 30;
+const WRAPPED: usize = 30;
+/// Below this width hints stand closer, so that the one for the fix has room.
+const NARROW: usize = 72;
 /// Degraded hooks named at most.
 const HOOKS_NAMED: usize = 3;
 
 /// As many lines as a terminal of that height can spare.
-pub(super) fn lines(app: &App, shown: &Snapshot, width: usize, height: u16) -> Vec<Line<'static>> {
-    let parts = parts(app.theme, shown);
+pub(super) fn page(context: &Context<'_>, width: usize, height: usize) -> Page {
+    let parts = parts(context.theme(), context.shown);
     let troubled = parts.iter().any(|part| part.trouble);
     let mut status = if height >= LINE_EACH {
         let (own, shared): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| part.trouble);
@@ -43,15 +49,74 @@ pub(super) fn lines(app: &App, shown: &Snapshot, width: usize, height: u16) -> V
     } else {
         vec![joined(parts, width)]
     };
+    let mut page = Page::default();
+    let asked = context.app.is_typing() || context.app.notice.is_some();
     match height {
         TWO_LINES.. => {
-            status.push(hints(shown, width));
-            status
+            page.lines(status.drain(..));
+            page.page(last(context, width));
         }
-        ONE_LINE.. if troubled => status,
-        ONE_LINE.. => vec![hints(shown, width)],
-        _ => Vec::new(),
+        ONE_LINE.. if troubled && !asked => page.lines(status),
+        ONE_LINE.. => page.page(last(context, width)),
+        _ if asked => page.page(last(context, width)),
+        _ => {}
     }
+    page
+}
+
+/// What is typed, what was just done, or the keys.
+fn last(context: &Context<'_>, width: usize) -> Page {
+    let app = context.app;
+    let mut page = Page::default();
+    if app.is_typing() {
+        let fields: Vec<_> = filter::FIELDS.iter().map(|(field, _)| *field).collect();
+        let typed = format!("/{}▏", app.filter());
+        let help = format!("  Enter keeps it, Esc drops it; {}", fields.join(" "));
+        // The end of what is typed is what one looks at.
+        let spare = text::width(&typed).saturating_sub(width);
+        let typed: String = typed.chars().skip(spare).collect();
+        let help = text::cut(&help, width.saturating_sub(text::width(&typed)));
+        page.line(Line::from(vec![Span::styled(typed, STRONG), Span::styled(help, FAINT)]));
+    } else if let Some(notice) = &app.notice {
+        let style = if notice.failed { context.theme().failing() } else { STRONG };
+        page.line(Line::styled(text::cut(&notice.text, width), style));
+    } else {
+        page.page(keys(context, width));
+    }
+    page
+}
+
+/// The screens, of which a click shows one, and what the keys do.
+fn keys(context: &Context<'_>, width: usize) -> Page {
+    let app = context.app;
+    let mut page = Page::default();
+    let mut spans = Vec::new();
+    let mut at = 0;
+    for (number, screen) in (1..).zip(Screen::ALL) {
+        let here = screen == app.screen;
+        let (before, behind) = if here { ("[", "]") } else { (" ", " ") };
+        let tab = format!("{before}{number} {}{behind}", screen.name());
+        let cells = text::width(&tab);
+        if at + cells > width {
+            break;
+        }
+        page.on(0..1, at..at + cells, Action::Show(screen));
+        at += cells;
+        spans.push(Span::styled(tab, if here { STRONG } else { FAINT }));
+    }
+    // The last of them ends in a blank or a bracket: one blank more parts them from the hints.
+    let mut gap = " ";
+    for hint in bindings(Mode::of(context.shown), app.screen).filter_map(|binding| binding.hint) {
+        let hint = format!("{gap}{hint}");
+        gap = if width < NARROW { " " } else { "  " };
+        if at + text::width(&hint) > width {
+            break;
+        }
+        at += text::width(&hint);
+        spans.push(Span::styled(hint, FAINT));
+    }
+    page.line(Line::from(spans));
+    page
 }
 
 /// A piece of the status.
@@ -80,15 +145,26 @@ fn parts(theme: Theme, shown: &Snapshot) -> Vec<Part> {
     }
     parts.extend(match &shown.recording {
         Recording::Off => None,
-        Recording::On(recorded) | Recording::Done(recorded) => {
-            let file = recorded.path.file_name().unwrap_or_default().to_string_lossy();
-            Some(part(format!("● {} ({} events)", escape(file.as_bytes()), number::count(recorded.events)), FAINT))
-        }
         Recording::Failed(why) => Some(part(escape(why.as_bytes()), theme.failing())),
+        on => Some(part(recording(on), FAINT)),
     });
-    parts.push(part(format!("{} events", number::count(shown.events)), FAINT));
+    let events = if shown.events == 1 { "event" } else { "events" };
+    parts.push(part(format!("{} {events}", number::count(shown.events)), FAINT));
     parts.sort_by_key(|part| !part.trouble);
     parts
+}
+
+/// How a recording stands, in words.
+pub(super) fn recording(recording: &Recording) -> String {
+    match recording {
+        Recording::Off => "nothing is recorded".to_owned(),
+        Recording::On(recorded) | Recording::Done(recorded) => {
+            let file = recorded.path.file_name().unwrap_or_default().to_string_lossy();
+            let verb = if matches!(recording, Recording::On(_)) { "● recording" } else { "recorded" };
+            format!("{verb} {} ({} events)", escape(file.as_bytes()), number::count(recorded.events))
+        }
+        Recording::Failed(why) => escape(why.as_bytes()),
+    }
 }
 
 fn joined(parts: Vec<Part>, width: usize) -> Line<'static> {
@@ -103,7 +179,7 @@ fn joined(parts: Vec<Part>, width: usize) -> Line<'static> {
 }
 
 /// Losses in words: what they mean, then which.
-fn lost_text(lost: &Lost) -> String {
+pub(super) fn lost_text(lost: &Lost) -> String {
     let total = lost.total();
     if total == 0 {
         return "lost 0".to_owned();
@@ -123,11 +199,6 @@ fn degradations(hooks: &Hooks) -> impl Iterator<Item = String> {
     })
 }
 
-fn hints(shown: &Snapshot, width: usize) -> Line<'static> {
-    let hints: Vec<_> = bindings(Mode::of(shown)).filter_map(|binding| binding.hint).collect();
-    Line::styled(text::cut(&hints.join("  "), width), FAINT)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +212,8 @@ mod tests {
         };
         let recorded = Recorded { path: "/srv/a\u{1b}.arrows.zst".into(), events: 12, bytes: 900, segments: 1 };
         let shown = Snapshot { recording: Recording::On(recorded), ..Snapshot::clone(&fixture::quiet()) };
-        assert!(parts(Theme::COLOURED, &shown).iter().any(|part| part.text == "● a\\u{1b}.arrows.zst (12 events)"));
+        let parts = parts(Theme::COLOURED, &shown);
+        assert!(parts.iter().any(|part| part.text == "● recording a\\u{1b}.arrows.zst (12 events)"));
         let failed = said(Recording::Failed("recording has ended: the disk is too slow".into()));
         assert!(failed.trouble && failed.text.contains("too slow"));
     }

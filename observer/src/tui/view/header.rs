@@ -5,12 +5,11 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::incidents::Phase;
+use super::{Context, incidents::Phase};
 use crate::{
     snapshot::{Playback, Snapshot, playback::Standing},
     time::Time,
     tui::{
-        app::App,
         theme::{STRONG, Theme, badge},
         widget::{number, text},
     },
@@ -19,8 +18,9 @@ use crate::{
 /// Which of the [`parts`] says what is watched.
 const WATCHING: usize = 3;
 
-/// The line. `live` is the time now, which is later than the snapshot's while paused.
-pub(super) fn line(app: &App, shown: &Snapshot, live: Time, width: usize) -> Line<'static> {
+/// The line.
+pub(super) fn line(context: &Context<'_>, width: usize) -> Line<'static> {
+    let shown = context.shown;
     let mut spans = Vec::new();
     if let Some(playback) = &shown.playback {
         let standing = match playback.standing {
@@ -32,12 +32,12 @@ pub(super) fn line(app: &App, shown: &Snapshot, live: Time, width: usize) -> Lin
         spans.push(Span::styled(format!(" REPLAY {standing} "), badge(Style::new())));
         spans.push(Span::raw(" "));
     }
-    let (word, style) = state(app.theme, shown);
+    let (word, style) = state(context.theme(), shown);
     spans.push(Span::styled(format!(" {word} "), style));
-    if app.paused() {
-        let age = number::span(live.since(shown.now));
+    if context.app.is_frozen() {
+        let age = number::span(context.live.since(shown.now));
         spans.push(Span::raw(" "));
-        spans.push(Span::styled(format!(" PAUSED {age} ago "), badge(Style::new())));
+        spans.push(Span::styled(format!(" FROZEN {age} ago "), badge(Style::new())));
     }
     let mut left = width.saturating_sub(spans.iter().map(Span::width).sum());
     for (index, part) in parts(shown).into_iter().enumerate() {

@@ -1,48 +1,41 @@
-//! The help over everything else, made from the tables of keys and columns.
+//! The help: all keys of the screen, what a filter understands, what the columns show, and the letters of causes.
 
-use ratatui::{
-    Frame,
-    layout::Rect,
-    text::{Line, Span, Text},
-    widgets::{Block, Clear},
-};
+use ratatui::text::{Line, Span};
 
-use super::{columns::COLUMNS, to_u16};
-use crate::tui::{
-    keys::{Mode, bindings},
-    theme::STRONG,
-    widget::text,
+use super::{Context, columns::COLUMNS, legend, rule};
+use crate::{
+    diagnose::registry,
+    tui::{
+        filter,
+        keys::{Mode, bindings},
+        page::Page,
+        theme::STRONG,
+        widget::text,
+    },
 };
 
 /// Cells of what is explained.
 const NAMES: usize = 14;
-/// Cells of everything within the frame.
-const WIDTH: u16 = 78;
 
-/// Draws it in the middle, or over everything where there is no more room than that.
-pub(super) fn draw(frame: &mut Frame<'_>, mode: Mode) {
-    let all = frame.area();
-    let width = all.width.min(WIDTH + 2);
-    let lines = lines(mode, usize::from(width.saturating_sub(2)), usize::from(all.height.saturating_sub(2)));
-    let height = all.height.min(to_u16(lines.len()).saturating_add(2));
-    let area = Rect { x: (all.width - width) / 2, y: (all.height - height) / 2, width, height };
-    let block = Block::bordered().title(text::cut(" help: ? or Esc closes ", usize::from(width.saturating_sub(2))));
-    frame.render_widget(Clear, area);
-    let inside = block.inner(area);
-    frame.render_widget(block, area);
-    frame.render_widget(Text::from(lines), inside);
-}
-
-fn lines(mode: Mode, width: usize, height: usize) -> Vec<Line<'static>> {
+/// All of it, from the tables of keys, fields, columns and causes.
+pub(super) fn page(context: &Context<'_>, width: usize) -> Page {
     let entry = |name: &str, help: &str| {
         let help = text::cut(help, width.saturating_sub(NAMES + 1));
         Line::from(vec![Span::styled(format!(" {}", text::pad(name, NAMES, false)), STRONG), Span::raw(help)])
     };
-    let keys = bindings(mode).filter_map(|binding| Some(entry(binding.shown, binding.help?)));
-    let mut lines: Vec<_> = keys.collect();
-    if lines.len() + COLUMNS.len() < height {
-        lines.push(Line::default());
-    }
-    lines.extend(COLUMNS.iter().map(|column| entry(column.header, column.help)));
-    lines
+    let mut page = Page::default();
+    page.line(rule("keys: ? or Esc closes", width));
+    let keys = bindings(Mode::of(context.shown), context.app.screen);
+    page.lines(keys.filter_map(|binding| Some(entry(binding.shown, binding.help?))));
+    page.line(entry("mouse", "a click selects, opens, sorts; the wheel goes up and down; Shift selects text"));
+    page.line(Line::default());
+    page.line(rule("filter: words, all of which must fit", width));
+    page.lines(filter::FIELDS.iter().map(|(field, help)| entry(field, help)));
+    page.line(Line::default());
+    page.line(rule("columns", width));
+    page.lines(COLUMNS.iter().map(|column| entry(column.header, column.help)));
+    page.line(Line::default());
+    page.line(rule("causes by letter", width));
+    page.lines(registry::CAUSES.iter().map(|rule| entry(&legend::letter(rule.code).to_string(), rule.code)));
+    page
 }

@@ -5,12 +5,15 @@ use ratatui::{
     text::{Line, Span},
 };
 
+use super::{ALL, Context, explains};
 use crate::{
     diagnose::{Confidence, Incident, Warning},
+    model::UpstreamKey,
     snapshot::Snapshot,
     time::Time,
     tui::{
-        theme::{FAINT, STRONG, Theme},
+        page::Page,
+        theme::{FAINT, STRONG},
         widget::{
             number,
             stack::{Block, stack},
@@ -49,8 +52,9 @@ impl Phase {
     }
 }
 
-/// As much as fits.
-pub(super) fn lines(theme: Theme, shown: &Snapshot, width: usize, height: usize) -> Vec<Line<'static>> {
+/// As much as fits. A click on an incident asks why.
+pub(super) fn page(context: &Context<'_>, width: usize, height: usize) -> Page {
+    let (shown, theme) = (context.shown, context.theme());
     let (active, over): (Vec<_>, Vec<_>) = shown.incidents.iter().partition(|incident| incident.active(shown.now));
     let told = |warning: &Warning| active.iter().any(|incident| tells(shown, incident, warning));
     let warnings: Vec<_> = shown.warnings.iter().filter(|(warning, _)| !told(warning)).collect();
@@ -61,28 +65,52 @@ pub(super) fn lines(theme: Theme, shown: &Snapshot, width: usize, height: usize)
     let ended_shown = if hidden > 0 { 0 } else { ENDED_SHOWN };
     let mut blocks = Vec::new();
     if active.is_empty() {
-        blocks.push(calm(theme, shown, width));
+        blocks.push(calm(context, width));
     }
-    blocks.extend(active.iter().take(few).map(|incident| going_on(theme, shown, incident, width)));
-    blocks.extend(
-        warnings.iter().take(few_warnings).map(|(warning, since)| about_to(theme, shown, warning, *since, width)),
-    );
-    blocks.extend(over.iter().take(ended_shown).map(|incident| ended(shown, incident, width)));
-    stack(blocks, hidden, height, |left_out| {
+    blocks.extend(active.iter().take(few).map(|incident| going_on(context, incident, width)));
+    blocks.extend(warnings.iter().take(few_warnings).map(|(warning, since)| about_to(context, warning, *since, width)));
+    blocks.extend(over.iter().take(ended_shown).map(|incident| ended(context, incident, width)));
+    let stacked = stack(blocks, hidden, height, |left_out| {
         Line::styled(text::cut(&format!("  … and {left_out} more, less urgent"), width), theme.warning())
-    })
+    });
+    let mut page = Page::default();
+    for (index, (block, line)) in stacked.into_iter().enumerate() {
+        if let Some(incident) = block.and_then(|block| active.get(block)) {
+            page.on_lines(index..index + 1, explains(incident));
+        }
+        page.line(line);
+    }
+    page
 }
 
-/// What happens, how often, for how long, and why: `502 12.3/s for 2 min: accept queue … full`. `×3` before there is a
+/// What happens, how often, for how long, and why: `502s: 12.3/s for 2 min: accept queue … full`. `×3` before there is a
 /// rate, `failing` where the status cannot be told.
 pub(super) fn headline(incident: &Incident, now: Time) -> String {
-    let status = incident.latest.status.map_or_else(|| "failing".to_owned(), |status| status.to_string());
+    let status = incident.latest.status.map_or_else(|| "failing".to_owned(), |status| format!("{status}s"));
     let rate = match incident.rate(now) {
         rate if rate > 0.0 => format!("{}/s", number::rate(rate)),
         _ => format!("×{}", number::count(incident.count)),
     };
     let lasted = number::span(incident.latest.time.since(incident.first));
-    format!("{status} {rate} for {lasted}: {}", summary(incident))
+    let upstream = incident.upstream.to_string();
+    let summary = brief(incident);
+    // Nearly every sentence names its upstream.
+    let at = if summary.contains(&upstream) || incident.upstream == UpstreamKey::NONE {
+        String::new()
+    } else {
+        format!(" on {upstream}")
+    };
+    format!("{status}: {rate}{at} for {lasted}: {summary}")
+}
+
+/// What happened, without how the kernel showed it where the sentence says that: between the colon and what lies under it.
+fn brief(incident: &Incident) -> String {
+    let full = summary(incident);
+    if incident.cause != "accept-queue-overflow" || incident.latest.because.is_none() {
+        return full;
+    }
+    let short = full.rsplit_once(": the ").and_then(|(what, how)| Some((what, how.split_once("; ")?.1)));
+    short.map(|(what, why)| format!("{what}; {why}")).unwrap_or(full)
 }
 
 /// What happened, with as much doubt as there is.
@@ -96,24 +124,26 @@ pub(super) fn summary(incident: &Incident) -> String {
 }
 
 /// How many, since when, and by what code to ask further.
-pub(super) fn extent(shown: &Snapshot, incident: &Incident) -> String {
+pub(super) fn extent(context: &Context<'_>, incident: &Incident) -> String {
+    let shown = context.shown;
     let tries = if incident.count == 1 { "try" } else { "tries" };
     let count = number::count(incident.count);
-    let since = number::clock(shown.wall, incident.first, shown.now);
+    let since = context.since(incident.first);
     let ago = shown.now.since(incident.latest.time);
     let last = if ago.as_secs() < 2 { String::new() } else { format!(", the last {} ago", number::span(ago)) };
     let because = incident.latest.because.map(|because| format!(", because of {because}")).unwrap_or_default();
-    format!("{count} {tries} failed since {since}{last} · {}{because}", incident.cause)
+    format!("{count} {tries} failed {since}{last} · {}{because}", incident.cause)
 }
 
-fn going_on(theme: Theme, shown: &Snapshot, incident: &Incident, width: usize) -> Block {
+fn going_on(context: &Context<'_>, incident: &Incident, width: usize) -> Block {
+    let (shown, theme) = (context.shown, context.theme());
     let (marker, style) = match Phase::of(incident, shown.now) {
         Phase::Failing => ("● ", theme.failing()),
         Phase::Easing | Phase::Over => ("○ ", theme.warning()),
     };
     let headline = headline(incident, shown.now);
     let headline = |max| text::labelled(Span::styled(marker, style), &headline, style, width, max);
-    let extent = || text::labelled(Span::raw("  "), &extent(shown, incident), Style::new(), width, 1);
+    let extent = || text::labelled(Span::raw("  "), &extent(context, incident), Style::new(), width, 1);
     let advice = incident.latest.advice.first();
     let fix = |max| advice.map(|advice| fix(advice, width, max)).unwrap_or_default();
     Block(vec![
@@ -126,7 +156,8 @@ fn going_on(theme: Theme, shown: &Snapshot, incident: &Incident, width: usize) -
     ])
 }
 
-fn about_to(theme: Theme, shown: &Snapshot, warning: &Warning, since: Time, width: usize) -> Block {
+fn about_to(context: &Context<'_>, warning: &Warning, since: Time, width: usize) -> Block {
+    let (shown, theme) = (context.shown, context.theme());
     let lasts = number::span(shown.now.since(since));
     let summary = format!("warning for {lasts}: {}", warning.summary);
     let summary = |max| text::labelled(Span::styled("! ", theme.warning()), &summary, theme.warning(), width, max);
@@ -141,23 +172,25 @@ fn about_to(theme: Theme, shown: &Snapshot, warning: &Warning, since: Time, widt
     ])
 }
 
-fn ended(shown: &Snapshot, incident: &Incident, width: usize) -> Block {
+fn ended(context: &Context<'_>, incident: &Incident, width: usize) -> Block {
+    let shown = context.shown;
     let verdict = &incident.latest;
     let status = verdict.status.map(|status| format!(" {status}")).unwrap_or_default();
     let line = format!(
-        "ended {} ago at {}:{status} ×{} in {}: {}",
-        number::span(shown.now.since(verdict.time)),
+        "ended {} at {}:{status} ×{} in {}: {}",
+        context.ago(verdict.time),
         number::clock(shown.wall, verdict.time, shown.now),
         number::count(incident.count),
         number::span(verdict.time.since(incident.first)),
-        summary(incident),
+        brief(incident),
     );
     let line = |max| text::labelled(Span::styled("  ", FAINT), &line, FAINT, width, max);
     Block(vec![Vec::new(), Vec::new(), line(1), line(1), line(1), line(2)])
 }
 
 /// Nothing fails: since when, and how much there was to see.
-fn calm(theme: Theme, shown: &Snapshot, width: usize) -> Block {
+fn calm(context: &Context<'_>, width: usize) -> Block {
+    let (shown, theme) = (context.shown, context.theme());
     let last = shown.incidents.iter().map(|incident| incident.latest.time).max();
     let since = last.unwrap_or(shown.since);
     let seen = match (shown.counters.connections_started, shown.upstreams.len()) {
@@ -172,7 +205,23 @@ fn calm(theme: Theme, shown: &Snapshot, width: usize) -> Block {
         number::span(shown.now.since(since)),
     );
     let lines = |max| text::labelled(Span::styled("○ ", theme.calm()), &sentence, Style::new(), width, max);
-    Block(vec![lines(1), lines(2), lines(4), [lines(4), vec![Line::default()]].concat()])
+    let watching = || text::labelled(Span::raw("  "), &format!("watching {}", shown.watching), FAINT, width, 3);
+    Block(vec![lines(1), lines(2), lines(4), [lines(4), watching(), vec![Line::default()]].concat()])
+}
+
+/// The headline with its marker.
+pub(super) fn marked(context: &Context<'_>, incident: &Incident, width: usize) -> Vec<Line<'static>> {
+    let (marker, style) = match Phase::of(incident, context.shown.now) {
+        Phase::Failing => ("● ", context.theme().failing()),
+        Phase::Easing => ("○ ", context.theme().warning()),
+        Phase::Over => ("  ended: ", FAINT),
+    };
+    text::labelled(Span::styled(marker, style), &headline(incident, context.shown.now), style, width, ALL)
+}
+
+/// The extent, and how sure it is.
+pub(super) fn extent_in_full(context: &Context<'_>, incident: &Incident) -> String {
+    format!("{} ({})", extent(context, incident), incident.latest.confidence.name())
 }
 
 fn fix(advice: &str, width: usize, max_lines: usize) -> Vec<Line<'static>> {

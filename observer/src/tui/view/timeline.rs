@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! 03:10:00Z ·······▁▂▅█████▇▅▂································ 03:25:30Z   failures; what is still to come is faint
-//!                  aaaaabbbbb                                             the cause of most of them
+//!                  aaaaafffff                                             the cause of most of them, by letter
 //!                       ▲ 03:12:44Z, 164 s of 15 min                      where one is
-//! a accept-queue-overflow 1,203   b upstream-refused 120                  the causes
+//! a accept-queue-overflow 1,203   f upstream-refused 120                  the causes
 //! ```
 
 use ratatui::{
@@ -12,37 +12,31 @@ use ratatui::{
     text::{Line, Span},
 };
 
+use super::{Context, legend};
 use crate::{
     snapshot::{
-        Playback, Snapshot,
+        Playback,
         timeline::{Part, Timeline},
     },
     time::Time,
     tui::{
-        theme::{FAINT, STRONG, Theme},
+        theme::{FAINT, STRONG},
         widget::{number, spark, text},
     },
 };
 
 /// From this height of the terminal on all of it is shown, from [`BRIEF`] on the failures and where one is, from [`LEAST`]
 /// on the failures.
-const WHOLE: u16 = 20;
-const BRIEF: u16 = 14;
-const LEAST: u16 = 8;
+const WHOLE: usize = 20;
+const BRIEF: usize = 14;
+const LEAST: usize = 8;
 /// With fewer cells than this for the failures, their ends are not named.
 const NARROW: usize = 24;
-/// Names of causes, the one of most failures first; what comes after them shares the last.
-const LETTERS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "*"];
 
-/// As many lines as a terminal of that height can spare.
-pub(super) fn lines(
-    theme: Theme,
-    shown: &Snapshot,
-    playback: &Playback,
-    width: usize,
-    height: u16,
-) -> Vec<Line<'static>> {
-    let strip = Strip::new(theme, shown, playback, width);
+/// As many lines as a terminal of that height can spare; none where nothing is replayed.
+pub(super) fn lines(context: &Context<'_>, width: usize, height: usize) -> Vec<Line<'static>> {
+    let Some(playback) = &context.shown.playback else { return Vec::new() };
+    let strip = Strip::new(context, playback, width);
     match height {
         WHOLE.. => vec![strip.failures(), strip.causes(), strip.cursor(), strip.legend(width)],
         BRIEF.. => vec![strip.failures(), strip.cursor()],
@@ -52,8 +46,7 @@ pub(super) fn lines(
 }
 
 struct Strip<'a> {
-    theme: Theme,
-    shown: &'a Snapshot,
+    context: &'a Context<'a>,
     playhead: Time,
     timeline: &'a Timeline,
     /// Causes, that of most failures first.
@@ -68,7 +61,8 @@ struct Strip<'a> {
 }
 
 impl<'a> Strip<'a> {
-    fn new(theme: Theme, shown: &'a Snapshot, playback: &'a Playback, width: usize) -> Self {
+    fn new(context: &'a Context<'a>, playback: &'a Playback, width: usize) -> Self {
+        let shown = context.shown;
         let Playback { playhead, timeline, .. } = playback;
         let clock = |time| number::clock(shown.wall, time, timeline.end());
         let more = if timeline.is_whole() { "" } else { "…" };
@@ -80,7 +74,7 @@ impl<'a> Strip<'a> {
         let cells = width.saturating_sub(text::width(&begin) + text::width(&end));
         let parts = timeline.parts(cells);
         let cursor = timeline.part_at(*playhead, cells);
-        Self { theme, shown, playhead: *playhead, timeline, totals: timeline.totals(), begin, end, parts, cursor }
+        Self { context, playhead: *playhead, timeline, totals: timeline.totals(), begin, end, parts, cursor }
     }
 
     fn failures(&self) -> Line<'static> {
@@ -100,7 +94,7 @@ impl<'a> Strip<'a> {
     fn causes(&self) -> Line<'static> {
         let mut spans = vec![Span::raw(" ".repeat(text::width(&self.begin)))];
         spans.extend(self.parts.iter().map(|part| match part.cause {
-            Some(cause) => Span::styled(self.letter(cause), self.style(cause)),
+            Some(cause) => Span::styled(legend::letter(cause).to_string(), self.style(cause)),
             None => Span::raw(" "),
         }));
         Line::from(spans)
@@ -108,7 +102,7 @@ impl<'a> Strip<'a> {
 
     fn cursor(&self) -> Line<'static> {
         let Self { timeline, playhead, .. } = self;
-        let clock = number::clock(self.shown.wall, *playhead, timeline.end());
+        let clock = number::clock(self.context.shown.wall, *playhead, timeline.end());
         let into = number::span(playhead.since(timeline.begin()));
         let label = format!("{clock}, {into} of {}", number::span(timeline.end().since(timeline.begin())));
         let at = text::width(&self.begin) + self.cursor;
@@ -133,7 +127,7 @@ impl<'a> Strip<'a> {
         }
         left = left.saturating_sub(spans.iter().map(Span::width).sum());
         for (cause, count) in &self.totals {
-            let entry = format!("{} {cause} {}  ", self.letter(cause), number::count(*count));
+            let entry = format!("{} {cause} {}  ", legend::letter(cause), number::count(*count));
             if text::width(entry.trim_end()) > left {
                 spans.push(Span::raw(text::cut("…", left)));
                 break;
@@ -144,15 +138,7 @@ impl<'a> Strip<'a> {
         Line::from(spans)
     }
 
-    fn rank(&self, cause: &str) -> usize {
-        self.totals.iter().position(|(each, _)| *each == cause).unwrap_or(usize::MAX)
-    }
-
-    fn letter(&self, cause: &str) -> &'static str {
-        LETTERS[self.rank(cause).min(LETTERS.len() - 1)]
-    }
-
     fn style(&self, cause: &str) -> Style {
-        self.theme.cause(self.rank(cause))
+        legend::style(self.context, cause)
     }
 }

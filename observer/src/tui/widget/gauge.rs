@@ -17,9 +17,30 @@ pub(crate) fn gauge(part: u32, whole: u32, cells: usize) -> String {
     bar + &"░".repeat(cells - used)
 }
 
+/// The same with a mark where it was at its highest, unless it is there now.
+pub(crate) fn marked(part: u32, whole: u32, highest: u32, cells: usize) -> String {
+    let bar = gauge(part, whole, cells);
+    let filled = |part| gauge(part, whole, cells).chars().filter(|cell| *cell != '░').count();
+    let at = filled(highest).saturating_sub(1);
+    if highest <= part || at < filled(part) {
+        return bar;
+    }
+    bar.chars().enumerate().map(|(index, cell)| if index == at { '│' } else { cell }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_highest_is_marked_where_it_was() {
+        assert_eq!(marked(32, 128, 128, 4), "█░░│");
+        assert_eq!(marked(32, 128, 64, 4), "█│░░");
+        assert_eq!(marked(64, 128, 64, 4), "██░░");
+        assert_eq!(marked(0, 128, 1, 4), "│░░░");
+        assert_eq!(marked(0, 128, 0, 4), "░░░░");
+        assert_eq!(marked(1, 128, 9, 0), "");
+    }
 
     #[test]
     fn empty_and_full_are_exact() {

@@ -20,14 +20,25 @@ pub(crate) fn count(number: u64) -> String {
     out
 }
 
+/// A count to calculate with.
+#[expect(clippy::cast_precision_loss, reason = "beyond 2^53 nobody counts to the last one")]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
+}
+
 /// Something per second: `0`, `0.3`, `12.3`, `1,234`.
 pub(crate) fn rate(per_second: f64) -> String {
     match per_second {
         rate if rate <= 0.0 => "0".to_owned(),
         rate if rate < 0.1 => "<0.1".to_owned(),
         rate if rate < 99.95 => format!("{rate:.1}"),
-        rate => count(format!("{rate:.0}").parse().unwrap_or(u64::MAX)),
+        rate => whole(rate),
     }
+}
+
+/// Rounded: `1,234`.
+pub(crate) fn whole(number: f64) -> String {
+    count(format!("{number:.0}").parse().unwrap_or(u64::MAX))
 }
 
 /// A share in percent, never rounded to a 0 or a 100 that it is not: `0%`, `<1%`, `43%`, `100%`.
@@ -52,6 +63,25 @@ pub(crate) fn span(duration: Duration) -> String {
     }
 }
 
+/// A short time in few cells: `380µs`, `4ms`, `1.2s`, `75s`.
+pub(crate) fn short(duration: Duration) -> String {
+    match duration.as_secs_f64() {
+        s if s < 0.000_999_5 => format!("{:.0}µs", s * 1e6),
+        s if s < 0.999_5 => format!("{:.0}ms", s * 1e3),
+        s if s < 9.95 => format!("{s:.1}s"),
+        s => format!("{s:.0}s"),
+    }
+}
+
+/// Bytes: `900 B`, `12 KiB`, `34 MiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{} KiB", bytes / 1024),
+        _ => format!("{} MiB", count(bytes / 1_048_576)),
+    }
+}
+
 /// The time of day in UTC, to the second, with the date when that is not today's: `03:12:44Z`, `01-02 03:12:44Z`.
 pub(crate) fn clock(wall: WallClock, time: Time, now: Time) -> String {
     let full = wall.rfc3339(time);
@@ -72,6 +102,13 @@ mod tests {
         assert_eq!([0.0, 0.05, 0.3, 12.34, 99.96, 1234.5].map(rate), ["0", "<0.1", "0.3", "12.3", "100", "1,234"]);
         let cases = [(0.0, 9.0), (1.0, 900.0), (899.0, 900.0), (9.0, 9.0), (1.0, 0.0)];
         assert_eq!(cases.map(|(part, whole)| percent(part, whole)), ["0%", "<1%", "99%", "100%", "0%"]);
+    }
+
+    #[test]
+    fn short_times_are_short() {
+        let times = [0, 380, 999, 1_000, 4_400, 999_600, 1_240_000, 75_000_000].map(Duration::from_micros).map(short);
+        assert_eq!(times, ["0µs", "380µs", "999µs", "1ms", "4ms", "1.0s", "1.2s", "75s"]);
+        assert_eq!([900, 12_300, 36_000_000].map(bytes), ["900 B", "12 KiB", "34 MiB"]);
     }
 
     #[test]

@@ -7,6 +7,11 @@ const NONE: char = '·';
 /// The series in at most so many cells, the newest at the right, scaled to its own highest bar. Where there are fewer
 /// cells than values, a bar is the highest of several.
 pub(crate) fn spark(values: &[u32], cells: usize) -> String {
+    to_scale(values, 0, cells)
+}
+
+/// The same, to the scale of a bar that is at least so high.
+pub(crate) fn to_scale(values: &[u32], highest: u32, cells: usize) -> String {
     if cells == 0 || values.is_empty() {
         return String::new();
     }
@@ -15,7 +20,8 @@ pub(crate) fn spark(values: &[u32], cells: usize) -> String {
     let groups = values.rchunks(per_bar).map(|chunk| chunk.iter().copied().max().unwrap_or(0).into());
     let mut groups: Vec<u64> = groups.collect();
     groups.reverse();
-    bars(&groups).collect()
+    let highest = groups.iter().copied().max().unwrap_or(0).max(highest.into());
+    groups.into_iter().map(|value| bar(value, highest)).collect()
 }
 
 /// A bar for each, scaled to the highest of them.
@@ -48,5 +54,6 @@ mod tests {
         assert_eq!(spark(&[9, 0, 0, 0, 9], 3), "█·█");
         assert_eq!(spark(&[1; 59], 10).chars().count(), 10);
         assert_eq!(spark(&[1; 59], 0), "");
+        assert_eq!(to_scale(&[1, 0, 2], 8, 3), "▁·▂");
     }
 }

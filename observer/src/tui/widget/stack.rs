@@ -13,6 +13,9 @@ impl Block {
     }
 }
 
+/// Lines, each with the place of the block that it belongs to.
+pub(crate) type Stacked = Vec<(Option<usize>, Line<'static>)>;
+
 /// The blocks' lines in at most `height` lines. Every block gets its smallest size first; then all grow a size at a
 /// time, those at the top first. What does not fit even so is counted with the `hidden` ones, which were not even
 /// tried, and named by `more`, unless there is no line left to say it in.
@@ -21,7 +24,7 @@ pub(crate) fn stack(
     hidden: usize,
     height: usize,
     more: impl FnOnce(usize) -> Line<'static>,
-) -> Vec<Line<'static>> {
+) -> Stacked {
     let smallest = |blocks: &[Block]| blocks.iter().map(|block| block.height(0)).sum::<usize>();
     let mut left_out = hidden;
     let room = |left_out| if left_out > 0 && height > 1 { height - 1 } else { height };
@@ -40,14 +43,17 @@ pub(crate) fn stack(
             }
         }
     }
-    let chosen = |(block, size): (Block, usize)| block.0.into_iter().nth(size).unwrap_or_default();
-    let mut lines: Vec<_> = blocks.into_iter().zip(sizes).flat_map(chosen).collect();
+    let mut lines = Stacked::new();
+    for (place, (block, size)) in blocks.into_iter().zip(sizes).enumerate() {
+        let chosen = block.0.into_iter().nth(size).unwrap_or_default();
+        lines.extend(chosen.into_iter().map(|line| (Some(place), line)));
+    }
     // A blank line at the end parts nothing.
-    while lines.last().is_some_and(|line| line.width() == 0) {
+    while lines.last().is_some_and(|(_, line)| line.width() == 0) {
         lines.pop();
     }
     if left_out > 0 && height > 1 {
-        lines.push(more(left_out));
+        lines.push((None, more(left_out)));
     }
     lines
 }
@@ -61,7 +67,7 @@ mod tests {
     }
 
     fn stacked(blocks: Vec<Block>, height: usize) -> Vec<String> {
-        stack(blocks, 0, height, |n| Line::raw(format!("{n} more"))).iter().map(ToString::to_string).collect()
+        stack(blocks, 0, height, |n| Line::raw(format!("{n} more"))).iter().map(|(_, line)| line.to_string()).collect()
     }
 
     #[test]

@@ -1,0 +1,280 @@
+//! All about one upstream, from both sides where both are on this host.
+//!
+//! ```text
+//! ── 10.0.0.2:8000, 1 of 2 ──────────────────────────────────────────
+//! ● 502s: 12.3/s for 2 min: accept queue of 10.0.0.2:8000 full …
+//!
+//! failed     738 of 1,943 tries in the last 60 s, at most 13 in a second
+//!            a ▁▂████ accept-queue-overflow 738
+//! proxy      nginx[42]: 32.4 tries/s …                      as the proxy sees it
+//! TIME_WAIT  455 of 28,232 ports (1%)
+//! listener   0.0.0.0:8000 gunicorn[4711], 9 processes       as its own host sees it
+//! queue      ████████████ 129/128 FULL, 129 at most
+//! backlog    128 in effect, below net.core.somaxconn 4096 …
+//! workers    8, 8 busy; 32.4/s arrive × 0.40 s each …
+//! last failures, the latest first
+//! ```
+
+use std::fmt::Write as _;
+
+use ratatui::{
+    style::Style,
+    text::{Line, Span},
+};
+
+use super::{ALL, Context, columns, evidence, explains, incidents, legend, rule, table};
+use crate::{
+    diagnose::Verdict,
+    model::{Listener, window::Second},
+    snapshot::{Pool, Quantiles, UpstreamRow},
+    tui::{
+        action::{Action, Subject},
+        page::Page,
+        theme::{FAINT, STRONG},
+        widget::{gauge, number, spark, text},
+    },
+};
+
+/// Verdicts listed.
+const FAILURES: usize = 10;
+/// Cells of what a line is about.
+const LABEL: usize = 11;
+/// Cells of the accept queue's gauge.
+const GAUGE: usize = 20;
+/// From this backlog on a listener seldom asks for more: what cuts a smaller one is `somaxconn`.
+const ROOMY_BACKLOG: u32 = 4096;
+
+/// The whole screen.
+pub(super) fn page(context: &Context<'_>, width: usize) -> Page {
+    let mut page = Page::default();
+    let gone = context.app.upstream.filter(|key| !context.shown.upstreams.iter().any(|row| row.key == *key));
+    if let Some(key) = gone {
+        page.line(text::cut(&format!("{key} is not known any more; Esc goes back"), width));
+        return page;
+    }
+    let Some(row) = context.selected() else {
+        page.line(text::cut("no upstream seen yet", width));
+        return page;
+    };
+    let rows = table::rows(context);
+    let place = rows.iter().position(|each| each.key == row.key).map(|at| format!(", {} of {}", at + 1, rows.len()));
+    page.line(rule(&format!("{}{}", row.key, place.unwrap_or_default()), width));
+    let here: Vec<_> = context.shown.incidents.iter().filter(|incident| incident.upstream == row.key).collect();
+    for incident in &here {
+        let from = page.lines.len();
+        page.lines(incidents::marked(context, incident, width));
+        page.on_lines(from..page.lines.len(), explains(incident));
+    }
+    if here.is_empty() {
+        page.line("  no failed try seen here");
+    }
+    page.line(Line::default());
+    page.lines(facts(context, row, width));
+    let from = page.lines.len();
+    let failures = failures(context, row, width, true);
+    let each = 2;
+    for (index, verdict) in verdicts(context, row).take(FAILURES).enumerate() {
+        let line = from + 2 + index * each;
+        page.on_lines(line..line + each, Action::Explain(Subject::Verdict(Box::new(verdict.clone()))));
+    }
+    page.lines(failures);
+    page
+}
+
+/// What is known of the upstream whether or not it fails.
+pub(super) fn facts(context: &Context<'_>, row: &UpstreamRow, width: usize) -> Vec<Line<'static>> {
+    let mut lines = timeline(context, row, width);
+    let mut fact = |name: &str, text: &str, style: Style| {
+        let label = Span::styled(text::pad(name, LABEL, false), FAINT);
+        lines.extend(text::labelled(label, text, style, width, ALL));
+    };
+    let plain = Style::new();
+    fact("proxy", &proxy(row), plain);
+    if let Some(times) = times(row) {
+        fact("times", &times, plain);
+    }
+    let warns = row.ports_gone_in.is_some();
+    fact("TIME_WAIT", &time_wait(row), if warns { context.theme().warning() } else { plain });
+    let Some((netns, bound, listener)) = &row.listener else {
+        let nobody = "nobody listens there on this host, as far as is seen";
+        fact("listener", if row.local { nobody } else { "not on this host: only the proxy's side is seen" }, plain);
+        return lines;
+    };
+    let other = if *netns == row.key.netns || !row.key.netns.known() { "" } else { ", in another network namespace" };
+    fact("listener", &format!("{bound}{}{other}", owner(listener)), plain);
+    if let Some((closed, queued)) = listener.closed_at {
+        let closed = format!("{}, with {queued} connections in its queue", context.ago(closed));
+        fact("closed", &closed, context.theme().warning());
+        return lines;
+    }
+    let full = columns::full(listener);
+    fact("queue", &queue(context, listener), if full { context.theme().warning().patch(STRONG) } else { plain });
+    fact("backlog", &backlog(listener, row.somaxconn), plain);
+    fact("workers", &workers(listener, row.pool), plain);
+    lines
+}
+
+/// What the proxy's tries came to.
+fn proxy(row: &UpstreamRow) -> String {
+    let per_second = |count: fn(&Second) -> u32| number::rate(columns::recent(&row.minute, count));
+    format!(
+        "{}[{}]: {} tries/s, {}/s fail ({}); {} retransmits/s, {} resets/s; in all {} tries, {} failed",
+        row.proxy.comm,
+        row.proxy.pid,
+        number::rate(row.tries_per_second),
+        number::rate(row.failed_per_second),
+        number::percent(row.failed_per_second, row.tries_per_second),
+        per_second(|second| second.retransmits),
+        per_second(|second| second.resets),
+        number::count(row.tries),
+        number::count(row.failed),
+    )
+}
+
+/// How long it takes to connect, and to get the first of an answer.
+fn times(row: &UpstreamRow) -> Option<String> {
+    let told = |what: &str, quantiles: Option<Quantiles>| {
+        quantiles.map(|Quantiles { count, p50, p99 }| {
+            let (half, most) = (number::short(p50), number::short(p99));
+            format!("{what}: half within {half}, 99 % within {most} ({} measured)", number::count(count))
+        })
+    };
+    let told: Vec<_> =
+        [told("connect", row.connect), told("first byte", row.first_byte)].into_iter().flatten().collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+fn time_wait(row: &UpstreamRow) -> String {
+    let used = number::count(row.time_wait.into());
+    let of = match row.ports {
+        None => format!("{used} ports"),
+        Some(ports) => format!(
+            "{used} of {} ports ({})",
+            number::count(ports.into()),
+            number::percent(row.time_wait.into(), ports.into())
+        ),
+    };
+    match row.ports_gone_in {
+        Some(left) => format!("{of}; at this rate all are gone in {}", number::span(left)),
+        None => of,
+    }
+}
+
+/// ` gunicorn[4711], 9 processes`
+fn owner(listener: &Listener) -> String {
+    match (&listener.process, listener.holders) {
+        (None, _) => String::new(),
+        (Some(process), 0 | 1) => format!(" {}[{}]", process.comm, process.pid),
+        (Some(process), holders) => format!(" {}[{}], {holders} processes", process.comm, process.pid),
+    }
+}
+
+fn queue(context: &Context<'_>, listener: &Listener) -> String {
+    let Listener { depth, limit, high_water, overflows, last_overflow, .. } = listener;
+    let bar = gauge::marked(*depth, *limit, *high_water, GAUGE);
+    let full = if columns::full(listener) { " FULL" } else { "" };
+    let last = last_overflow.map(|last| format!(", the last {}", context.ago(last))).unwrap_or_default();
+    format!("{bar} {depth}/{limit}{full}, {high_water} at most; {} overflows{last}", number::count(*overflows))
+}
+
+/// What the application asked for is not known, only what came of it.
+fn backlog(listener: &Listener, somaxconn: Option<u32>) -> String {
+    let limit = listener.limit;
+    match somaxconn {
+        None => format!("{limit} in effect; net.core.somaxconn is not known"),
+        Some(somaxconn) if limit < somaxconn => {
+            format!(
+                "{limit} in effect, below net.core.somaxconn {somaxconn}: what the application asked for, unless somaxconn \
+                 was raised since"
+            )
+        }
+        Some(somaxconn) if limit == somaxconn && limit < ROOMY_BACKLOG => {
+            format!("{limit} in effect: clamped to net.core.somaxconn {somaxconn}, most likely")
+        }
+        Some(somaxconn) if limit == somaxconn => {
+            format!("{limit} in effect, as much as net.core.somaxconn {somaxconn} lets through")
+        }
+        Some(somaxconn) => {
+            format!("{limit} in effect, above net.core.somaxconn {somaxconn}, which was lowered since")
+        }
+    }
+}
+
+fn workers(listener: &Listener, pool: Option<Pool>) -> String {
+    let Some(pool) = pool else {
+        return match listener.workers() {
+            None => "how many is not known".to_owned(),
+            Some(1) => "1 process; what it does is not measured".to_owned(),
+            Some(workers) => format!("{workers}; what they do is not measured"),
+        };
+    };
+    let Pool { workers, busy, arrivals_per_second, accepted_per_second, seconds_per_request, needed } = pool;
+    let (come, taken) = (number::rate(arrivals_per_second), number::rate(accepted_per_second));
+    let mut text = format!("{workers}, {busy} with a connection open; {come}/s arrive, {taken}/s are accepted");
+    if let Some(seconds) = seconds_per_request {
+        let at_work = arrivals_per_second * seconds;
+        // Writing to a string cannot fail.
+        let _ = write!(text, "; {come}/s × {seconds:.2} s each is work for {at_work:.1}");
+    }
+    if let Some(needed) = needed {
+        let _ = write!(text, ": {needed} would do");
+    }
+    text
+}
+
+/// The last minute's failures, a row of bars for each cause, all to the same scale.
+fn timeline(context: &Context<'_>, row: &UpstreamRow, width: usize) -> Vec<Line<'static>> {
+    let failed: u64 = row.minute.iter().map(|second| u64::from(second.failed)).sum();
+    let tries: u64 = row.minute.iter().map(|second| u64::from(second.tries)).sum();
+    let most = row.minute.iter().map(|second| second.failed).max().unwrap_or(0);
+    let (failed_text, tries_text) = (number::count(failed), number::count(tries));
+    let peak = if most > 0 { format!(", at most {most} in a second") } else { String::new() };
+    let total = format!("{failed_text} of {tries_text} tries in the last 60 s{peak}");
+    let label = Span::styled(text::pad("failed", LABEL, false), FAINT);
+    let mut lines = text::labelled(label, &total, Style::new(), width, ALL);
+    let highest = row.by_cause.iter().flat_map(|(_, seconds)| seconds).copied().max().unwrap_or(0);
+    for (cause, seconds) in &row.by_cause {
+        let count: u64 = seconds.iter().copied().map(u64::from).sum();
+        if count == 0 {
+            continue;
+        }
+        let name = format!(" {cause} {}", number::count(count));
+        let bars = spark::to_scale(seconds, highest, width.saturating_sub(LABEL + 2 + text::width(&name)).min(60));
+        let style = legend::style(context, cause);
+        lines.push(Line::from(vec![
+            Span::raw(" ".repeat(LABEL)),
+            Span::styled(format!("{} {bars}", legend::letter(cause)), style),
+            Span::raw(text::cut(&name, width.saturating_sub(LABEL + 2))),
+        ]));
+    }
+    lines
+}
+
+fn verdicts<'a>(context: &Context<'a>, row: &UpstreamRow) -> impl Iterator<Item = &'a Verdict> {
+    let key = row.key;
+    context.shown.recent.iter().filter(move |verdict| verdict.upstream == key)
+}
+
+/// The last verdicts here, the latest first; with what each rests on, if wanted.
+pub(super) fn failures(
+    context: &Context<'_>,
+    row: &UpstreamRow,
+    width: usize,
+    with_evidence: bool,
+) -> Vec<Line<'static>> {
+    let mut lines = vec![Line::default(), Line::styled("last failures, the latest first", FAINT)];
+    for verdict in verdicts(context, row).take(FAILURES) {
+        let status = verdict.status.map_or_else(|| "  -".to_owned(), |status| status.to_string());
+        let (proxy, confidence) = (&verdict.proxy, verdict.confidence.name());
+        let client = verdict.client.map(|client| format!(" for {client}")).unwrap_or_default();
+        let time = context.exactly(verdict.time);
+        let line =
+            format!("  {time}  {status}  {}[{}]{client}  {} ({confidence})", proxy.comm, proxy.pid, verdict.cause);
+        lines.push(Line::raw(text::cut(&line, width)));
+        if with_evidence {
+            let evidence = format!("    {}", evidence::sentence(&verdict.evidence));
+            lines.push(Line::styled(text::cut(&evidence, width), FAINT));
+        }
+    }
+    if lines.len() > 2 { lines } else { Vec::new() }
+}
