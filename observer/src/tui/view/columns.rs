@@ -11,7 +11,7 @@ use crate::{
     snapshot::{Quantiles, RATE_SECONDS, UpstreamRow},
     tui::{
         theme::{FAINT, STRONG, Theme},
-        widget::{bar::shares, gauge::gauge, number, spark::spark},
+        widget::{bar::shares, gauge::gauge, number, spark::spark, text},
     },
 };
 
@@ -69,7 +69,8 @@ pub(super) const COLUMNS: &[Column] = &[
         right: false,
         rank: 0,
         key: |row| Key::Name(row.upstream.key.to_string()),
-        cell: |row, _| one(row.upstream.key.to_string(), row.strong_if_failing()),
+        // Its end tells more than its middle.
+        cell: |row, cells| one(text::cut_middle(&row.upstream.key.to_string(), cells), row.strong_if_failing()),
     },
     Column {
         header: WORST_FIRST,
@@ -267,11 +268,11 @@ fn causes(row: &Row<'_>, cells: usize) -> Vec<Span<'static>> {
     parts.map(|((cause, _), cells)| span(cause, cells)).collect()
 }
 
-/// The accept queue in words, with a gauge where there is room: `129/128 FULL`, `12/128 ▌░░░`, `NONE`
+/// The accept queue in words, with a gauge where there is room: `129/128 FULL`, `12/128 ▌░░░`, `none seen`
 /// where nobody listens, `remote` where that cannot be seen.
 fn queue(row: &Row<'_>, cells: usize) -> Vec<Span<'static>> {
     let Some((_, _, listener)) = &row.upstream.listener else {
-        return one(if row.upstream.local { "NONE" } else { "remote" }.to_owned(), FAINT);
+        return one(if row.upstream.local { "none seen" } else { "remote" }.to_owned(), FAINT);
     };
     if !listener.is_open() {
         return one("closed".to_owned(), row.theme().warning());
@@ -280,7 +281,7 @@ fn queue(row: &Row<'_>, cells: usize) -> Vec<Span<'static>> {
     if full(listener) {
         return one(level + "FULL", row.theme().warning().patch(STRONG));
     }
-    let nearly = f64::from(listener.depth) >= NEARLY * f64::from(listener.limit) && listener.depth > 1;
+    let nearly = nearly(listener.depth, listener.limit) && listener.depth > 1;
     let bar = gauge(listener.depth, listener.limit, cells.saturating_sub(level.len()).min(10));
     one(level + &bar, if nearly { row.theme().warning() } else { Style::new() })
 }
@@ -290,15 +291,19 @@ pub(super) fn full(listener: &Listener) -> bool {
     listener.depth > listener.limit
 }
 
+/// So much of a limit that it is worth a look.
+pub(super) fn nearly(used: u32, limit: u32) -> bool {
+    f64::from(used) >= NEARLY * f64::from(limit)
+}
+
 fn time_wait(row: &Row<'_>, _: usize) -> Vec<Span<'static>> {
     let used = row.upstream.time_wait;
     let count = number::count(used.into());
     match row.upstream.ports {
         None => one(count, Style::new()),
         Some(ports) => {
-            let high = f64::from(used) >= NEARLY * f64::from(ports);
             let text = format!("{count} {:>3}", number::percent(used.into(), ports.into()));
-            one(text, if high { row.theme().warning() } else { Style::new() })
+            one(text, if nearly(used, ports) { row.theme().warning() } else { Style::new() })
         }
     }
 }

@@ -6,12 +6,12 @@
 //!
 //! failed     738 of 1,943 tries in the last 60 s, at most 13 in a second
 //!            a ▁▂████ accept-queue-overflow 738
+//! queue      ████████████ 129/128 FULL, 129 at most         as its own host sees it
+//! workers    8, 8 with a connection open; 32.4/s arrive …
+//! backlog    128 in effect, below net.core.somaxconn 4096 …
+//! listener   0.0.0.0:8000 gunicorn[4711], 9 processes
 //! proxy      nginx[42]: 32.4 tries/s …                      as the proxy sees it
 //! TIME_WAIT  455 of 28,232 ports (1%)
-//! listener   0.0.0.0:8000 gunicorn[4711], 9 processes       as its own host sees it
-//! queue      ████████████ 129/128 FULL, 129 at most
-//! backlog    128 in effect, below net.core.somaxconn 4096 …
-//! workers    8, 8 busy; 32.4/s arrive × 0.40 s each …
 //! last failures, the latest first
 //! ```
 
@@ -81,37 +81,54 @@ pub(super) fn page(context: &Context<'_>, width: usize) -> Page {
     page
 }
 
-/// What is known of the upstream whether or not it fails.
+/// What is known of the upstream whether or not it fails: what may be in short supply first.
 pub(super) fn facts(context: &Context<'_>, row: &UpstreamRow, width: usize) -> Vec<Line<'static>> {
     let mut lines = timeline(context, row, width);
-    let mut fact = |name: &str, text: &str, style: Style| {
-        let label = Span::styled(text::pad(name, LABEL, false), FAINT);
-        lines.extend(text::labelled(label, text, style, width, ALL));
-    };
     let plain = Style::new();
-    fact("proxy", &proxy(row), plain);
-    if let Some(times) = times(row) {
-        fact("times", &times, plain);
-    }
-    let warns = row.ports_gone_in.is_some();
-    fact("TIME_WAIT", &time_wait(row), if warns { context.theme().warning() } else { plain });
-    let Some((netns, bound, listener)) = &row.listener else {
-        let nobody = "nobody listens there on this host, as far as is seen";
-        fact("listener", if row.local { nobody } else { "not on this host: only the proxy's side is seen" }, plain);
-        return lines;
+    let pressing = row.ports_gone_in.is_some() || columns::nearly(row.time_wait, row.ports.unwrap_or(u32::MAX));
+    let ports = vec![("TIME_WAIT", time_wait(row), if pressing { context.theme().warning() } else { plain })];
+    let proxy = std::iter::once(("proxy", proxy(row), plain));
+    let times = times(row).map(|times| ("times", times, plain));
+    let (first, last) = if pressing { (ports, Vec::new()) } else { (Vec::new(), ports) };
+    let own = row.listener.as_ref().map(|(netns, bound, listener)| {
+        let elsewhere = *netns != row.key.netns && row.key.netns.known();
+        let elsewhere = if elsewhere { ", in another network namespace" } else { "" };
+        own_side(context, row, listener, format!("{bound}{}{elsewhere}", owner(listener)))
+    });
+    let nobody = if row.local {
+        "nobody listens there on this host, as far as is seen"
+    } else {
+        "not on this host: only the proxy's side is seen"
     };
-    let other = if *netns == row.key.netns || !row.key.netns.known() { "" } else { ", in another network namespace" };
-    fact("listener", &format!("{bound}{}{other}", owner(listener)), plain);
+    let nobody = own.is_none().then(|| ("listener", nobody.to_owned(), plain));
+    let all = first.into_iter().chain(own.unwrap_or_default()).chain(proxy).chain(times).chain(last).chain(nobody);
+    lines.extend(all.flat_map(|(name, text, style)| {
+        let label = Span::styled(text::pad(name, LABEL, false), FAINT);
+        text::labelled(label, &text, style, width, ALL)
+    }));
+    lines
+}
+
+/// As its own host sees it.
+fn own_side(
+    context: &Context<'_>,
+    row: &UpstreamRow,
+    listener: &Listener,
+    bound: String,
+) -> Vec<(&'static str, String, Style)> {
+    let plain = Style::new();
+    let bound = ("listener", bound, plain);
     if let Some((closed, queued)) = listener.closed_at {
         let closed = format!("{}, with {queued} connections in its queue", context.ago(closed));
-        fact("closed", &closed, context.theme().warning());
-        return lines;
+        return vec![("closed", closed, context.theme().warning()), bound];
     }
-    let full = columns::full(listener);
-    fact("queue", &queue(context, listener), if full { context.theme().warning().patch(STRONG) } else { plain });
-    fact("backlog", &backlog(listener, row.somaxconn), plain);
-    fact("workers", &workers(listener, row.pool), plain);
-    lines
+    let full = if columns::full(listener) { context.theme().warning().patch(STRONG) } else { plain };
+    vec![
+        ("queue", queue(context, listener), full),
+        ("workers", workers(listener, row.pool), plain),
+        ("backlog", backlog(listener, row.somaxconn), plain),
+        bound,
+    ]
 }
 
 /// What the proxy's tries came to.

@@ -26,6 +26,15 @@ pub(crate) fn cut(text: &str, cells: usize) -> String {
     }
 }
 
+/// Plain text in at most that many cells, cut in its middle; what is not plain is cut at its end.
+pub(crate) fn cut_middle(text: &str, cells: usize) -> String {
+    if text.len() <= cells || cells < 3 || !is_plain(text) {
+        return cut(text, cells);
+    }
+    let end = cells / 2;
+    head(text, cells - 1 - end) + CUT + &text[text.len() - end..]
+}
+
 /// Text in exactly that many cells.
 pub(crate) fn pad(text: &str, cells: usize, right: bool) -> String {
     let text = cut(text, cells);
@@ -133,6 +142,14 @@ mod tests {
         assert_eq!(cut("abc", 0), "");
         assert_eq!(cut("a\u{1b}[2Jb\n", 9), "a[2Jb");
         assert_eq!(width("e\u{301}"), 1);
+    }
+
+    #[test]
+    fn the_middle_is_what_can_be_missed() {
+        assert_eq!(cut_middle("[2001:db8::1]:8000", 11), "[2001…:8000");
+        assert_eq!(cut_middle("[2001:db8::1]:8000", 18), "[2001:db8::1]:8000");
+        assert_eq!(cut_middle("日本語日本語", 5), "日本…");
+        assert_eq!(["", "…", "a…", "a…d"].map(str::to_owned), [0, 1, 2, 3].map(|cells| cut_middle("abcd", cells)));
     }
 
     #[test]
