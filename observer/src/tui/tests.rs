@@ -128,6 +128,17 @@ fn three_incidents_with_warnings() {
 }
 
 #[test]
+fn a_warning_comes_before_all_is_well() {
+    let live = fixture::three();
+    let warned = Snapshot { incidents: Vec::new(), ..Snapshot::clone(&live) };
+    let now = screen(&App::new(Theme::COLOURED), &warned, 80, 24);
+    let place = |text: &str| now.find(text).unwrap_or_else(|| panic!("no {text} in\n{now}"));
+    assert!(place("! warning for") < place("○ no failing tries"), "{now}");
+    let cause = screen(&after(&[show(Screen::Cause)], &Arc::new(warned.clone())), &warned, 80, 24);
+    assert!(cause.contains("! warning since") && !cause.contains("nothing has failed"), "{cause}");
+}
+
+#[test]
 fn losses_and_degraded_hooks() {
     all_kept("losses", &fixture::degraded());
 }

@@ -97,8 +97,10 @@ pub(super) fn page(context: &Context<'_>, width: usize) -> Page {
     let mut page = Page::default();
     let Some(case) = case(context) else {
         let none = "nothing has failed: there is nothing to explain. `observer explain` tells of all causes.";
-        page.lines(text::labelled(Span::styled("○ ", context.theme().calm()), none, Style::new(), width, ALL));
         page.lines(warnings(context, width));
+        if page.lines.is_empty() {
+            page.lines(text::labelled(Span::styled("○ ", context.theme().calm()), none, Style::new(), width, ALL));
+        }
         return page;
     };
     let Case { verdict, incident, row: _ } = &case;
@@ -232,7 +234,9 @@ fn warnings(context: &Context<'_>, width: usize) -> Vec<Line<'static>> {
     for (warning, since) in &context.shown.warnings {
         let style = context.theme().warning();
         let sentence = format!("warning {}: {}", context.since(*since), warning.summary);
-        lines.push(Line::default());
+        if !lines.is_empty() {
+            lines.push(Line::default());
+        }
         lines.extend(text::labelled(Span::styled("! ", style), &sentence, style, width, ALL));
         lines.extend(part("fix", &warning.advice, width));
     }

@@ -269,7 +269,7 @@ fn causes(row: &Row<'_>, cells: usize) -> Vec<Span<'static>> {
 }
 
 /// The accept queue in words, with a gauge where there is room: `129/128 FULL`, `12/128 ▌░░░`, `none seen`
-/// where nobody listens, `remote` where that cannot be seen.
+/// where no listener was on this host, `remote` where that cannot be seen.
 fn queue(row: &Row<'_>, cells: usize) -> Vec<Span<'static>> {
     let Some((_, _, listener)) = &row.upstream.listener else {
         return one(if row.upstream.local { "none seen" } else { "remote" }.to_owned(), FAINT);

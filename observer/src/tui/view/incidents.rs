@@ -64,11 +64,12 @@ pub(super) fn page(context: &Context<'_>, width: usize, height: usize) -> Page {
     let hidden = active.len().saturating_sub(few) + warnings.len().saturating_sub(few_warnings);
     let ended_shown = if hidden > 0 { 0 } else { ENDED_SHOWN };
     let mut blocks = Vec::new();
+    blocks.extend(active.iter().take(few).map(|incident| going_on(context, incident, width)));
+    blocks.extend(warnings.iter().take(few_warnings).map(|(warning, since)| about_to(context, warning, *since, width)));
+    // On an upstream's host nothing but a warning may tell of clients that are turned away.
     if active.is_empty() {
         blocks.push(calm(context, width));
     }
-    blocks.extend(active.iter().take(few).map(|incident| going_on(context, incident, width)));
-    blocks.extend(warnings.iter().take(few_warnings).map(|(warning, since)| about_to(context, warning, *since, width)));
     blocks.extend(over.iter().take(ended_shown).map(|incident| ended(context, incident, width)));
     let stacked = stack(blocks, hidden, height, |left_out| {
         Line::styled(text::cut(&format!("  … and {left_out} more, less urgent"), width), theme.warning())
