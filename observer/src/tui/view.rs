@@ -52,8 +52,8 @@ use crate::{
 const ROOMY: usize = 20;
 /// More lines than any terminal has: no limit.
 const ALL: usize = 100_000;
-/// Cells of a line in a file.
-const WRITTEN_WIDTH: usize = 160;
+/// Cells of a line in a file: every column of the table fits at its widest.
+const WRITTEN_WIDTH: usize = 200;
 
 /// What a view is drawn from.
 pub(crate) struct Context<'a> {
