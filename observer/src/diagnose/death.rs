@@ -19,7 +19,7 @@ const SIGTERM: u32 = 15;
 pub(super) struct Told {
     /// `worker-killed` or `worker-timeout`.
     pub(super) code: &'static str,
-    /// `worker gunicorn[12] killed by SIGKILL from kill[99]`
+    /// `its process gunicorn[12] was killed by kill[99] (SIGKILL)`
     pub(super) words: String,
     /// What it rests on.
     pub(super) evidence: Evidence,
@@ -56,22 +56,34 @@ fn tell(process: &Process, death: Option<Death>, case: &Case<'_>, base: Evidence
     // the worker's own name.
     let by_master = sender.is_some_and(|from| from.comm == process.comm && from.pid != process.pid);
     let timed_out = by_master && matches!(number, Some(SIGABRT | SIGKILL));
-    let signalled = match (number, sender) {
-        (Some(number), Some(from)) => format!(" after {} from {}[{}]", signal_name(number), from.comm, from.pid),
+    let by_itself = sender.is_some_and(|from| from.pid == process.pid);
+    let sender_name = sender.map(|from| format!("{}[{}]", from.comm, from.pid));
+    let signalled = match (number, &sender_name) {
+        (Some(number), Some(from)) => format!(" after {} from {from}", signal_name(number)),
         (Some(SIGKILL), None) => " by the kernel's own hand (out of memory, most likely)".to_owned(),
         _ => String::new(),
+    };
+    let words = match (death, number, &sender_name) {
+        (Some(Death::Signal(died_of)), Some(number), _) if u32::from(died_of) == number && by_itself => {
+            format!("its process {who} killed itself ({})", signal_name(number))
+        }
+        (Some(Death::Signal(died_of)), Some(number), Some(from)) if u32::from(died_of) == number => {
+            format!("its process {who} was killed by {from} ({})", signal_name(number))
+        }
+        (Some(death), ..) => format!("its process {who} {death}{signalled}"),
+        (None, ..) => format!("its process {who} closed it{signalled}"),
     };
     let evidence = base
         .with("worker_comm", process.comm)
         .with("worker_pid", process.pid)
         .maybe("worker_died", death.map(|death| death.to_string()))
         .maybe("signal", number.map(signal_name))
-        .maybe("signalled_by", sender.map(|from| format!("{}[{}]", from.comm, from.pid)));
+        .maybe("signalled_by", sender_name.clone());
     let advice = if timed_out {
         vec![format!(
             "{} gave up on the worker: a request took longer than the worker timeout (gunicorn --timeout, uWSGI harakiri); \
              find the slow request in its log, or raise the timeout above the slowest good one",
-            sender.map_or_else(|| "its master".to_owned(), |from| format!("{}[{}]", from.comm, from.pid)),
+            sender_name.unwrap_or_else(|| "its master".to_owned()),
         )]
     } else if by_kernel && number == Some(SIGKILL) {
         vec![
@@ -83,23 +95,27 @@ fn tell(process: &Process, death: Option<Death>, case: &Case<'_>, base: Evidence
             "it was told to end: a restart or a deployment; let it finish its requests first (graceful timeout)"
                 .to_owned(),
         ]
+    } else if by_itself {
+        vec![format!(
+            "{who} ended itself: its log at this time says why (an abort, a failed assertion, a watchdog of its own)"
+        )]
+    } else if let (Some(from), Some(SIGKILL)) = (&sender_name, number) {
+        vec![format!(
+            "{from} killed it: find out who or what that is (a watchdog, a deployment, an operator) and why it did"
+        )]
     } else {
         vec![format!("see why {who} died: its log and exit code, dmesg for a fault or the OOM killer, coredumpctl")]
     };
-    Told {
-        code: if timed_out { "worker-timeout" } else { "worker-killed" },
-        words: match death {
-            Some(death) => format!("its process {who} {death}{signalled}"),
-            None => format!("its process {who} closed it{signalled}"),
-        },
-        evidence,
-        advice,
-    }
+    Told { code: if timed_out { "worker-timeout" } else { "worker-killed" }, words, evidence, advice }
 }
 
 /// How long ago, for a sentence.
 pub(super) fn after(waited: Option<Duration>) -> String {
-    waited.map(|waited| format!(" {} after the request", Human(waited))).unwrap_or_default()
+    match waited {
+        None => String::new(),
+        Some(Duration::ZERO) => " at once after the request".to_owned(),
+        Some(waited) => format!(" {} after the request", Human(waited)),
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +147,11 @@ mod tests {
         assert_eq!(by_master.because, Some("worker-timeout"));
         let by_operator = told(Some(Death::Signal(9)), Some((Some((8, "bash")), SIGKILL)));
         assert_eq!(by_operator.because, Some("worker-killed"));
-        assert!(by_operator.summary.contains("SIGKILL from bash[8]"), "{}", by_operator.summary);
+        assert!(by_operator.summary.contains("was killed by bash[8] (SIGKILL)"), "{}", by_operator.summary);
+        assert!(by_operator.advice[0].contains("bash[8] killed it"), "{:?}", by_operator.advice);
+        let by_itself = told(Some(Death::Signal(9)), Some((Some((9, "gunicorn")), SIGKILL)));
+        assert!(by_itself.summary.contains("killed itself (SIGKILL)"), "{}", by_itself.summary);
+        assert!(!by_itself.advice[0].contains("OOM"), "{:?}", by_itself.advice);
     }
 
     #[test]

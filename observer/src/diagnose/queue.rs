@@ -92,7 +92,19 @@ fn stopped(listener: &Listener, model: &Model, since: Time) -> Option<Why> {
         evidence: Evidence::default()
             .with("processes_stopped", stopped)
             .with("stalled_ms", listener.stalled_for().as_secs_f64() * 1e3),
-        advice: vec!["let the application run again (kill -CONT PID), and find out who stopped it".to_owned()],
+        advice: vec![match (pid.filter(|_| was), by.is_empty()) {
+            (Some(pid), false) => {
+                format!("let the application run again (kill -CONT {pid}), and see why{by} stopped it")
+            }
+            (Some(pid), true) => {
+                format!("let the application run again (kill -CONT {pid}), and find out who stopped it")
+            }
+            // Others of its processes than the one that is known by number may be meant.
+            (None, _) => {
+                "let the application run again (kill -CONT its processes in state T), and find out who stopped it"
+                    .to_owned()
+            }
+        }],
     })
 }
 

@@ -36,6 +36,12 @@ fn judge(case: &Case<'_>) -> Judgement {
             ),
             "raise `proxy_buffer_size` (and `proxy_buffers`), or find what makes the header so big: cookies, tokens",
         ),
+        // What servers answer to the first bytes of a TLS handshake.
+        Some(400) => (
+            "an HTTP 400 that the proxy gave up at once: it speaks TLS to a port without it, most likely".to_owned(),
+            "if the proxy is told https:// for this upstream, make it http://, or have the upstream speak TLS there (its error log \
+             says \"wrong version number\" then); else it has \"upstream sent invalid header\"",
+        ),
         Some(status) => (
             format!("an HTTP {status} that the proxy gave up at once: an invalid header, most likely"),
             "see the proxy's error log for the header (\"upstream sent invalid header\"), and mend the application",
@@ -99,6 +105,8 @@ mod tests {
         let verdict = answered(502, heard());
         assert_eq!((verdict.cause, verdict.confidence), (RULE.code, Confidence::Likely));
         assert!(verdict.summary.contains("invalid header"), "{}", verdict.summary);
+        let plain = answered(502, ConnectionEnded { answer_status: Some(400), ..heard() });
+        assert!(plain.summary.contains("TLS to a port without it"), "{}", plain.summary);
         let big = answered(502, ConnectionEnded { bytes_received: 9_000, ..heard() });
         assert!(big.summary.contains("too big"), "{}", big.summary);
         let tls = answered(502, ConnectionEnded { answer_status: None, ..heard() });

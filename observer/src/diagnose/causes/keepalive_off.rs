@@ -40,7 +40,11 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
         if answered < ENOUGH || f64::from(sum.one_shot) < ONE_SHOT_SHARE * f64::from(answered) {
             continue;
         }
-        let rate = f64::from(answered) / f64::from(SECONDS);
+        // Since the first of them, if that is less.
+        let seconds = upstream.window.last(now, u64::from(SECONDS));
+        let quiet = seconds.iter().take_while(|second| second.tries == 0).count();
+        let span = SECONDS.saturating_sub(u32::try_from(quiet).unwrap_or(SECONDS)).max(1);
+        let rate = f64::from(answered) / f64::from(span);
         let ports = model.namespace(key.netns).and_then(Namespace::ports);
         let time_wait = upstream.time_wait_estimate();
         let of_ports = ports.map(|ports| format!(" of {ports} ports")).unwrap_or_default();
@@ -50,7 +54,7 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
             subject: key.to_string(),
             netns: key.netns,
             summary: format!(
-                "{} connections to {key} in {SECONDS} s, {} of them for a single request ({rate:.0}/s): keepalive is not \
+                "{} connections to {key} in {span} s, {} of them for a single request ({rate:.0}/s): keepalive is not \
                  in effect; TIME_WAIT {time_wait}{of_ports}",
                 answered, sum.one_shot
             ),
