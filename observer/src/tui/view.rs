@@ -53,7 +53,7 @@ const ROOMY: usize = 20;
 /// More lines than any terminal has: no limit.
 const ALL: usize = 100_000;
 /// Cells of a line in a file: every column of the table fits at its widest.
-const WRITTEN_WIDTH: usize = 200;
+const WRITTEN_WIDTH: usize = 240;
 
 /// What a view is drawn from.
 pub(crate) struct Context<'a> {
