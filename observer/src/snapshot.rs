@@ -16,9 +16,10 @@ use std::{
 
 use crate::{
     addr::{NetNs, UnixPath},
-    diagnose::{Engine, Incident, Said, Verdict, Warning},
+    diagnose::{Engine, Harmless, Incident, Said, Verdict, Warning},
     event::{Counters, Event},
     hooks::Hooks,
+    model::window::TALLY_SECONDS,
     time::{Time, WallClock},
     trace::Recorded,
 };
@@ -31,14 +32,18 @@ pub use upstream::{Pool, UpstreamRow};
 
 /// Verdicts kept for looking back at.
 pub const RECENT_VERDICTS: usize = 200;
-/// Seconds that rates are taken over.
-pub const RATE_SECONDS: u32 = 10;
+/// Whole seconds that rates are taken over, and the running one besides.
+pub const RATE_SECONDS: u64 = TALLY_SECONDS;
 
 /// One moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Which moment.
     pub now: Time,
+    /// Seconds that rates are taken over, at least one.
+    pub rate_seconds: f64,
+    /// Tries that failed and were no client's 502 or 504.
+    pub harmless: Harmless,
     /// When observer began to watch.
     pub since: Time,
     /// Turns times into times of day.
@@ -147,12 +152,24 @@ pub struct Frame {
     pub hooks: Hooks,
 }
 
+/// [`RATE_SECONDS`] and what has passed of the running second, or all that has been watched if that is less; one at least.
+fn rate_seconds(now: Time, since: Time) -> f64 {
+    let begin = Time(now.seconds().saturating_sub(RATE_SECONDS).saturating_mul(1_000_000_000));
+    now.since(begin.max(since)).as_secs_f64().max(1.0)
+}
+
 impl Snapshot {
+    /// Failures of an incident per second.
+    pub fn rate(&self, incident: &Incident) -> f64 {
+        f64::from(incident.lately(self.now)) / self.rate_seconds
+    }
+
     /// A copy of what has been folded.
     pub fn take(folded: &Folded, frame: &Frame) -> Self {
         let Folded { engine, recent, lately } = folded;
         let model = engine.model();
         let now = model.now();
+        let rate_seconds = rate_seconds(now, frame.since);
         let mut upstreams: Vec<_> = model
             .upstreams()
             .map(|(key, upstream)| {
@@ -163,7 +180,7 @@ impl Snapshot {
                     model.unix_listener(path, now).map(|(netns, listener)| (netns, path.to_string(), listener.clone()))
                 };
                 let listener = tcp.or_else(|| key.path.as_ref().and_then(unix));
-                upstream::row(*key, upstream, folded, listener, frame.since)
+                upstream::row(*key, upstream, folded, listener, rate_seconds)
             })
             .collect();
         upstreams.sort_by(|a, b| {
@@ -172,16 +189,25 @@ impl Snapshot {
         });
         let mut incidents: Vec<_> = engine.incidents().iter().cloned().collect();
         incidents.sort_by(|a, b| {
-            let order = |incident: &Incident| (incident.active(now), incident.rate(now), incident.latest.time);
-            order(b).partial_cmp(&order(a)).unwrap_or(std::cmp::Ordering::Equal)
+            let order = |incident: &Incident| {
+                // What cannot be told, or only follows from another, is less use to read first.
+                let last = matches!(incident.cause, "unknown" | "no-live-upstreams");
+                (incident.active(now), !last, incident.lately(now), incident.latest.time)
+            };
+            order(b).cmp(&order(a))
         });
+        let mut warnings: Vec<_> = engine.warnings().map(|(warning, since)| (warning.clone(), since)).collect();
+        // What is only wasteful comes after what is about to fail.
+        warnings.sort_by_key(|(warning, _)| warning.cause == "keepalive-off");
         Self {
+            rate_seconds,
+            harmless: engine.harmless(),
             now,
             since: frame.since,
             wall: frame.wall,
             watching: frame.watching.clone(),
             incidents,
-            warnings: engine.warnings().map(|(warning, since)| (warning.clone(), since)).collect(),
+            warnings,
             upstreams,
             recent: recent.iter().rev().cloned().collect(),
             totals: engine.incidents().totals().clone(),

@@ -18,8 +18,6 @@ use crate::{
 pub const MAX_INCIDENTS: usize = 256;
 /// An incident without a new verdict for this many seconds is over.
 pub const OVER_AFTER: u64 = 30;
-/// Seconds over which its rate is told.
-pub const RATE_SECONDS: u32 = 10;
 
 /// Failures of one cause at one upstream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,12 +37,9 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// Failures per second over the last seconds, or since it began if that is less.
-    pub fn rate(&self, now: Time) -> f64 {
-        let count = self.recent.sum(now);
-        let end = now.seconds();
-        let span = u32::try_from(end.saturating_sub(self.first.seconds())).unwrap_or(u32::MAX);
-        f64::from(count) / f64::from(span.clamp(1, RATE_SECONDS))
+    /// Failures of the last [`TALLY_SECONDS`](crate::model::window::TALLY_SECONDS) whole seconds and the running one.
+    pub fn lately(&self, now: Time) -> u32 {
+        self.recent.so_far(now)
     }
 
     /// Whether it still goes on.

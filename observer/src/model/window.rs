@@ -24,7 +24,9 @@ pub struct Second {
 }
 
 impl Second {
-    fn add(self, other: Self) -> Self {
+    /// Both together.
+    #[must_use]
+    pub fn add(self, other: Self) -> Self {
         Self {
             tries: self.tries.saturating_add(other.tries),
             failed: self.failed.saturating_add(other.failed),
@@ -54,6 +56,14 @@ impl Tally {
             *slot = (second, 0);
         }
         slot.1 = slot.1.saturating_add(1);
+    }
+
+    /// The count over the last [`TALLY_SECONDS`] whole seconds and the running one.
+    pub fn so_far(&self, now: Time) -> u32 {
+        let end = now.seconds();
+        let begin = end.saturating_sub(TALLY_SECONDS);
+        let within = self.0.iter().filter(|(second, _)| (begin..=end).contains(second));
+        within.fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
     /// The count over the last [`TALLY_SECONDS`] whole seconds.
@@ -97,6 +107,14 @@ impl Window {
     /// The same second by second, oldest first.
     pub fn last(&self, now: Time, seconds: u64) -> Vec<Second> {
         self.each(now, seconds).collect()
+    }
+
+    /// As many as there are slots, the running second last.
+    pub fn so_far(&self, now: Time) -> Vec<Second> {
+        let mut seconds = self.last(now, SECONDS);
+        let (stands_for, counts) = self.slots[slot(now.seconds())];
+        seconds.push(if stands_for == now.seconds() { counts } else { Second::default() });
+        seconds
     }
 
     fn each(&self, now: Time, seconds: u64) -> impl Iterator<Item = Second> {

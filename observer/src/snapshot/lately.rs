@@ -55,10 +55,10 @@ impl Lately {
         }
     }
 
-    /// What failed in the last whole seconds, as many as [`crate::model::window::Window::last`] tells.
+    /// What failed in the seconds that [`crate::model::window::Window::so_far`] tells.
     pub(super) fn by_cause(&self, key: &UpstreamKey, now: Time) -> Vec<(&'static str, Vec<u32>)> {
-        let end = now.seconds();
-        let begin = end.saturating_sub(SECONDS - 1);
+        let end = now.seconds() + 1;
+        let begin = end.saturating_sub(SECONDS);
         let causes = self.failures.get(key).into_iter().flatten();
         let failed = causes.filter(|(_, seconds)| seconds.range(begin..end).next().is_some());
         let each = |seconds: &BTreeMap<u64, u32>| {
@@ -125,9 +125,9 @@ mod tests {
         let causes = folded.lately.by_cause(&upstream(), at(60_500));
         let names: Vec<_> = causes.iter().map(|(cause, _)| *cause).collect();
         assert_eq!(names, ["upstream-refused", "upstream-closed-early"]);
-        assert_eq!(causes[0].1.len(), 59);
-        assert_eq!(causes[0].1[56..], [0, 2, 0], "58 is the last second but one, 60 still runs");
-        assert_eq!(causes[1].1[56..], [0, 0, 1]);
+        assert_eq!(causes[0].1.len(), 60);
+        assert_eq!(causes[0].1[57..], [2, 0, 0], "58 is the last whole second but one, 60 still runs");
+        assert_eq!(causes[1].1[57..], [0, 1, 0]);
         assert_eq!(causes[0].1.iter().sum::<u32>(), 2, "0 is out of reach");
         assert!(folded.lately.by_cause(&upstream(), at(200_000)).is_empty());
     }

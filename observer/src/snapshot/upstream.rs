@@ -26,7 +26,11 @@ pub struct UpstreamRow {
     pub tries_per_second: f64,
     /// Failures per second of late.
     pub failed_per_second: f64,
-    /// The last minute, second by second, oldest first.
+    /// Segments sent again to it per second of late.
+    pub retransmits_per_second: f64,
+    /// Connections reset by it per second of late.
+    pub resets_per_second: f64,
+    /// The last minute, second by second, oldest first; the last is the running one.
     pub minute: Vec<Second>,
     /// Its address is this host's.
     pub local: bool,
@@ -95,14 +99,14 @@ pub(super) fn row(
     upstream: &Upstream,
     Folded { engine, lately, .. }: &Folded,
     listener: Option<(NetNs, String, Listener)>,
-    since: Time,
+    rate_seconds: f64,
 ) -> UpstreamRow {
     let model = engine.model();
     let now = model.now();
-    let late = upstream.window.sum(now, u64::from(RATE_SECONDS));
-    // Whole seconds that have been watched: at the start there are fewer.
-    let watched = u32::try_from(now.seconds().saturating_sub(since.seconds())).unwrap_or(u32::MAX);
-    let per_second = |count: u32| f64::from(count) / f64::from(watched.clamp(1, RATE_SECONDS));
+    let minute = upstream.window.so_far(now);
+    let running_and_before = usize::try_from(RATE_SECONDS + 1).unwrap_or(usize::MAX);
+    let late = minute.iter().rev().take(running_and_before).copied().fold(Second::default(), Second::add);
+    let per_second = |count: u32| f64::from(count) / rate_seconds;
     let ports = model.namespace(key.netns).and_then(Namespace::ports);
     let pool = listener.as_ref().and_then(|(_, _, listener)| Pool::of(listener, now));
     let home = listener.as_ref().and_then(|(netns, _, _)| model.namespace(*netns));
@@ -113,7 +117,9 @@ pub(super) fn row(
         failed: upstream.failed,
         tries_per_second: per_second(late.tries),
         failed_per_second: per_second(late.failed),
-        minute: upstream.window.last(now, crate::model::window::SECONDS),
+        retransmits_per_second: per_second(late.retransmits),
+        resets_per_second: per_second(late.resets),
+        minute,
         local: key.endpoint.is_none_or(|at| model.is_local(at.ip)),
         listener,
         time_wait: upstream.time_wait_estimate(),

@@ -116,7 +116,7 @@ impl Journey {
 #[test]
 fn from_the_headline_to_the_fix_in_one_key() {
     let mut journey = Journey::on(fixture::one());
-    journey.sees("● 504s: 12.4/s for").sees("fix: add workers").sees("[1 now]");
+    journey.sees("● 504s: 12.3/s for").sees("fix: add workers").sees("[1 now]");
     journey.press("c").sees("[3 cause]").sees("accept-queue-overflow at 10.0.0.2:8000").sees("why");
     journey.press("y");
     assert!(journey.text().what.starts_with("more workers"), "{:?}", journey.text());

@@ -130,12 +130,24 @@ fn three_incidents_with_warnings() {
 #[test]
 fn a_warning_comes_before_all_is_well() {
     let live = fixture::three();
-    let warned = Snapshot { incidents: Vec::new(), ..Snapshot::clone(&live) };
+    let mut warned = Snapshot { incidents: Vec::new(), ..Snapshot::clone(&live) };
+    warned.upstreams.iter_mut().for_each(|row| row.failed_per_second = 0.0);
     let now = screen(&App::new(Theme::COLOURED), &warned, 80, 24);
     let place = |text: &str| now.find(text).unwrap_or_else(|| panic!("no {text} in\n{now}"));
-    assert!(place("! warning for") < place("○ no failing tries"), "{now}");
+    assert!(place("! warning for") < place("○ no request has failed"), "{now}");
     let cause = screen(&after(&[show(Screen::Cause)], &Arc::new(warned.clone())), &warned, 80, 24);
     assert!(cause.contains("! warning since") && !cause.contains("nothing has failed"), "{cause}");
+}
+
+#[test]
+fn a_dead_server_that_a_pool_hides_is_told() {
+    let live = fixture::three();
+    let hidden = Snapshot { incidents: Vec::new(), warnings: Vec::new(), ..Snapshot::clone(&live) };
+    let now = screen(&App::new(Theme::COLOURED), &hidden, 120, 24);
+    assert!(now.contains("of the tries at 10.0.0.2:8081 fail, yet no request is seen to"), "{now}");
+    assert!(now.contains("nobody is seen to listen there"), "{now}");
+    let told = screen(&App::new(Theme::COLOURED), &live, 120, 24);
+    assert!(!told.contains("yet no request"), "{told}");
 }
 
 #[test]
@@ -247,8 +259,8 @@ fn clicked(app: &App, live: &Arc<Snapshot>, width: u16, height: u16) {
 #[test]
 fn the_smallest_screen_has_the_headline() {
     let screen = screen(&App::new(Theme::COLOURED), &fixture::one(), 20, 5);
-    assert!(screen.starts_with(" FAILING 12.4/s"), "{screen}");
-    assert!(screen.contains("● 504s: 12.4/s for"), "{screen}");
+    assert!(screen.starts_with(" FAILING 12.3/s"), "{screen}");
+    assert!(screen.contains("● 504s: 12.3/s for"), "{screen}");
 }
 
 #[test]

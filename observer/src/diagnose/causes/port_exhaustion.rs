@@ -20,6 +20,8 @@ pub const RULE: Rule = Rule {
     remedy: remedy::port_exhaustion,
 };
 
+/// Ports in the range unless somebody changed it: 32768 to 60999 (`inet_init_net`, net/ipv4/af_inet.c).
+const DEFAULT_PORTS: u32 = 28_232;
 /// Share of the ports in TIME_WAIT from which on it is those that exhaust them, not live connections.
 const TIME_WAIT_SHARE: f64 = 0.5;
 /// Share of the ports in TIME_WAIT at which to warn.
@@ -59,12 +61,19 @@ fn judge(case: &Case<'_>) -> Judgement {
         also: Vec::new(),
         summary: format!("no ephemeral port left for {}: {all} ports in use, {holders}", case.attempt.upstream),
         evidence,
-        advice: advice(by_time_wait),
+        advice: advice(by_time_wait, ports),
     })
 }
 
-fn advice(by_time_wait: bool) -> Vec<String> {
+fn advice(by_time_wait: bool, ports: Option<u32>) -> Vec<String> {
     let mut advice = Vec::new();
+    let narrow = ports.filter(|ports| *ports < DEFAULT_PORTS);
+    if let Some(ports) = narrow {
+        advice.push(format!(
+            "the range has only {ports} ports, the default has 28,232: sysctl -w net.ipv4.ip_local_port_range=\"32768 60999\" \
+             where the proxy runs"
+        ));
+    }
     if by_time_wait {
         advice.push(
             "keep upstream connections: in nginx `keepalive 64;` in the upstream block, with `proxy_http_version 1.1;` \
@@ -119,7 +128,7 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
                 .with("time_wait_to_upstream", used)
                 .with("growth_per_second", upstream.time_wait_growth)
                 .maybe("seconds_left", upstream.seconds_left(ports)),
-            advice: advice(true),
+            advice: advice(true, Some(ports)),
         });
     }
     warnings

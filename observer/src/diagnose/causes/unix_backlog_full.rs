@@ -42,7 +42,7 @@ fn judge(case: &Case<'_>) -> Judgement {
         clamped.then_some("backlog-clamped"),
         format!("queue of {} full{holds}{cut}: connect() turned away at once (errno {EAGAIN})", failed.path),
         failed.evidence().maybe("somaxconn", somaxconn),
-        advice(clamped),
+        advice(clamped, limit),
     )
 }
 
@@ -50,7 +50,11 @@ fn is_clamped(limit: Option<u32>, somaxconn: Option<u32>) -> bool {
     somaxconn.is_some_and(|max| limit == Some(max) && max < queue::DEFAULT_SOMAXCONN)
 }
 
-fn advice(clamped: bool) -> Vec<String> {
+/// A queue shorter than this is no queue for a burst: the smallest default of an application server is more (gunicorn 2048, php-fpm
+/// 511, uWSGI 100).
+const SHORT: u32 = 64;
+
+fn advice(clamped: bool, limit: Option<u32>) -> Vec<String> {
     let mut advice = vec![
         "add workers (gunicorn --workers N, php-fpm pm.max_children) or make requests faster: the application accepts too \
          slowly, and a longer queue helps against bursts only"
@@ -68,6 +72,9 @@ fn advice(clamped: bool) -> Vec<String> {
              net.core.somaxconn"
                 .to_owned(),
         );
+    }
+    if limit.is_some_and(|limit| limit < SHORT) {
+        advice.swap(0, 1);
     }
     advice.push(
         "a unix socket turns clients away at once where TCP would have them try again for seconds: over 127.0.0.1 a burst \
@@ -99,7 +106,7 @@ fn watch(model: &Model, now: Time) -> Vec<Warning> {
                 .with("queue_depth", depth)
                 .with("queue_limit", limit)
                 .maybe("somaxconn", somaxconn),
-            advice: advice(is_clamped(Some(limit), somaxconn)),
+            advice: advice(is_clamped(Some(limit), somaxconn), Some(limit)),
         });
     }
     warnings

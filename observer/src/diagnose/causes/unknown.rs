@@ -48,10 +48,17 @@ pub(crate) fn finding(case: &Case<'_>, missing: &[(&'static str, &'static str)])
         also: Vec::new(),
         summary,
         evidence,
-        advice: vec![
-            "compare with the proxy's error log at this time; run observer on the upstream's host if that is elsewhere"
-                .to_owned(),
-        ],
+        advice: advice(case),
+    }
+}
+
+fn advice(case: &Case<'_>) -> Vec<String> {
+    let log = "compare with the proxy's error log at this time".to_owned();
+    match case.attempt.upstream.endpoint {
+        Some(at) if !case.model.is_local(at.ip) => {
+            vec![format!("run observer on the host of {at} as well: what is missing shows there; and {log}")]
+        }
+        _ => vec![log],
     }
 }
 

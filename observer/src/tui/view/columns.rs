@@ -7,8 +7,8 @@ use ratatui::{style::Style, text::Span};
 
 use super::{Context, legend};
 use crate::{
-    model::{Listener, window::Second},
-    snapshot::{Quantiles, RATE_SECONDS, UpstreamRow},
+    model::Listener,
+    snapshot::{Quantiles, UpstreamRow},
     tui::{
         theme::{FAINT, STRONG, Theme},
         widget::{bar::shares, gauge::gauge, number, spark::spark, text},
@@ -162,8 +162,8 @@ pub(super) const COLUMNS: &[Column] = &[
         max: 8,
         right: true,
         rank: 10,
-        key: |row| Key::Number(Some(recent(&row.upstream.minute, |second| second.retransmits))),
-        cell: |row, _| per_second(row, |second| second.retransmits),
+        key: |row| Key::Number(Some(row.upstream.retransmits_per_second)),
+        cell: |row, _| rate(row.upstream.retransmits_per_second),
     },
     Column {
         header: "resets/s",
@@ -172,8 +172,8 @@ pub(super) const COLUMNS: &[Column] = &[
         max: 8,
         right: true,
         rank: 11,
-        key: |row| Key::Number(Some(recent(&row.upstream.minute, |second| second.resets))),
-        cell: |row, _| per_second(row, |second| second.resets),
+        key: |row| Key::Number(Some(row.upstream.resets_per_second)),
+        cell: |row, _| rate(row.upstream.resets_per_second),
     },
     Column {
         header: "failed",
@@ -321,14 +321,8 @@ fn quantiles(quantiles: Option<Quantiles>) -> Vec<Span<'static>> {
     }
 }
 
-fn per_second(row: &Row<'_>, count: fn(&Second) -> u32) -> Vec<Span<'static>> {
-    one(number::rate(recent(&row.upstream.minute, count)), Style::new())
-}
-
-/// Per second over the seconds that rates are taken over.
-pub(super) fn recent(minute: &[Second], count: fn(&Second) -> u32) -> f64 {
-    let seconds = minute.iter().rev().take(RATE_SECONDS as usize);
-    f64::from(seconds.map(count).sum::<u32>()) / f64::from(RATE_SECONDS)
+fn rate(per_second: f64) -> Vec<Span<'static>> {
+    one(number::rate(per_second), Style::new())
 }
 
 #[cfg(test)]

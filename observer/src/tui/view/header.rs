@@ -16,7 +16,9 @@ use crate::{
 };
 
 /// Which of the [`parts`] says what is watched.
-const WATCHING: usize = 3;
+const WATCHING: usize = 1;
+/// Proxies named.
+const PROXIES: usize = 3;
 
 /// The line.
 pub(super) fn line(context: &Context<'_>, width: usize) -> Line<'static> {
@@ -57,7 +59,7 @@ pub(super) fn line(context: &Context<'_>, width: usize) -> Line<'static> {
 fn state(theme: Theme, shown: &Snapshot) -> (String, Style) {
     let phases = || shown.incidents.iter().map(|incident| (Phase::of(incident, shown.now), incident));
     if phases().any(|(phase, _)| phase == Phase::Failing) {
-        let rate: f64 = shown.incidents.iter().map(|incident| incident.rate(shown.now)).sum();
+        let rate: f64 = shown.incidents.iter().map(|incident| shown.rate(incident)).sum();
         let rate = if rate > 0.0 { format!(" {}/s", number::rate(rate)) } else { String::new() };
         return (format!("FAILING{rate}"), badge(theme.failing()));
     }
@@ -76,17 +78,28 @@ fn state(theme: Theme, shown: &Snapshot) -> (String, Style) {
 fn parts(shown: &Snapshot) -> Vec<String> {
     let verdicts: u64 = shown.totals.values().sum();
     let verdicts = if verdicts == 1 { "1 verdict".to_owned() } else { format!("{} verdicts", number::count(verdicts)) };
-    let watching = shown.watching.clone();
+    let watching = proxies(shown).unwrap_or_else(|| shown.watching.clone());
     match &shown.playback {
         None => {
             let up = format!("up {}", number::span(shown.now.since(shown.since)));
             let now = format!("now {}", number::clock(shown.wall, shown.now, shown.now));
-            vec!["observer".to_owned(), up, verdicts, watching, now]
+            vec!["observer".to_owned(), watching, up, verdicts, now]
         }
         Some(Playback { host, playhead, .. }) => {
-            vec![host.clone(), format!("recorded {}", moment(shown, *playhead)), verdicts, watching]
+            vec![host.clone(), watching, format!("recorded {}", moment(shown, *playhead)), verdicts]
         }
     }
+}
+
+/// Those that have been seen to use an upstream, by name.
+fn proxies(shown: &Snapshot) -> Option<String> {
+    let mut names: Vec<&str> =
+        shown.upstreams.iter().filter(|row| row.proxy.pid > 0).map(|row| &*row.proxy.comm).collect();
+    names.sort_unstable();
+    names.dedup();
+    let more = if names.len() > PROXIES { ", …" } else { "" };
+    names.truncate(PROXIES);
+    (!names.is_empty()).then(|| names.join(", ") + more)
 }
 
 /// Date and time, to the second: `2026-01-02 03:12:44Z`.

@@ -9,7 +9,7 @@ use super::{ALL, Context, explains};
 use crate::{
     diagnose::{Confidence, Incident, Warning},
     model::UpstreamKey,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, UpstreamRow},
     time::Time,
     tui::{
         page::Page,
@@ -64,7 +64,15 @@ pub(super) fn page(context: &Context<'_>, width: usize, height: usize) -> Page {
     let hidden = active.len().saturating_sub(few) + warnings.len().saturating_sub(few_warnings);
     let ended_shown = if hidden > 0 { 0 } else { ENDED_SHOWN };
     let mut blocks = Vec::new();
-    blocks.extend(active.iter().take(few).map(|incident| going_on(context, incident, width)));
+    let told_above = |index: usize, incident: &Incident| {
+        let because = incident.latest.because;
+        let same = |above: &&&Incident| above.upstream == incident.upstream && above.latest.because == because;
+        because.is_some() && active[..index].iter().find(same).is_some()
+    };
+    let going_on =
+        |(index, incident): (usize, &&Incident)| going_on(context, incident, told_above(index, incident), width);
+    blocks.extend(active.iter().take(few).enumerate().map(going_on));
+    blocks.extend(made_again(context, width));
     blocks.extend(warnings.iter().take(few_warnings).map(|(warning, since)| about_to(context, warning, *since, width)));
     // On an upstream's host nothing but a warning may tell of clients that are turned away.
     if active.is_empty() {
@@ -76,7 +84,7 @@ pub(super) fn page(context: &Context<'_>, width: usize, height: usize) -> Page {
     });
     let mut page = Page::default();
     for (index, (block, line)) in stacked.into_iter().enumerate() {
-        if let Some(incident) = block.and_then(|block| active.get(block)) {
+        if let Some(incident) = block.filter(|block| *block < few).and_then(|block| active.get(block)) {
             page.on_lines(index..index + 1, explains(incident));
         }
         page.line(line);
@@ -86,9 +94,9 @@ pub(super) fn page(context: &Context<'_>, width: usize, height: usize) -> Page {
 
 /// What happens, how often, for how long, and why: `502s: 12.3/s for 2 min: accept queue … full`. `×3` before there is a
 /// rate, `failing` where the status cannot be told.
-pub(super) fn headline(incident: &Incident, now: Time) -> String {
+pub(super) fn headline(incident: &Incident, shown: &Snapshot) -> String {
     let status = incident.latest.status.map_or_else(|| "failing".to_owned(), |status| format!("{status}s"));
-    let rate = match incident.rate(now) {
+    let rate = match shown.rate(incident) {
         rate if rate > 0.0 => format!("{}/s", number::rate(rate)),
         _ => format!("×{}", number::count(incident.count)),
     };
@@ -107,6 +115,10 @@ pub(super) fn headline(incident: &Incident, now: Time) -> String {
 /// What happened, without how the kernel showed it where the sentence says that: between the colon and what lies under it.
 fn brief(incident: &Incident) -> String {
     let full = summary(incident);
+    // What each rule was missing is for those who ask further.
+    if incident.cause == "unknown" {
+        return full.split_once("; not settled: ").map(|(what, _)| what.to_owned()).unwrap_or(full);
+    }
     if incident.cause != "accept-queue-overflow" || incident.latest.because.is_none() {
         return full;
     }
@@ -136,17 +148,21 @@ pub(super) fn extent(context: &Context<'_>, incident: &Incident) -> String {
     format!("{count} {tries} failed {since}{last} · {}{because}", incident.cause)
 }
 
-fn going_on(context: &Context<'_>, incident: &Incident, width: usize) -> Block {
+fn going_on(context: &Context<'_>, incident: &Incident, same_as_above: bool, width: usize) -> Block {
     let (shown, theme) = (context.shown, context.theme());
     let (marker, style) = match Phase::of(incident, shown.now) {
         Phase::Failing => ("● ", theme.failing()),
         Phase::Easing | Phase::Over => ("○ ", theme.warning()),
     };
-    let headline = headline(incident, shown.now);
+    let headline = headline(incident, shown);
     let headline = |max| text::labelled(Span::styled(marker, style), &headline, style, width, max);
-    let extent = || text::labelled(Span::raw("  "), &extent(context, incident), Style::new(), width, 1);
+    let extent = || text::labelled(Span::raw("  "), &extent(context, incident), Style::new(), width, 2);
     let advice = incident.latest.advice.first();
-    let fix = |max| advice.map(|advice| fix(advice, width, max)).unwrap_or_default();
+    let fix = |max| match advice {
+        Some(_) if same_as_above => fix("the same as above: what lies under it is the same", width, 1),
+        Some(advice) => fix(advice, width, max),
+        None => Vec::new(),
+    };
     Block(vec![
         headline(1),
         [headline(1), fix(1)].concat(),
@@ -189,22 +205,52 @@ fn ended(context: &Context<'_>, incident: &Incident, width: usize) -> Block {
     Block(vec![Vec::new(), Vec::new(), line(1), line(1), line(1), line(2)])
 }
 
+/// Upstreams whose tries fail without a request that does, as far as is seen: a pool of several hides one that is gone.
+fn made_again(context: &Context<'_>, width: usize) -> Vec<Block> {
+    let (shown, theme) = (context.shown, context.theme());
+    let told = |row: &UpstreamRow| {
+        shown.incidents.iter().any(|incident| incident.upstream == row.key && incident.active(shown.now))
+    };
+    let failing = shown.upstreams.iter().filter(|row| row.failed_per_second > 0.0 && !told(row));
+    let block = |row: &UpstreamRow| {
+        let why = match &row.listener {
+            None if row.local => "; nobody is seen to listen there",
+            Some((_, _, listener)) if !listener.is_open() => "; its listener has closed",
+            _ => "",
+        };
+        let sentence = format!(
+            "{}/s ({}) of the tries at {} fail, yet no request is seen to: the proxy tries another upstream, or answers \
+             otherwise{why}",
+            number::rate(row.failed_per_second),
+            number::percent(row.failed_per_second, row.tries_per_second),
+            row.key,
+        );
+        let lines = |max| text::labelled(Span::styled("! ", theme.warning()), &sentence, theme.warning(), width, max);
+        Block(vec![lines(1), lines(1), lines(2), lines(2), lines(3), [lines(3), vec![Line::default()]].concat()])
+    };
+    failing.take(FEW_LINES).map(block).collect()
+}
+
 /// Nothing fails: since when, and how much there was to see.
 fn calm(context: &Context<'_>, width: usize) -> Block {
     let (shown, theme) = (context.shown, context.theme());
     let last = shown.incidents.iter().map(|incident| incident.latest.time).max();
     let since = last.unwrap_or(shown.since);
     let seen = match (shown.counters.connections_started, shown.upstreams.len()) {
-        (0, 0) => "no connection of a proxy seen yet".to_owned(),
+        (0, 0) => "no connection of a proxy seen yet: a request through it must show here, else ask `observer doctor`"
+            .to_owned(),
         (connections, 1) => format!("{} connections to 1 upstream seen", number::count(connections)),
         (connections, upstreams) => format!("{} connections to {upstreams} upstreams seen", number::count(connections)),
     };
     let doubt = if shown.counters.lost.total() > 0 { " (but see what was lost, below)" } else { "" };
-    let sentence = format!(
-        "no failing tries since {} ({}){doubt}; {seen}",
-        number::clock(shown.wall, since, shown.now),
-        number::span(shown.now.since(since)),
-    );
+    let quiet = number::span(shown.now.since(since));
+    let sentence = match last {
+        None => format!("no request has failed in the {quiet} watched{doubt}; {seen}"),
+        Some(last) => {
+            let clock = number::clock(shown.wall, last, shown.now);
+            format!("no request has failed for {quiet}, since {clock}{doubt}; {seen}")
+        }
+    };
     let lines = |max| text::labelled(Span::styled("○ ", theme.calm()), &sentence, Style::new(), width, max);
     let watching = || text::labelled(Span::raw("  "), &format!("watching {}", shown.watching), FAINT, width, 3);
     Block(vec![lines(1), lines(2), lines(4), [lines(4), watching(), vec![Line::default()]].concat()])
@@ -217,7 +263,7 @@ pub(super) fn marked(context: &Context<'_>, incident: &Incident, width: usize) -
         Phase::Easing => ("○ ", context.theme().warning()),
         Phase::Over => ("  ended: ", FAINT),
     };
-    text::labelled(Span::styled(marker, style), &headline(incident, context.shown.now), style, width, ALL)
+    text::labelled(Span::styled(marker, style), &headline(incident, context.shown), style, width, ALL)
 }
 
 /// The extent, and how sure it is.

@@ -73,7 +73,7 @@ pub(super) fn copied(context: &Context<'_>) -> Option<Text> {
     let incident: &Incident = here.or_else(|| shown.incidents.first())?;
     let mut text = format!(
         "{}\n{} failed since {} · {}\n",
-        incidents::headline(incident, shown.now),
+        incidents::headline(incident, shown),
         number::count(incident.count),
         shown.wall.rfc3339(incident.first),
         incident.cause

@@ -25,7 +25,7 @@ use ratatui::{
 use super::{ALL, Context, columns, evidence, explains, incidents, legend, rule, table};
 use crate::{
     diagnose::Verdict,
-    model::{Listener, window::Second},
+    model::Listener,
     snapshot::{Pool, Quantiles, UpstreamRow},
     tui::{
         action::{Action, Subject},
@@ -133,7 +133,9 @@ fn own_side(
 
 /// What the proxy's tries came to.
 fn proxy(row: &UpstreamRow) -> String {
-    let per_second = |count: fn(&Second) -> u32| number::rate(columns::recent(&row.minute, count));
+    if row.proxy.pid == 0 {
+        return "no try of one has ended yet".to_owned();
+    }
     format!(
         "{}[{}]: {} tries/s, {}/s fail ({}); {} retransmits/s, {} resets/s; in all {} tries, {} failed",
         row.proxy.comm,
@@ -141,8 +143,8 @@ fn proxy(row: &UpstreamRow) -> String {
         number::rate(row.tries_per_second),
         number::rate(row.failed_per_second),
         number::percent(row.failed_per_second, row.tries_per_second),
-        per_second(|second| second.retransmits),
-        per_second(|second| second.resets),
+        number::rate(row.retransmits_per_second),
+        number::rate(row.resets_per_second),
         number::count(row.tries),
         number::count(row.failed),
     )
