@@ -26,7 +26,7 @@ pub struct Second {
 impl Second {
     /// Both together.
     #[must_use]
-    pub fn add(self, other: Self) -> Self {
+    pub fn with(self, other: Self) -> Self {
         Self {
             tries: self.tries.saturating_add(other.tries),
             failed: self.failed.saturating_add(other.failed),
@@ -101,7 +101,7 @@ impl Window {
 
     /// The sum over the last `seconds` whole seconds before the one that `now` lies in, at most [`SECONDS`] - 1.
     pub fn sum(&self, now: Time, seconds: u64) -> Second {
-        self.each(now, seconds).fold(Second::default(), Second::add)
+        self.each(now, seconds).fold(Second::default(), Second::with)
     }
 
     /// The same second by second, oldest first.

@@ -105,7 +105,7 @@ pub(super) fn row(
     let now = model.now();
     let minute = upstream.window.so_far(now);
     let running_and_before = usize::try_from(RATE_SECONDS + 1).unwrap_or(usize::MAX);
-    let late = minute.iter().rev().take(running_and_before).copied().fold(Second::default(), Second::add);
+    let late = minute.iter().rev().take(running_and_before).copied().fold(Second::default(), Second::with);
     let per_second = |count: u32| f64::from(count) / rate_seconds;
     let ports = model.namespace(key.netns).and_then(Namespace::ports);
     let pool = listener.as_ref().and_then(|(_, _, listener)| Pool::of(listener, now));
