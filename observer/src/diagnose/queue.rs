@@ -85,18 +85,19 @@ fn stopped(listener: &Listener, model: &Model, since: Time) -> Option<Why> {
     }
     let stopped = listener.stopped.max(1);
     let by = sender.and_then(|(_, signal)| signal.from.as_ref());
-    let by = by.map(|process| format!(" by {}[{}]", process.comm, process.pid)).unwrap_or_default();
+    let by = by.map(|process| format!("{}[{}]", process.comm, process.pid));
+    let by_whom = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
     Some(Why {
         codes: vec!["accept-stall"],
-        words: Some(format!("{stopped} of its processes stopped (SIGSTOP{by})")),
+        words: Some(format!("{stopped} of its processes stopped (SIGSTOP{by_whom})")),
         evidence: Evidence::default()
             .with("processes_stopped", stopped)
             .with("stalled_ms", listener.stalled_for().as_secs_f64() * 1e3),
-        advice: vec![match (pid.filter(|_| was), by.is_empty()) {
-            (Some(pid), false) => {
-                format!("let the application run again (kill -CONT {pid}), and see why{by} stopped it")
+        advice: vec![match (pid.filter(|_| was), by) {
+            (Some(pid), Some(by)) => {
+                format!("let the application run again (kill -CONT {pid}), and find out why {by} stopped it")
             }
-            (Some(pid), true) => {
+            (Some(pid), None) => {
                 format!("let the application run again (kill -CONT {pid}), and find out who stopped it")
             }
             // Others of its processes than the one that is known by number may be meant.

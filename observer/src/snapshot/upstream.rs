@@ -103,7 +103,15 @@ pub(super) fn row(
 ) -> UpstreamRow {
     let model = engine.model();
     let now = model.now();
-    let minute = upstream.window.so_far(now);
+    let by_cause = lately.by_cause(&key, now);
+    let mut minute = upstream.window.so_far(now);
+    // A connection that ended well may have carried what its proxy made an error of.
+    for (index, second) in minute.iter_mut().enumerate() {
+        let told = by_cause.iter().filter_map(|(_, counts)| counts.get(index));
+        second.failed = second.failed.max(told.fold(0, |sum: u32, count| sum.saturating_add(*count)));
+    }
+    let told = engine.incidents().iter().filter(|incident| incident.upstream == key);
+    let told = told.fold(0, |sum: u64, incident| sum.saturating_add(incident.count));
     let running_and_before = usize::try_from(RATE_SECONDS + 1).unwrap_or(usize::MAX);
     let late = minute.iter().rev().take(running_and_before).copied().fold(Second::default(), Second::with);
     let per_second = |count: u32| f64::from(count) / rate_seconds;
@@ -114,7 +122,7 @@ pub(super) fn row(
         key,
         proxy: upstream.proxy.clone(),
         tries: upstream.tries,
-        failed: upstream.failed,
+        failed: upstream.failed.max(told),
         tries_per_second: per_second(late.tries),
         failed_per_second: per_second(late.failed),
         retransmits_per_second: per_second(late.retransmits),
@@ -129,7 +137,7 @@ pub(super) fn row(
         pool,
         ports_gone_in: ports.and_then(|ports| upstream.ports_gone_in(ports)),
         somaxconn: home.and_then(|home| home.sample.somaxconn),
-        by_cause: lately.by_cause(&key, now),
+        by_cause,
     }
 }
 

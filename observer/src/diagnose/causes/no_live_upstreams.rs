@@ -74,18 +74,18 @@ fn judge(case: &Case<'_>) -> Judgement {
         because: None,
         also: Vec::new(),
         summary: format!(
-            "{}[{}] answered without trying any upstream: it had marked all of them as failed, most likely, the last {} before at {}",
+            "{}[{}] answered without trying any upstream: it had marked all of them as failed, most likely, the last ({}) {} before",
             proxy.comm,
             proxy.pid,
-            Human(ago),
-            failed.upstream
+            failed.upstream,
+            Human(ago)
         ),
         evidence: Evidence::default()
             .with("last_failure_ms", ago.as_secs_f64() * 1e3)
             .with("failures_since_success", failed.since_success)
             .with("failed_upstream", failed.upstream.to_string()),
         advice: vec![
-            "mend what made the upstreams fail: the verdicts before this one say what".to_owned(),
+            "mend what made the upstreams fail: the causes told for themselves say what".to_owned(),
             "with few servers, do not let one hiccup take them out: `max_fails=0` or a shorter `fail_timeout` in the \
              upstream block"
                 .to_owned(),

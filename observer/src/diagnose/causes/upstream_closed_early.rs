@@ -88,8 +88,8 @@ fn judge(case: &Case<'_>) -> Judgement {
         "the application closes connections without answering: look into its log at this time (an exception, a limit, a \
          timeout of its own)"
     } else {
-        "a worker died, was killed or timed out: look for it in the application's log (gunicorn: WORKER TIMEOUT), its exit \
-         code, and the kernel's log (OOM killer, segfault)"
+        "find what ended it: look in the application's log (an exception, gunicorn: WORKER TIMEOUT), at its workers' exit codes, and \
+         in the kernel's log (OOM killer, segfault)"
     };
     let protocol = "if it always fails on the first request, check the protocol: TLS or HTTP/2 expected on that port?";
     found(None, summary, evidence, vec![look.to_owned(), protocol.to_owned()])
