@@ -85,6 +85,8 @@ pub struct Merged {
     pub offset: Option<Offset>,
     /// What of either could not be read.
     pub left_out: Vec<ReadError>,
+    /// The first file of each whose own beginning is not among the files: what observer knew before it is not taken over.
+    pub begun_before: Vec<PathBuf>,
 }
 
 /// Writes the recordings in these files as one. `ahead` gives by how many nanoseconds the upstream's wall clock was ahead,
@@ -101,6 +103,8 @@ pub fn merge(files: &[PathBuf], ahead: Option<i128>, out: impl Write) -> Result<
     };
     let (here, there) = (Reader::open(proxy)?, Reader::open(upstream)?);
     let (about, other) = (here.about().clone(), there.about().clone());
+    let later = [&here, &there].into_iter().filter(|reader| reader.about().segment > 1);
+    let begun_before = later.map(|reader| reader.segments()[0].path.clone()).collect();
     if about.joined >= MAX_JOINED {
         return Err(MergeError::TooMany);
     }
@@ -132,6 +136,7 @@ pub fn merge(files: &[PathBuf], ahead: Option<i128>, out: impl Write) -> Result<
         ahead: equal - nanos,
         offset,
         left_out: streams.into_iter().filter_map(|stream| stream.left_out).collect(),
+        begun_before,
     })
 }
 

@@ -1,6 +1,6 @@
 //! `observer trace`: what is done with recordings.
 
-use std::{fs, io::BufWriter, process::ExitCode, time::Duration};
+use std::{fs, io::BufWriter, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result};
 
@@ -28,7 +28,9 @@ pub(super) fn info(arguments: &cli::Info) -> Result<ExitCode> {
 pub(super) fn anonymize(arguments: &cli::Anonymize) -> Result<ExitCode> {
     let cli::Anonymize { files, output, force } = arguments;
     let reader = Reader::open(files)?;
-    tell_of_a_lost_beginning(&reader);
+    if reader.about().segment > 1 {
+        tell_of_a_lost_beginning(&reader.segments()[0].path);
+    }
     let out = BufWriter::new(create(output, *force, files)?);
     let left_out = rework::anonymize(reader, out).with_context(|| format!("writing {}", output.display()))?;
     Ok(super::all_was_read(left_out))
@@ -42,7 +44,8 @@ pub(super) fn merge(arguments: &cli::Merge) -> Result<ExitCode> {
         // Nothing of use is in it.
         let _ = fs::remove_file(output);
     });
-    let Merged { proxy, upstream, ahead, offset, left_out } = merged?;
+    let Merged { proxy, upstream, ahead, offset, left_out, begun_before } = merged?;
+    begun_before.iter().for_each(|path| tell_of_a_lost_beginning(path));
     let apart = Human(Duration::from_nanos(u64::try_from(ahead.unsigned_abs()).unwrap_or(u64::MAX)));
     let side = if ahead < 0 { "behind" } else { "ahead of" };
     let how = match offset {
@@ -58,12 +61,10 @@ pub(super) fn merge(arguments: &cli::Merge) -> Result<ExitCode> {
 }
 
 /// What observer knew where a ring's first segment begins is in that segment, but cannot be rewritten.
-fn tell_of_a_lost_beginning(reader: &Reader) {
-    if reader.about().segment > 1 {
-        eprintln!(
-            "observer: {} is not the recording's first segment; what observer knew before it is not taken over, so that \
-             its first verdicts may differ",
-            reader.segments()[0].path.display()
-        );
-    }
+fn tell_of_a_lost_beginning(path: &Path) {
+    eprintln!(
+        "observer: {} is not the recording's first segment; what observer knew before it is not taken over, so that its \
+         first verdicts may differ",
+        path.display()
+    );
 }
