@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::sync::Once;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::say;
 use crate::{paths, privilege, shell};
@@ -26,6 +26,19 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
     updated?;
     say(&format!("installing Debian packages: {list}"));
     shell::run(apt_get().args(["-qq", "-y", "--no-install-recommends", "install"]).args(packages))
+}
+
+/// As `install`, where nothing that is there may go: a newer part of the same software may be installed already, from
+/// backports, and then the rest must come from there too.
+pub(super) fn install_keeping(packages: &[&str]) -> Result<()> {
+    let keeping: Vec<_> = std::iter::once("--no-remove").chain(packages.iter().copied()).collect();
+    install(&keeping).with_context(|| {
+        format!(
+            "cannot install {list} without removing something else. If a newer part is installed from Debian's backports, \
+             enable them and install these from there: apt-get install -t $(lsb_release -cs)-backports {list}",
+            list = packages.join(" ")
+        )
+    })
 }
 
 fn apt_get() -> Command {

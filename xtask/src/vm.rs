@@ -1,0 +1,154 @@
+//! `cargo xtask vm`: the kernel tests inside real kernels of several versions, each in a virtual machine.
+
+mod archive;
+mod bzimage;
+mod cpio;
+mod guest;
+mod initramfs;
+mod kernel;
+mod machine;
+mod modules;
+mod results;
+mod tests;
+mod version;
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Result, bail};
+
+pub(crate) use self::guest::{Args as GuestArgs, run as run_guest};
+pub(crate) use self::machine::QEMU;
+
+use self::initramfs::Contents;
+use self::kernel::Kernel;
+use self::machine::{Machine, Run};
+use self::results::Outcome;
+use crate::{interrupt, paths, setup};
+
+/// What the guest runs first: this xtask.
+const INIT: &str = "/xtask";
+/// Where a guest has the tests, and modules to be loaded.
+const TESTS: &str = "/kernel-tests";
+const MODULES: &str = "/modules";
+/// Kernels that must be had: of the Debian releases that observer is for. The archive may drop others any day.
+const REQUIRED: [&str; 2] = ["6.1", "6.12"];
+/// Tests that cannot run without a module: the test, the module.
+const NEEDS: [(&str, &str); 2] = [
+    ("who_says_that_an_upstream_is_out_of_reach_is_told", "veth"),
+    ("syns_that_a_firewall_drops_are_told_from_a_full_queue", "nf_tables"),
+];
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Series of kernels
+    #[arg(short, long, value_delimiter = ',', default_value = "5.10,6.1,6.12,6.18,7.2", value_name = "SERIES")]
+    kernels: Vec<String>,
+    /// Machines at a time; each takes a CPU and 1.5 GiB
+    #[arg(short, long, default_value = "1", value_name = "N")]
+    jobs: NonZeroUsize,
+    /// Only tests whose names contain one of these
+    tests: Vec<String>,
+}
+
+/// How many tests, over all kernels. A machine that died, or a required kernel that is not to be had, is one that failed.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::toolchain()?;
+    setup::machines()?;
+    interrupt::listen()?;
+    let contents = Contents::gather(tests::build()?)?;
+    let mut tally = Tally::default();
+    let kernels = bring(&args.kernels, &mut tally);
+    let tally = Mutex::new(tally);
+    let next = AtomicUsize::new(0);
+    let worker = || -> Result<()> {
+        while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let run = boot(kernel, &contents, &args.tests)?;
+            // Held while printing too, so that kernels' lines do not mix.
+            let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+            show(kernel, &run, &mut tally);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..args.jobs.get().min(kernels.len())).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
+    let Tally { passed, failed } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{passed} passed, {failed} failed");
+    if failed > 0 {
+        bail!("tests failed in a virtual machine; the logs are under {}", paths::machines().display());
+    }
+    Ok(())
+}
+
+/// The kernels that are to be had; of others it is said why not.
+fn bring(series: &[String], tally: &mut Tally) -> Vec<Kernel> {
+    let mut kernels = Vec::new();
+    for series in series {
+        match kernel::bring(series, &paths::machines()) {
+            Ok(kernel) => kernels.push(kernel),
+            Err(error) if REQUIRED.contains(&series.as_str()) => {
+                println!("{series}: FAILED: {error:#}");
+                tally.failed += 1;
+            }
+            Err(error) => println!("{series}: SKIPPED, nothing was tested on it: {error:#}"),
+        }
+    }
+    kernels
+}
+
+fn boot(kernel: &Kernel, contents: &Contents, tests: &[String]) -> Result<Run> {
+    let machine = Machine::new(paths::machines().join("runs").join(&kernel.series))?;
+    contents.write(kernel, &machine.initramfs())?;
+    let skipped = skipped(kernel).flat_map(|(test, _)| ["--skip".to_owned(), test.to_owned()]);
+    let arguments: Vec<_> = skipped.chain(tests.iter().cloned()).collect();
+    machine.run(kernel, &arguments)
+}
+
+/// Tests that this kernel cannot run, and the modules that it lacks for them.
+fn skipped(kernel: &Kernel) -> impl Iterator<Item = (&'static str, &'static str)> {
+    NEEDS.into_iter().filter(|(_, module)| kernel.missing.iter().any(|missing| missing == module))
+}
+
+fn show(kernel: &Kernel, run: &Run, tally: &mut Tally) {
+    let Kernel { series, version, .. } = kernel;
+    println!("{series}: {version}");
+    for (test, module) in skipped(kernel) {
+        println!("{series} {test} ... SKIPPED: this kernel has no module {module}");
+    }
+    for (test, outcome) in &run.report.tests {
+        let word = match outcome {
+            Outcome::Passed => "ok",
+            Outcome::Failed => "FAILED",
+            Outcome::Ignored => "SKIPPED: it is marked #[ignore]",
+            Outcome::Unfinished => "DID NOT END",
+        };
+        println!("{series} {test} ... {word}");
+        tally.passed += usize::from(*outcome == Outcome::Passed);
+        tally.failed += usize::from(*outcome == Outcome::Failed);
+    }
+    if !run.report.failures.is_empty() {
+        println!("{series}: what failed said:\n{}", run.report.failures.trim());
+    }
+    match (&run.died, run.report.exit) {
+        (Some(died), _) => {
+            println!("{series}: FAILED: {died}");
+            tally.failed += 1;
+        }
+        // Not the tests' own way to say that some failed: no test need have.
+        (None, Some(status)) if status != 0 && run.report.failures.is_empty() => {
+            println!("{series}: FAILED: the tests ended with status {status}, see the logs");
+            tally.failed += 1;
+        }
+        _ => {}
+    }
+}
