@@ -80,7 +80,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     thread::scope(|scope| {
         let workers: Vec<_> = (0..args.jobs.get().min(kernels.len())).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
     let Tally { passed, failed } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{passed} passed, {failed} failed");
@@ -106,12 +108,25 @@ fn bring(series: &[String], tally: &mut Tally) -> Vec<Kernel> {
     kernels
 }
 
+/// Runs the tests in a machine with this kernel; each test's line is printed once it has ended.
 fn boot(kernel: &Kernel, contents: &Contents, tests: &[String]) -> Result<Run> {
-    let machine = Machine::new(paths::machines().join("runs").join(&kernel.series))?;
+    let series = &kernel.series;
+    println!("{series}: {}", kernel.version);
+    for (test, module) in skipped(kernel) {
+        println!("{series} {test} ... SKIPPED: this kernel has no module {module}");
+    }
+    let machine = Machine::new(paths::machines().join("runs").join(series))?;
     contents.write(kernel, &machine.initramfs())?;
     let skipped = skipped(kernel).flat_map(|(test, _)| ["--skip".to_owned(), test.to_owned()]);
     let arguments: Vec<_> = skipped.chain(tests.iter().cloned()).collect();
-    machine.run(kernel, &arguments)
+    let mut shown = 0;
+    machine.run(kernel, &arguments, |report| {
+        let ended = report.tests.iter().filter(|(_, outcome)| *outcome != Outcome::Unfinished);
+        for (test, outcome) in ended.skip(shown) {
+            println!("{series} {test} ... {outcome}");
+            shown += 1;
+        }
+    })
 }
 
 /// Tests that this kernel cannot run, and the modules that it lacks for them.
@@ -119,33 +134,25 @@ fn skipped(kernel: &Kernel) -> impl Iterator<Item = (&'static str, &'static str)
     NEEDS.into_iter().filter(|(_, module)| kernel.missing.iter().any(|missing| missing == module))
 }
 
+/// What is to be said at a machine's end.
 fn show(kernel: &Kernel, run: &Run, tally: &mut Tally) {
-    let Kernel { series, version, .. } = kernel;
-    println!("{series}: {version}");
-    for (test, module) in skipped(kernel) {
-        println!("{series} {test} ... SKIPPED: this kernel has no module {module}");
-    }
-    for (test, outcome) in &run.report.tests {
-        let word = match outcome {
-            Outcome::Passed => "ok",
-            Outcome::Failed => "FAILED",
-            Outcome::Ignored => "SKIPPED: it is marked #[ignore]",
-            Outcome::Unfinished => "DID NOT END",
-        };
-        println!("{series} {test} ... {word}");
-        tally.passed += usize::from(*outcome == Outcome::Passed);
-        tally.failed += usize::from(*outcome == Outcome::Failed);
-    }
+    let series = &kernel.series;
+    let count = |wanted: Outcome| run.report.tests.iter().filter(|(_, outcome)| *outcome == wanted).count();
+    tally.passed += count(Outcome::Passed);
+    tally.failed += count(Outcome::Failed);
     if !run.report.failures.is_empty() {
         println!("{series}: what failed said:\n{}", run.report.failures.trim());
+    }
+    for (test, _) in run.report.tests.iter().filter(|(_, outcome)| *outcome == Outcome::Unfinished) {
+        println!("{series} {test} ... {}", Outcome::Unfinished);
     }
     match (&run.died, run.report.exit) {
         (Some(died), _) => {
             println!("{series}: FAILED: {died}");
             tally.failed += 1;
         }
-        // Not the tests' own way to say that some failed: no test need have.
-        (None, Some(status)) if status != 0 && run.report.failures.is_empty() => {
+        // Not libtest's way to say that some failed.
+        (None, Some(status)) if status != 0 && count(Outcome::Failed) == 0 => {
             println!("{series}: FAILED: the tests ended with status {status}, see the logs");
             tally.failed += 1;
         }

@@ -86,7 +86,6 @@ fn number(bytes: &[u8], at: usize) -> Result<usize> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
 

@@ -53,17 +53,18 @@ impl Machine {
         self.folder.join("report.log")
     }
 
-    /// Boots, has the guest run the tests with these arguments, and waits for its end.
-    pub(super) fn run(&self, kernel: &Kernel, arguments: &[String]) -> Result<Run> {
+    /// Boots, has the guest run the tests with these arguments, and waits for its end. `progress` is shown the report each
+    /// time that it has grown.
+    pub(super) fn run(&self, kernel: &Kernel, arguments: &[String], progress: impl FnMut(&Report)) -> Result<Run> {
         for log in [self.console(), self.report()] {
             fs::write(&log, "").with_context(|| format!("cannot write {}", log.display()))?;
         }
         let mut command = self.command(kernel, arguments);
         let mut child = command.spawn().with_context(|| format!("cannot run {QEMU}"))?;
-        let ended = wait_for(&mut child);
+        let ended = self.wait_for(&mut child, progress);
         shell::end(&mut child);
         let ended = ended?;
-        let report = results::parse(&read(&self.report()));
+        let report = self.reported();
         // The verdict is what the guest wrote last; QEMU's own status says nothing about it.
         let died = match (report.exit, ended) {
             (Some(_), _) => None,
@@ -72,6 +73,24 @@ impl Machine {
         };
         let died = died.map(|how| format!("{how}; its console's end:\n{}", tail(&read(&self.console()))));
         Ok(Run { report, died })
+    }
+
+    fn reported(&self) -> Report {
+        results::parse(&read(&self.report()))
+    }
+
+    /// False at the time limit.
+    fn wait_for(&self, child: &mut Child, mut progress: impl FnMut(&Report)) -> Result<bool> {
+        let mut seen = 0;
+        wait::at_most(LIMIT, || {
+            let ended = child.try_wait().context("cannot wait for QEMU")?.is_some();
+            let length = fs::metadata(self.report()).map_or(0, |file| file.len());
+            if length > seen {
+                seen = length;
+                progress(&self.reported());
+            }
+            Ok(ended)
+        })
     }
 
     fn command(&self, kernel: &Kernel, arguments: &[String]) -> Command {
@@ -95,11 +114,6 @@ impl Machine {
             .stdout(Stdio::null());
         command
     }
-}
-
-/// False at the time limit.
-fn wait_for(child: &mut Child) -> Result<bool> {
-    wait::at_most(LIMIT, || Ok(child.try_wait().context("cannot wait for QEMU")?.is_some()))
 }
 
 fn read(path: &Path) -> String {

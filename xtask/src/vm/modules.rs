@@ -94,7 +94,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     let Some(unpacker) = paths::program(program) else {
         bail!("{program} is needed to unpack {}: install it", path.display());
     };
-    let output = Command::new(unpacker).arg("-dcq").arg(path).output().with_context(|| format!("cannot run {program}"))?;
+    let output =
+        Command::new(unpacker).arg("-dcq").arg(path).output().with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {
         bail!("{program} cannot unpack {}: {}", path.display(), String::from_utf8_lossy(&output.stderr).trim());
     }
@@ -103,8 +104,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// `depends=a,b` in the section `.modinfo` (scripts/mod/modpost.c), whose strings end with a NUL.
 fn dependencies(module: &[u8]) -> Vec<String> {
-    let strings = module.split(|byte| *byte == 0);
-    let depends = strings.filter_map(|it| it.strip_prefix(b"depends=")).next().unwrap_or_default();
+    let mut strings = module.split(|byte| *byte == 0);
+    let depends = strings.find_map(|it| it.strip_prefix(b"depends=")).unwrap_or_default();
     let names = String::from_utf8_lossy(depends);
     names.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect()
 }
@@ -124,7 +125,10 @@ mod tests {
 
     #[test]
     fn dependencies_are_read() {
-        assert_eq!(dependencies(b"\x7fELF\0license=GPL\0depends=nfnetlink,libcrc32c\0name=a\0"), ["nfnetlink", "libcrc32c"]);
+        assert_eq!(
+            dependencies(b"\x7fELF\0license=GPL\0depends=nfnetlink,libcrc32c\0name=a\0"),
+            ["nfnetlink", "libcrc32c"]
+        );
         assert!(dependencies(b"license=GPL\0depends=\0").is_empty());
     }
 }

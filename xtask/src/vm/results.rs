@@ -1,5 +1,7 @@
 //! What a machine reported: the tests' own lines (libtest's, one test at a time), then how they ended.
 
+use std::fmt;
+
 /// The last line that the guest writes, with the tests' exit status.
 pub(super) const EXIT: &str = "VM-EXIT ";
 
@@ -10,6 +12,17 @@ pub(super) enum Outcome {
     Ignored,
     /// Begun and not ended: the machine died in it, or was ended.
     Unfinished,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passed => "ok",
+            Self::Failed => "FAILED",
+            Self::Ignored => "SKIPPED: it is marked #[ignore]",
+            Self::Unfinished => "DID NOT END",
+        })
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
