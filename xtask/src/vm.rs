@@ -6,10 +6,10 @@ mod cpio;
 mod guest;
 mod initramfs;
 mod kernel;
+mod kernel_tests;
 mod machine;
 mod modules;
 mod results;
-mod tests;
 mod version;
 
 use std::num::NonZeroUsize;
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::toolchain()?;
     setup::machines()?;
     interrupt::listen()?;
-    let contents = Contents::gather(tests::build()?)?;
+    let contents = Contents::gather(kernel_tests::build()?)?;
     let mut tally = Tally::default();
     let kernels = bring(&args.kernels, &mut tally);
     let tally = Mutex::new(tally);

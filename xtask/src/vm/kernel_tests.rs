@@ -65,7 +65,7 @@ fn strip(program: &PathBuf) -> Result<PathBuf> {
 }
 
 #[cfg(test)]
-mod unit {
+mod tests {
     use super::*;
 
     #[test]
