@@ -92,10 +92,9 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
             record.segment_flags = segment.flags;
         } else {
             record.task = filter::current();
-            if let Some(code) = sock::exit_code() {
-                record.exiting = 1;
-                record.exit_code = code;
-            }
+            let (dies, exit_code) = sock::dying();
+            record.exiting = u8::from(dies);
+            record.exit_code = exit_code;
         }
     });
 }
