@@ -35,10 +35,15 @@ const TESTS: &str = "/kernel-tests";
 const MODULES: &str = "/modules";
 /// Kernels that must be had: of the Debian releases that observer is for. The archive may drop others any day.
 const REQUIRED: [&str; 2] = ["6.1", "6.12"];
-/// Tests that cannot run without a module: the test, the module.
-const NEEDS: [(&str, &str); 2] = [
+/// Tests that cannot pass without something of the kernel: the test, and the module, or the name in the kernel's types.
+const NEEDS: [(&str, &str); 5] = [
     ("who_says_that_an_upstream_is_out_of_reach_is_told", "veth"),
     ("syns_that_a_firewall_drops_are_told_from_a_full_queue", "nf_tables"),
+    // The helper is there from 5.15 on: without it what a proxy reads cannot be looked at.
+    ("answers::the_applications_own_errors_are_counted_apart", "BPF_FUNC_task_pt_regs"),
+    ("each_answer_on_a_kept_connection_is_measured", "BPF_FUNC_task_pt_regs"),
+    // Likewise.
+    ("unix_sockets_that_turn_away_are_told_by_path", "bpf_iter__unix"),
 ];
 
 #[derive(clap::Args)]
@@ -112,8 +117,8 @@ fn bring(series: &[String], tally: &mut Tally) -> Vec<Kernel> {
 fn boot(kernel: &Kernel, contents: &Contents, tests: &[String]) -> Result<Run> {
     let series = &kernel.series;
     println!("{series}: {}", kernel.version);
-    for (test, module) in skipped(kernel) {
-        println!("{series} {test} ... SKIPPED: this kernel has no module {module}");
+    for (test, need) in skipped(kernel) {
+        println!("{series} {test} ... SKIPPED: this kernel has no {need}");
     }
     let machine = Machine::new(paths::machines().join("runs").join(series))?;
     contents.write(kernel, &machine.initramfs())?;
@@ -129,9 +134,9 @@ fn boot(kernel: &Kernel, contents: &Contents, tests: &[String]) -> Result<Run> {
     })
 }
 
-/// Tests that this kernel cannot run, and the modules that it lacks for them.
+/// Tests that this kernel cannot run, and what it lacks for them.
 fn skipped(kernel: &Kernel) -> impl Iterator<Item = (&'static str, &'static str)> {
-    NEEDS.into_iter().filter(|(_, module)| kernel.missing.iter().any(|missing| missing == module))
+    NEEDS.into_iter().filter(|(_, need)| kernel.missing.iter().any(|missing| missing == need))
 }
 
 /// What is to be said at a machine's end.

@@ -11,6 +11,8 @@ use super::{bzimage, version};
 
 /// Modules that tests need. nftables' own is enough for rules on addresses and ports.
 const MODULES: [&str; 2] = ["veth", "nf_tables"];
+/// Names in a kernel's types on which tests depend, and which came after 5.10.
+const TYPES: [&str; 2] = ["BPF_FUNC_task_pt_regs", "bpf_iter__unix"];
 /// Names of modules that the kernel lacks, one a line.
 const MISSING: &str = "missing";
 
@@ -24,7 +26,7 @@ pub(super) struct Kernel {
     pub(super) image: PathBuf,
     /// Files `NN-NAME.ko`, to be loaded in the order of their names.
     pub(super) modules: Vec<PathBuf>,
-    /// Modules that this kernel has not got.
+    /// Modules and types that this kernel has not got.
     pub(super) missing: Vec<String>,
 }
 
@@ -47,13 +49,19 @@ fn open(series: &str, folder: &Path) -> Result<Kernel> {
         modules.push(entry?.path());
     }
     modules.sort();
-    Ok(Kernel {
-        series: series.to_owned(),
-        version: read("version")?,
-        image: folder.join("vmlinux"),
-        modules,
-        missing: read(MISSING)?.lines().map(str::to_owned).collect(),
-    })
+    let image = folder.join("vmlinux");
+    let mut missing: Vec<_> = read(MISSING)?.lines().map(str::to_owned).collect();
+    missing.extend(missing_types(&fs::read(&image).with_context(|| format!("cannot read {}", image.display()))?));
+    Ok(Kernel { series: series.to_owned(), version: read("version")?, image, modules, missing })
+}
+
+/// Those of [`TYPES`] that are no string of the kernel's image, in which its types' names are, each ended by a NUL.
+fn missing_types(image: &[u8]) -> impl Iterator<Item = String> {
+    let mut missing = TYPES.to_vec();
+    for string in image.split(|byte| *byte == 0) {
+        missing.retain(|name| name.as_bytes() != string);
+    }
+    missing.into_iter().map(str::to_owned)
 }
 
 fn fetch(series: &str, cache: &Path, folder: &Path) -> Result<()> {
@@ -111,4 +119,15 @@ fn keep(version: &str, image: &Path, unpacked: &Path, folder: &Path) -> Result<(
     fs::write(fresh.join(MISSING), found.missing.join("\n"))?;
     fs::write(fresh.join("version"), version)?;
     fs::rename(&fresh, folder).with_context(|| format!("cannot write {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_that_a_kernel_lacks_are_told_by_name() {
+        let missing: Vec<_> = missing_types(b"\x7fELF\0my_bpf_iter__unix\0BPF_FUNC_task_pt_regs\0").collect();
+        assert_eq!(missing, ["bpf_iter__unix"]);
+    }
 }
