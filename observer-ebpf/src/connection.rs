@@ -342,8 +342,8 @@ fn hurt(sock: Sock, tcp: TcpSock) {
     if tcp.max_ack_backlog() == 0 || tcp.bytes_received() == 0 {
         return;
     }
-    let dies = sock::exit_code();
-    if (tcp.answered() && dies.is_none()) || !port_matters(tcp.local_port()) || !netns_matters(sock.netns()) {
+    let (dies, exit_code) = sock::dying();
+    if (tcp.answered() && !dies) || !port_matters(tcp.local_port()) || !netns_matters(sock.netns()) {
         return;
     }
     emit::record::<Hurt>(Kind::Hurt, |record, header| {
@@ -352,8 +352,8 @@ fn hurt(sock: Sock, tcp: TcpSock) {
         record.task = filter::current();
         record.bytes_received = tcp.bytes_received();
         record.bytes_sent = tcp.bytes_sent();
-        record.exit_code = dies.unwrap_or(0);
-        record.exiting = u8::from(dies.is_some());
+        record.exit_code = exit_code;
+        record.exiting = u8::from(dies);
         record.pad = [0; 3];
     });
 }

@@ -78,8 +78,9 @@ pub(crate) fn freed(ctx: &BtfTracePointContext) {
     }
     let Some(tcp) = Sock::new(ctx.arg(3)).and_then(Sock::tcp) else { return };
     let skb: *const u8 = ctx.arg(0);
+    let mut segment = Segment::NONE;
     // SAFETY: a tracepoint's argument, never NULL here.
-    if let Some(segment) = unsafe { packet::of_skb(skb) } {
+    if unsafe { packet::of_skb(skb, &mut segment) } {
         overflowed(tcp, &segment, PATH_ACK);
     }
 }

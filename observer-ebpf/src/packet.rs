@@ -25,6 +25,11 @@ pub(crate) struct Segment {
     pub(crate) flags: u8,
 }
 
+impl Segment {
+    /// None seen.
+    pub(crate) const NONE: Self = Self { flow: Flow::empty(), flags: 0 };
+}
+
 /// Parses a packet in a cgroup program, where data begins at the IP header. `None` if it is no plain TCP segment
 /// (IPv6 extension headers before TCP are not followed; the kernel's own test comes after them, so such an overflow
 /// is seen by ListenOverflows only).
@@ -52,13 +57,21 @@ pub(crate) fn of_context(ctx: &SkBuffContext) -> Option<Segment> {
     Some(Segment { flow, flags: ctx.load(tcp + TCP_FLAGS).ok()? })
 }
 
-/// Parses a received packet from its `sk_buff`.
+/// Parses a received packet from its `sk_buff`; what could not be read stays as it was, and then it says false. Into a segment of
+/// the caller's and not an `Option`: see [`crate::sock::dying`].
 ///
 /// # Safety
 /// `skb` must be a pointer that the verifier knows as an `sk_buff`, tested against NULL.
 #[inline(always)]
-pub(crate) unsafe fn of_skb(skb: *const u8) -> Option<Segment> {
-    let mut flow = Flow::empty();
+pub(crate) unsafe fn of_skb(skb: *const u8, segment: &mut Segment) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { parse(skb, segment) }.is_some()
+}
+
+/// As [`of_skb`].
+#[inline(always)]
+unsafe fn parse(skb: *const u8, segment: &mut Segment) -> Option<()> {
+    let flow = &mut segment.flow;
     // SAFETY: the caller's promise; the packet's bytes are read with a helper that cannot fault.
     unsafe {
         let head: *const u8 = skb_field(skb, offset!(skb_head));
@@ -80,6 +93,7 @@ pub(crate) unsafe fn of_skb(skb: *const u8) -> Option<Segment> {
         if !device.is_null() {
             flow.netns = device_netns(device);
         }
-        Some(Segment { flow, flags: bpf_probe_read_kernel(tcp.wrapping_add(TCP_FLAGS)).ok()? })
+        segment.flags = bpf_probe_read_kernel(tcp.wrapping_add(TCP_FLAGS)).ok()?;
     }
+    Some(())
 }

@@ -28,24 +28,25 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
 
     // TIME_WAIT and request sockets are smaller than a full one; only what the packet says is safe there.
     let tcp = sock.and_then(Sock::tcp);
+    let mut segment = Segment::NONE;
     // SAFETY: tested against NULL.
-    let segment = if skb.is_null() { None } else { unsafe { packet::of_skb(skb) } };
-    let port = match (&segment, tcp) {
-        (Some(segment), _) => segment.flow.local_port,
-        (None, Some(tcp)) => tcp.local_port(),
-        (None, None) => return,
+    let answers = !skb.is_null() && unsafe { packet::of_skb(skb, &mut segment) };
+    let port = match tcp {
+        _ if answers => segment.flow.local_port,
+        Some(tcp) => tcp.local_port(),
+        None => return,
     };
-    let netns = match (tcp, &segment) {
-        (Some(tcp), _) => tcp.sock().netns(),
-        (None, Some(segment)) => segment.flow.netns,
-        (None, None) => 0,
+    let netns = match tcp {
+        Some(tcp) => tcp.sock().netns(),
+        None => segment.flow.netns,
     };
     if !port_matters(port) || !netns_matters(netns) {
         return;
     }
     // Listening is tested on the common part, which every socket has.
     let listening = sock.is_some_and(|sock| sock.state() == state::LISTEN);
-    let retracts = listening && tcp.is_some_and(|tcp| retracts_overflow(tcp, segment.as_ref(), reason));
+    let retracts =
+        listening && tcp.is_some_and(|tcp| retracts_overflow(tcp, answers && segment.flags & ACK != 0, reason));
     if retracts {
         emit::count(Counter::OverflowsRetracted);
     }
@@ -82,7 +83,7 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
         } else if let Some(sock) = sock {
             record.state = sock.state();
         }
-        if let Some(segment) = &segment {
+        if answers {
             let netns = record.flow.netns;
             record.flow = segment.flow;
             if netns != 0 {
@@ -92,10 +93,9 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
             record.segment_flags = segment.flags;
         } else {
             record.task = filter::current();
-            if let Some(code) = sock::exit_code() {
-                record.exiting = 1;
-                record.exit_code = code;
-            }
+            let (dies, exit_code) = sock::dying();
+            record.exiting = u8::from(dies);
+            record.exit_code = exit_code;
         }
     });
 }
@@ -104,10 +104,10 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
 /// meet a full queue and counted it, but the kernel never came to its own test. Told apart from
 /// `tcp_abort_on_overflow`'s RST by the reason, or on kernels that give none by the sysctl.
 #[inline(always)]
-fn retracts_overflow(tcp: TcpSock, segment: Option<&Segment>, reason: u32) -> bool {
+fn retracts_overflow(tcp: TcpSock, to_ack: bool, reason: u32) -> bool {
     let forgotten =
         if setting!(reset_has_reason) == 1 { reason == setting!(reset_flags) } else { tcp.abort_on_overflow() == 0 };
-    forgotten && tcp.accept_queue_full() && segment.is_some_and(|segment| segment.flags & ACK != 0)
+    forgotten && to_ack && tcp.accept_queue_full()
 }
 
 /// A connection was reset by its peer (or, without a RST on the wire, because data came after the application had

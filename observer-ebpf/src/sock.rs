@@ -256,17 +256,22 @@ pub(crate) fn of_descriptor(fd: u32) -> Option<Described> {
 /// Bit of `task_struct.flags`: the task is dying (`PF_EXITING`, include/linux/sched.h).
 const PF_EXITING: u32 = 4;
 
-/// How the current task dies, if it does: its exit code is set before its files are closed (`do_exit`, kernel/exit.c).
+/// Whether the current task dies, and its exit code, which is set before its files are closed (`do_exit`, kernel/exit.c); 0 if it
+/// does not. No `Option`: the compiler leaves the code of a `None` unset and may spill it all the same, and a read of stack that
+/// was never written is refused by the verifiers of old kernels (5.10: `invalid read from stack`).
 #[inline(always)]
-pub(crate) fn exit_code() -> Option<u32> {
+pub(crate) fn dying() -> (bool, u32) {
     // SAFETY: helpers that cannot fault.
     unsafe {
         let task = bpf_get_current_task() as *const u8;
-        let flags: u32 = bpf_probe_read_kernel(task.wrapping_add(offset!(task_flags)).cast()).ok()?;
+        let flags: u32 = bpf_probe_read_kernel(task.wrapping_add(offset!(task_flags)).cast()).unwrap_or(0);
         if flags & PF_EXITING == 0 {
-            return None;
+            return (false, 0);
         }
-        bpf_probe_read_kernel(task.wrapping_add(offset!(exit_code)).cast()).ok()
+        match bpf_probe_read_kernel(task.wrapping_add(offset!(exit_code)).cast()) {
+            Ok(code) => (true, code),
+            Err(_) => (false, 0),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo, lab, lab_backend, lab_load, lab_probe, run};
+use crate::{demo, lab, lab_backend, lab_load, lab_probe, run, vm};
 
 /// The project's own commands.
 #[derive(Parser)]
@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Interop,
     /// Everything: setup, formatting, lints, tests with real eBPF, lab, other tools
     Test,
+    /// Run the kernel tests inside other kernels, in virtual machines
+    Vm(vm::Args),
     /// The lab's raw HTTP backend
     #[command(hide = true)]
     LabBackend(lab_backend::Args),
@@ -37,4 +39,7 @@ pub(crate) enum Command {
     /// The lab's bare connections
     #[command(hide = true)]
     LabProbe(lab_probe::Args),
+    /// The first process of a virtual machine
+    #[command(hide = true)]
+    VmGuest(vm::GuestArgs),
 }

@@ -16,6 +16,7 @@ mod run;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 mod wait;
 
 use std::process::ExitCode;
@@ -33,9 +34,11 @@ fn main() -> ExitCode {
         Command::Lab(args) => lab::run(&args),
         Command::Interop => interop::run(),
         Command::Test => test::run(),
+        Command::Vm(args) => vm::run(&args),
         Command::LabBackend(args) => lab_backend::run(&args),
         Command::LabLoad(args) => lab_load::run(&args),
         Command::LabProbe(args) => lab_probe::run(&args),
+        Command::VmGuest(args) => vm::run_guest(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

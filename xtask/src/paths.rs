@@ -36,6 +36,11 @@ pub(crate) fn lab_runs() -> PathBuf {
     target().join("lab")
 }
 
+/// Kernels, machines and their logs, of `cargo xtask vm`.
+pub(crate) fn machines() -> PathBuf {
+    target().join("vm")
+}
+
 /// The system's copy of a program: its own folders before PATH, which may put shims of language version managers first,
 /// and which lacks the sbin folders for an ordinary user.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {

@@ -4,6 +4,7 @@ mod debian;
 mod linker;
 mod programs;
 mod python;
+mod qemu;
 mod rust;
 
 use anyhow::Result;
@@ -32,6 +33,12 @@ pub(crate) fn toolchain() -> Result<bool> {
 /// What staging takes. True when something had to be done.
 pub(crate) fn lab() -> Result<bool> {
     programs::bring()
+}
+
+/// What `cargo xtask vm` boots kernels with; not part of `setup`, which is for what everyone needs. True when something had
+/// to be done.
+pub(crate) fn machines() -> Result<bool> {
+    qemu::bring()
 }
 
 /// What other tools need to read recordings. True when something had to be done.

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::sync::Once;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::say;
 use crate::{paths, privilege, shell};
@@ -12,6 +12,22 @@ static UPDATED: Once = Once::new();
 
 /// Installs what is missing; the package lists are refreshed once per run of ours, and only when needed.
 pub(super) fn install(packages: &[&str]) -> Result<()> {
+    install_with(&[], packages)
+}
+
+/// As `install`, where nothing that is there may go: a newer part of the same software may be installed already, from
+/// backports, and then the rest must come from there too.
+pub(super) fn install_keeping(packages: &[&str]) -> Result<()> {
+    install_with(&["--no-remove"], packages).with_context(|| {
+        format!(
+            "cannot install {list}, or not without removing something else. Where a newer part comes from Debian's backports, \
+             enable them and take all from there: apt-get install -t $(lsb_release -cs)-backports {list}",
+            list = packages.join(" ")
+        )
+    })
+}
+
+fn install_with(options: &[&str], packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
     if paths::program("apt-get").is_none() {
         bail!(
@@ -25,7 +41,7 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
     });
     updated?;
     say(&format!("installing Debian packages: {list}"));
-    shell::run(apt_get().args(["-qq", "-y", "--no-install-recommends", "install"]).args(packages))
+    shell::run(apt_get().args(["-qq", "-y", "--no-install-recommends", "install"]).args(options).args(packages))
 }
 
 fn apt_get() -> Command {
