@@ -13,8 +13,8 @@ use observer::{
     addr::{Endpoint, NetNs},
     diagnose::Engine,
     event::{
-        Body, ConnectionEnded, Counters, Did, Event, Flow, Handshake, Head, HostSample, Hurt, ListenOverflow,
-        ListenerSample, NamespaceSample, Outcome, OverflowPath, Process, ResetSent, Retransmit, State, Unserved,
+        Body, ConnectionEnded, Did, Event, Flow, Handshake, Head, HostSample, Hurt, ListenOverflow, ListenerSample,
+        NamespaceSample, Outcome, OverflowPath, Process, ResetSent, Retransmit, State, Unserved,
     },
     time::Time,
 };
@@ -121,7 +121,7 @@ impl Traffic {
                     waited_us: Some(now.0 / 9_000),
                 });
             }
-            1 => return Body::Counters(Counters::default()),
+            1 => return Body::Counters(Box::default()),
             _ => {}
         }
         let flow = self.flow();

@@ -57,8 +57,8 @@ pub enum Body {
     ListenerSample(Box<ListenerSample>),
     /// A network namespace as it stands.
     NamespaceSample(Box<NamespaceSample>),
-    /// The kernel's counters, totals since attaching.
-    Counters(Counters),
+    /// The kernel's counters, totals since attaching. They are seldom told and would make every event twice as large.
+    Counters(Box<Counters>),
     /// Nothing but the time.
     Tick,
     /// A listening unix socket as it stands.

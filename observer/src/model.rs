@@ -169,7 +169,7 @@ impl Model {
                 let key = UpstreamKey::tcp(handshake.flow.netns, handshake.flow.remote);
                 self.upstream_mut(key).contact.handshake(now, handshake.syn_retransmits);
             }
-            Body::Counters(counters) => self.counters = *counters,
+            Body::Counters(counters) => self.counters = **counters,
             // Outcomes are the engine's concern: it knows which try is meant. How fast answers are is for views alone.
             Body::Outcome(_) | Body::FirstBytes(_) | Body::Tick => {}
         }

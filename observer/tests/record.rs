@@ -122,8 +122,8 @@ fn a_killed_recorder_leaves_a_trace_without_a_hole() {
 }
 
 fn counters(event: &Event) -> Option<(observer::time::Time, Counters)> {
-    match event.body {
-        Body::Counters(counters) => Some((event.time, counters)),
+    match &event.body {
+        Body::Counters(counters) => Some((event.time, **counters)),
         _ => None,
     }
 }

@@ -243,9 +243,9 @@ impl Mixer {
             // Rules ask about the upstream's processors; of several it cannot be said whose they are.
             Body::HostSample(_) if side == 0 || self.several => None,
             Body::Counters(counters) => {
-                self.counters[side] = counters;
+                self.counters[side] = *counters;
                 let [here, there] = &self.counters;
-                Some(Event { body: Body::Counters(sum(here, there)), ..event })
+                Some(Event { body: Body::Counters(Box::new(sum(here, there))), ..event })
             }
             _ => Some(event),
         }

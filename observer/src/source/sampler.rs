@@ -244,7 +244,7 @@ impl Sampler<'_> {
         let first_bytes = self.first_bytes.on(self.kernel).unwrap_or_default().into_iter();
         events.extend(first_bytes.map(|told| Event { time, body: Body::FirstBytes(Box::new(told)) }));
         if let Ok(counters) = self.kernel.counters() {
-            events.push(Event { time: host::now(), body: Body::Counters(counters) });
+            events.push(Event { time: host::now(), body: Body::Counters(Box::new(counters)) });
         }
         events
     }

@@ -224,7 +224,7 @@ fn rarity(dice: &mut Dice) -> Body {
         4 => Body::Retransmit(Retransmit { flow: client_flow(), syn: dice.tails() }),
         _ => {
             let lost = Lost { undecoded: u64::from(dice.below(20) == 0), ..Lost::default() };
-            Body::Counters(Counters { sees_syn_drops: dice.tails(), lost, ..Counters::default() })
+            Body::Counters(Box::new(Counters { sees_syn_drops: dice.tails(), lost, ..Counters::default() }))
         }
     }
 }

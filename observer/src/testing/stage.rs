@@ -144,7 +144,7 @@ impl Stage {
 
     /// Everything, in the order of its times.
     pub(crate) fn events(mut self) -> Vec<Event> {
-        self.push(SECONDS * 1000, Body::Counters(self.counters));
+        self.push(SECONDS * 1000, Body::Counters(Box::new(self.counters)));
         self.push(SECONDS * 1000 + 100, Body::Tick);
         self.events.sort_by_key(|event| event.time);
         self.events

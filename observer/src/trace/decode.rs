@@ -248,7 +248,7 @@ impl Line<'_, '_> {
             }
             Kind::Tick => Body::Tick,
             Kind::HostSample => Body::HostSample(self.detail()?),
-            Kind::Counters => Body::Counters(self.detail()?),
+            Kind::Counters => Body::Counters(Box::new(self.detail()?)),
             Kind::NamespaceSample => Body::NamespaceSample(Box::new(self.namespace()?)),
             Kind::ProxySample => {
                 let Files { open_files, open_files_limit } = self.detail()?;

@@ -284,7 +284,7 @@ impl Line<'_> {
     fn sample(&mut self, body: &Body) {
         match body {
             Body::HostSample(sample) => self.detail(sample),
-            Body::Counters(counters) => self.detail(counters),
+            Body::Counters(counters) => self.detail(&**counters),
             Body::NamespaceSample(sample) => {
                 self.columns.netns.set(self.row, sample.netns.0);
                 self.detail(sample);

@@ -83,8 +83,8 @@ impl Info {
     fn event(&mut self, event: &Event) {
         let (first, last) = self.span.unwrap_or((event.time, event.time));
         self.span = Some((first.min(event.time), last.max(event.time)));
-        if let Body::Counters(counters) = event.body {
-            self.counters = counters;
+        if let Body::Counters(counters) = &event.body {
+            self.counters = **counters;
         }
     }
 

@@ -212,7 +212,12 @@ pub(crate) fn every_kind() -> Vec<Event> {
         Body::UnixListenerSample(Box::new(unix)),
         Body::NamespaceSample(Box::new(namespace)),
         Body::NamespaceSample(Box::default()),
-        Body::Counters(Counters { connections_started: 1, sees_syn_drops: true, lost, ..Counters::default() }),
+        Body::Counters(Box::new(Counters {
+            connections_started: 1,
+            sees_syn_drops: true,
+            lost,
+            ..Counters::default()
+        })),
         Body::HostSample(HostSample::default()),
         Body::FirstBytes(Box::new(FirstBytes {
             netns: NetNs(7),

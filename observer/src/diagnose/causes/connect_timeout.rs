@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn where_drops_are_seen_none_seen_counts_for_less_than_none_counted() {
-        let counters = event(100, Body::Counters(Counters { sees_syn_drops: true, ..Counters::default() }));
+        let counters = event(100, Body::Counters(Box::new(Counters { sees_syn_drops: true, ..Counters::default() })));
         let verdict = judged([drops(0, 7), listening(), counters], silent());
         assert_eq!((verdict.cause, verdict.confidence), (RULE.code, Confidence::Possible));
     }
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn with_records_lost_never_is_not_said() {
         let lost = Lost { undecoded: 1, ..Lost::default() };
-        let counters = event(100, Body::Counters(Counters { lost, ..Counters::default() }));
+        let counters = event(100, Body::Counters(Box::new(Counters { lost, ..Counters::default() })));
         assert_eq!(judged([counters], silent()).cause, "unknown");
     }
 

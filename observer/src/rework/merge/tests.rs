@@ -40,10 +40,10 @@ fn proxy_side() -> Vec<Event> {
     };
     let counters = Counters { connections_ended: 1, sees_syn_drops: true, ..Counters::default() };
     vec![
-        event(0, Body::Counters(counters)),
+        event(0, Body::Counters(Box::new(counters))),
         event(500, Body::HostSample(HostSample { ticks: 1, stolen: 0, waited_us: None })),
         event(3_500, Body::ConnectionEnded(Box::new(silent))),
-        event(4_000, Body::Counters(Counters { connections_ended: 2, ..counters })),
+        event(4_000, Body::Counters(Box::new(Counters { connections_ended: 2, ..counters }))),
     ]
 }
 
@@ -73,7 +73,7 @@ fn upstream_side() -> Vec<Event> {
         event(900, Body::ListenerSample(Box::new(sample))),
         event(1_000, Body::ListenOverflow(overflow)),
         event(2_000, Body::ListenOverflow(overflow)),
-        event(3_800, Body::Counters(counters)),
+        event(3_800, Body::Counters(Box::new(counters))),
     ];
     let shifted = |Event { time, body }| Event { time: Time(time.0 + (AHEAD + BOOTED) * 1_000_000 + 100_000), body };
     events.into_iter().map(shifted).collect()
@@ -150,8 +150,8 @@ fn both_sides_are_told_apart_and_in_order() {
     assert_eq!(listener.unwrap().pid, PID_SHIFT + 42);
     let hosts: Vec<_> = events.iter().filter(|event| matches!(event.body, Body::HostSample(_))).collect();
     assert!(matches!(hosts[..], [Event { body: Body::HostSample(HostSample { ticks: 2, .. }), .. }]));
-    let last = events.iter().rev().find_map(|event| match event.body {
-        Body::Counters(counters) => Some(counters),
+    let last = events.iter().rev().find_map(|event| match &event.body {
+        Body::Counters(counters) => Some(**counters),
         _ => None,
     });
     let last = last.unwrap();

@@ -117,7 +117,7 @@ impl Collector {
         self.series.event(event);
         match &event.body {
             Body::Counters(counters) => {
-                self.base.get_or_insert(*counters);
+                self.base.get_or_insert(**counters);
             }
             Body::ConnectionEnded(_) => self.tries += 1,
             // A resolver or a logger that is not there is no upstream.

@@ -309,7 +309,8 @@ mod tests {
 
     #[test]
     fn counters_are_told_by_their_rise() {
-        let counters = |ms, retransmits| event(ms, Body::Counters(Counters { retransmits, ..Counters::default() }));
+        let counters =
+            |ms, retransmits| event(ms, Body::Counters(Box::new(Counters { retransmits, ..Counters::default() })));
         let mut series = builder();
         for each in [counters(0, 5), counters(1000, 5), counters(2000, 9)] {
             series.event(&each);
