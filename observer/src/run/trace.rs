@@ -45,7 +45,9 @@ pub(super) fn merge(arguments: &cli::Merge) -> Result<ExitCode> {
         let _ = fs::remove_file(output);
     });
     let Merged { proxy, upstream, ahead, offset, left_out, begun_before } = merged?;
-    begun_before.iter().for_each(|path| tell_of_a_lost_beginning(path));
+    for path in &begun_before {
+        tell_of_a_lost_beginning(path);
+    }
     let apart = Human(Duration::from_nanos(u64::try_from(ahead.unsigned_abs()).unwrap_or(u64::MAX)));
     let side = if ahead < 0 { "behind" } else { "ahead of" };
     let how = match offset {
