@@ -32,8 +32,8 @@
 //! | [`host`], [`proxy`] | facts about this host; which processes are proxies |
 //! | [`kernel`] | aya: offsets from BTF, load, attach, decode, walk. With `observer-ebpf` the only home of unsafe |
 //! | [`model`] | `apply(&Event)`: upstreams, listeners, namespaces, and single connections' evidence |
-//! | [`diagnose`] | tries that wait for evidence and for their answer; rules, verdicts, registry, one file and one page per cause |
-//! | [`snapshot`] | what a reader sees: an immutable copy |
+//! | [`diagnose`] | tries that wait for evidence and for their answer; rules, verdicts, registry, one file and one page per cause; remedies with this host's numbers |
+//! | [`snapshot`] | what a reader sees: an immutable copy; a desk at which a view asks for more |
 //! | [`source`] | yields batches of Events: the kernel's with samples of the host, or a trace's at a pace |
 //! | [`rework`] | recordings made of others: without names, or of two hosts |
 //! | [`sink`], [`tui`] | lines, the report; the live view |

@@ -47,7 +47,7 @@ fn judge(case: &Case<'_>) -> Judgement {
         .maybe("port_range", sample.and_then(|it| it.port_range).map(|(low, high)| format!("{low}-{high}")))
         .maybe("time_wait_to_upstream", in_time_wait)
         .maybe("time_wait_share", share)
-        .maybe("connections_per_second", rate)
+        .maybe("connections_per_second", rate.filter(|rate| *rate > 0.0))
         .maybe("tw_reuse", sample.and_then(|it| it.tw_reuse));
     let all = ports.map_or_else(|| "all".to_owned(), |all| format!("all {all}"));
     let holders = match (by_time_wait, share) {
@@ -87,11 +87,13 @@ fn advice(by_time_wait: bool, ports: Option<u32>) -> Vec<String> {
                 .to_owned(),
         );
     }
-    advice.push(
-        "widen the range as a stopgap: sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\" (mind fixed ports: \
-         net.ipv4.ip_local_reserved_ports)"
-            .to_owned(),
-    );
+    if narrow.is_none() {
+        advice.push(
+            "widen the range as a stopgap: sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\" (mind fixed ports: \
+             net.ipv4.ip_local_reserved_ports)"
+                .to_owned(),
+        );
+    }
     if by_time_wait {
         advice.push(
             "reuse ports as a stopgap, for remote upstreams: sysctl -w net.ipv4.tcp_tw_reuse=1 (the default 2 is \
