@@ -1,5 +1,7 @@
 //! The first line: the answer in a word, what is watched, and since when.
 
+use std::time::Duration;
+
 use ratatui::{
     style::Style,
     text::{Line, Span},
@@ -17,6 +19,8 @@ use crate::{
 
 /// Which of the [`parts`] says what is watched.
 const WATCHING: usize = 1;
+/// Without a failure for so long, it is said when the last was rather than how many there are in a second.
+const QUIET_SINCE: Duration = Duration::from_secs(3);
 /// Proxies named.
 const PROXIES: usize = 3;
 
@@ -57,8 +61,13 @@ pub(super) fn line(context: &Context<'_>, width: usize) -> Line<'static> {
 
 /// The state of everything in a word or two.
 fn state(theme: Theme, shown: &Snapshot) -> (String, Style) {
+    let last = shown.incidents.iter().map(|incident| incident.latest.time).max();
     let phases = || shown.incidents.iter().map(|incident| (Phase::of(incident, shown.now), incident));
     if phases().any(|(phase, _)| phase == Phase::Failing) {
+        // It may be over, and it may come in bursts.
+        if let Some(last) = last.filter(|last| shown.now.since(*last) >= QUIET_SINCE) {
+            return (format!("FAILED {} ago", number::span(shown.now.since(last))), badge(theme.failing()));
+        }
         let rate: f64 = shown.incidents.iter().map(|incident| shown.rate(incident)).sum();
         let rate = if rate > 0.0 { format!(" {}/s", number::rate(rate)) } else { String::new() };
         return (format!("FAILING{rate}"), badge(theme.failing()));

@@ -73,7 +73,11 @@ pub(super) fn page(context: &Context<'_>, width: usize, height: usize) -> Page {
         |(index, incident): (usize, &&Incident)| going_on(context, incident, told_above(index, incident), width);
     blocks.extend(active.iter().take(few).enumerate().map(going_on));
     blocks.extend(made_again(context, width));
-    blocks.extend(warnings.iter().take(few_warnings).map(|(warning, since)| about_to(context, warning, *since, width)));
+    blocks.extend(warnings.iter().take(few_warnings).map(|(warning, since)| {
+        // What is only wasteful is no news while something fails.
+        let brief = !active.is_empty() && warning.cause == "keepalive-off";
+        about_to(context, warning, *since, brief, width)
+    }));
     // On an upstream's host nothing but a warning may tell of clients that are turned away.
     if active.is_empty() {
         blocks.push(calm(context, width));
@@ -173,12 +177,15 @@ fn going_on(context: &Context<'_>, incident: &Incident, same_as_above: bool, wid
     ])
 }
 
-fn about_to(context: &Context<'_>, warning: &Warning, since: Time, width: usize) -> Block {
+fn about_to(context: &Context<'_>, warning: &Warning, since: Time, brief: bool, width: usize) -> Block {
     let (shown, theme) = (context.shown, context.theme());
     let lasts = number::span(shown.now.since(since));
     let summary = format!("warning for {lasts}: {}", warning.summary);
     let summary = |max| text::labelled(Span::styled("! ", theme.warning()), &summary, theme.warning(), width, max);
     let fix = |max| warning.advice.first().map(|advice| fix(advice, width, max)).unwrap_or_default();
+    if brief {
+        return Block(vec![summary(1)]);
+    }
     Block(vec![
         summary(1),
         summary(1),
@@ -212,21 +219,38 @@ fn made_again(context: &Context<'_>, width: usize) -> Vec<Block> {
         shown.incidents.iter().any(|incident| incident.upstream == row.key && incident.active(shown.now))
     };
     let failing = shown.upstreams.iter().filter(|row| row.failed_per_second > 0.0 && !told(row));
+    // Then the proxy has none left to try.
+    let all_down = shown.incidents.iter().any(|it| it.cause == "no-live-upstreams" && it.active(shown.now));
     let block = |row: &UpstreamRow| {
         let why = match &row.listener {
-            None if row.local => "; nobody is seen to listen there",
-            Some((_, _, listener)) if !listener.is_open() => "; its listener has closed",
+            None if row.local => ": nobody is seen to listen there",
+            Some((_, _, listener)) if !listener.is_open() => ": its listener has closed",
             _ => "",
         };
+        let hidden = if all_down {
+            ""
+        } else {
+            "; no request is seen to: the proxy tries another upstream, or answers otherwise"
+        };
         let sentence = format!(
-            "{}/s ({}) of the tries at {} fail, yet no request is seen to: the proxy tries another upstream, or answers \
-             otherwise{why}",
+            "{}/s ({}) of the tries at {} fail{why}{hidden}",
             number::rate(row.failed_per_second),
             number::percent(row.failed_per_second, row.tries_per_second),
             row.key,
         );
         let lines = |max| text::labelled(Span::styled("! ", theme.warning()), &sentence, theme.warning(), width, max);
-        Block(vec![lines(1), lines(1), lines(2), lines(2), lines(3), [lines(3), vec![Line::default()]].concat()])
+        let start = row.key.endpoint.filter(|_| !why.is_empty()).map(|at| {
+            format!("start the application there, or take it out of the pool: ss -ltnp 'sport = :{}'", at.port)
+        });
+        let fix = |max| start.as_ref().map(|start| fix(start, width, max)).unwrap_or_default();
+        Block(vec![
+            lines(1),
+            lines(1),
+            lines(2),
+            [lines(2), fix(1)].concat(),
+            [lines(3), fix(2)].concat(),
+            [lines(3), fix(2), vec![Line::default()]].concat(),
+        ])
     };
     failing.take(FEW_LINES).map(block).collect()
 }
