@@ -149,6 +149,8 @@ pub mod state {
     pub const LAST_ACK: u8 = 9;
     /// `TCP_LISTEN`
     pub const LISTEN: u8 = 10;
+    /// `TCP_NEW_SYN_RECV`
+    pub const NEW_SYN_RECV: u8 = 12;
     /// `TCP_CLOSING`
     pub const CLOSING: u8 = 11;
 }

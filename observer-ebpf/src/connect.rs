@@ -12,6 +12,7 @@ use observer_common::{
 };
 
 use crate::{
+    access::Access,
     answer::{self, Release},
     emit,
     filter::{self, netns_matters, port_matters},
@@ -91,7 +92,7 @@ pub(crate) fn entered(ctx: &TracePointContext) {
 
 /// The call began a handshake: what fails from here on is the connection's story, unless `refused` says otherwise.
 #[inline(always)]
-pub(crate) fn began(sock: Sock) {
+pub(crate) fn began(sock: Sock<impl Access>) {
     if setting!(connect_traced) == 0 {
         return;
     }
@@ -106,7 +107,7 @@ pub(crate) fn began(sock: Sock) {
 
 /// Whether the current thread is inside a traced connect() on this socket, whose result will tell of the failure.
 #[inline(always)]
-pub(crate) fn refused(sock: Sock, tcp: TcpSock) -> bool {
+pub(crate) fn refused(sock: Sock<impl Access>, tcp: TcpSock<impl Access>) -> bool {
     if setting!(connect_traced) == 0 {
         return false;
     }

@@ -1,8 +1,8 @@
 //! Proxies' connections, from connect() to their end, and connections that end in an accept queue.
 
 use aya_ebpf::{
+    EbpfContext,
     helpers::{bpf_ktime_get_ns, bpf_probe_read_user, generated::bpf_jiffies64},
-    programs::BtfTracePointContext,
 };
 use aya_log_ebpf::warn;
 use observer_common::{
@@ -14,6 +14,7 @@ use observer_common::{
 };
 
 use crate::{
+    access::{Access, Arguments},
     answer::{self, Head, Release},
     connect, emit,
     filter::{self, netns_matters, port_matters},
@@ -28,9 +29,9 @@ const IPPROTO_TCP: u16 = 6;
 
 /// Every state change of every TCP socket of the host.
 #[inline(always)]
-pub(crate) fn state_changed(ctx: &BtfTracePointContext) {
-    let Some(sock) = Sock::new(ctx.arg(0)) else { return };
-    let (old, new): (i32, i32) = (ctx.arg(1), ctx.arg(2));
+pub(crate) fn state_changed(ctx: &impl Arguments) {
+    let Some(sock) = ctx.sock(0) else { return };
+    let (old, new): (i32, i32) = (ctx.argument(1), ctx.argument(2));
     let (old, new) = (old as u8, new as u8);
     match (old, new) {
         (state::CLOSE, state::SYN_SENT) => started(ctx, sock),
@@ -46,7 +47,7 @@ pub(crate) fn state_changed(ctx: &BtfTracePointContext) {
 
 /// A connect() in its caller's context: the one moment at which the kernel says for certain who it is.
 #[inline(always)]
-fn started(ctx: &BtfTracePointContext, sock: Sock) {
+fn started(ctx: &impl EbpfContext, sock: Sock<impl Access>) {
     if !port_matters(u16::from_be(sock.dport())) {
         return;
     }
@@ -71,7 +72,7 @@ fn started(ctx: &BtfTracePointContext, sock: Sock) {
 }
 
 #[inline(always)]
-fn established(sock: Sock) {
+fn established(sock: Sock<impl Access>) {
     let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
     let Some(tcp) = sock.tcp() else { return };
     // SAFETY: the entry is valid for the program's run; only this socket's events write it, one at a time.
@@ -139,7 +140,7 @@ const SWITCHING_PROTOCOLS: u16 = 101;
 
 /// A handshake is complete, and the connection goes to its listener's accept queue.
 #[inline(always)]
-fn arrived(sock: Sock) {
+fn arrived(sock: Sock<impl Access>) {
     let door = Door { netns: sock.netns(), port: sock.num(), pad: 0 };
     if !port_matters(door.port) || !netns_matters(door.netns) {
         return;
@@ -155,7 +156,7 @@ fn arrived(sock: Sock) {
 /// Entry into TIME_WAIT has no event of its own: the socket is closed and replaced (`tcp_time_wait`,
 /// net/ipv4/tcp_minisocks.c). An error says that it was reset instead.
 #[inline(always)]
-fn time_wait(sock: Sock) {
+fn time_wait(sock: Sock<impl Access>) {
     if let Some(tcp) = sock.tcp()
         && tcp.err() == 0
     {
@@ -165,7 +166,7 @@ fn time_wait(sock: Sock) {
 
 /// A connection left `SYN_SENT`, `ESTABLISHED` or `CLOSE_WAIT`.
 #[inline(always)]
-fn left(sock: Sock, old: u8, new: u8) {
+fn left(sock: Sock<impl Access>, old: u8, new: u8) {
     let key = sock.key();
     let Some(pointer) = TRIES.get_ptr_mut(key) else {
         left_by_others(sock, old, new);
@@ -216,7 +217,7 @@ fn left(sock: Sock, old: u8, new: u8) {
 
 /// The proxy lets go of a connection.
 #[inline(always)]
-fn let_go(tcp: TcpSock, entry: &Try, fin: bool) {
+fn let_go(tcp: TcpSock<impl Access>, entry: &Try, fin: bool) {
     // What was read last is no answer to what was asked since.
     let head = if tcp.write_seq() == entry.write_seq { entry.head } else { 0 };
     answer::let_go(&Release {
@@ -235,7 +236,7 @@ const BOTH_WAYS: u8 = 3;
 
 /// Whether the proxy wrote something after it last read, and nothing has come since.
 #[inline(always)]
-fn request_out(tcp: TcpSock, entry: &Try, fin: bool) -> bool {
+fn request_out(tcp: TcpSock<impl Access>, entry: &Try, fin: bool) -> bool {
     if entry.flags & BASELINE == 0 {
         return tcp.lsndtime().wrapping_sub(tcp.lrcvtime()) as i32 > 0;
     }
@@ -248,7 +249,7 @@ const GOODBYE_BYTES: u32 = 31;
 
 /// Payload received and not read. A FIN has a sequence number.
 #[inline(always)]
-fn unread(tcp: TcpSock, fin: bool) -> u32 {
+fn unread(tcp: TcpSock<impl Access>, fin: bool) -> u32 {
     tcp.rcv_nxt().wrapping_sub(tcp.copied_seq()).saturating_sub(u32::from(fin))
 }
 
@@ -266,7 +267,7 @@ pub(crate) fn destroyed(sock: Sock) {
 }
 
 #[inline(always)]
-fn report(tcp: TcpSock, entry: &Try, old: u8, new: u8) -> u64 {
+fn report(tcp: TcpSock<impl Access>, entry: &Try, old: u8, new: u8) -> u64 {
     let visible = answer::visible(entry.task.pid);
     emit::record::<Ended>(Kind::ConnectionEnded, |record, header| {
         record.header = header;
@@ -319,7 +320,7 @@ fn since(now: u32, stamp: u32, bytes: u64) -> u32 {
 
 /// A connection that no proxy began: one that was accepted, or waits to be; or any other process's.
 #[inline(always)]
-fn left_by_others(sock: Sock, old: u8, new: u8) {
+fn left_by_others(sock: Sock<impl Access>, old: u8, new: u8) {
     if old == state::SYN_SENT {
         return;
     }
@@ -337,7 +338,7 @@ fn left_by_others(sock: Sock, old: u8, new: u8) {
 
 /// A process closes a connection first. Told only if it was accepted, and a request was unanswered or the process dies.
 #[inline(always)]
-fn hurt(sock: Sock, tcp: TcpSock) {
+fn hurt(sock: Sock<impl Access>, tcp: TcpSock<impl Access>) {
     // What a listener made keeps a copy of the listener's limit; what connect() made has none (sk_clone, net/core/sock.c).
     if tcp.max_ack_backlog() == 0 || tcp.bytes_received() == 0 {
         return;
@@ -363,7 +364,7 @@ const ECONNRESET: u32 = 104;
 
 /// A client gives up a connection: told if nobody had accepted it, or if its answer had not been sent, or not arrived.
 #[inline(always)]
-fn unserved(sock: Sock, tcp: TcpSock, new: u8) {
+fn unserved(sock: Sock<impl Access>, tcp: TcpSock<impl Access>, new: u8) {
     let accepted = tcp.owned();
     let reset = new == state::CLOSE && tcp.err() == ECONNRESET;
     let unacked = tcp.write_seq().wrapping_sub(tcp.snd_una());
@@ -400,7 +401,8 @@ fn unserved(sock: Sock, tcp: TcpSock, new: u8) {
 /// An error is reported to a proxy's connection (`inet_sk_error_report`). One that does not end it (an ICMP error that found
 /// the socket in use, `tcp_v4_err`, net/ipv4/tcp_ipv4.c) is gone once the proxy has asked for it.
 #[inline(always)]
-pub(crate) fn error_reported(sock: Sock) {
+pub(crate) fn error_reported(ctx: &impl Arguments) {
+    let Some(sock) = ctx.sock(0) else { return };
     let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
     let Some(tcp) = sock.tcp() else { return };
     if tcp.err() != 0 {

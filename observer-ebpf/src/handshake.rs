@@ -7,6 +7,7 @@ use observer_common::{
 };
 
 use crate::{
+    access::Access,
     emit,
     maps::{HANDSHAKES, Try},
     sock::Sock,
@@ -14,7 +15,7 @@ use crate::{
 
 /// A proxy's connection was established.
 #[inline(always)]
-pub(crate) fn succeeded(sock: Sock, entry: &Try) {
+pub(crate) fn succeeded(sock: Sock<impl Access>, entry: &Try) {
     let mut flow = Flow::empty();
     sock.flow(sock.num(), &mut flow);
     let peer = Peer { addr: flow.remote, netns: flow.netns, port: flow.remote_port, pad: [0; 2] };

@@ -9,6 +9,7 @@ use observer_common::{
 };
 
 use crate::{
+    access::{Access, Arguments as _, Direct},
     emit,
     filter::{self, netns_matters, port_matters},
     packet::{self, ACK, RST, SYN, Segment},
@@ -18,7 +19,7 @@ use crate::{
 
 /// A socket began or ceased to listen, in its process's context.
 #[inline(always)]
-pub(crate) fn changed(sock: Sock, opened: bool) {
+pub(crate) fn changed(sock: Sock<impl Access>, opened: bool) {
     let Some(tcp) = sock.tcp() else { return };
     let port = tcp.local_port();
     if !port_matters(port) || !netns_matters(sock.netns()) {
@@ -50,7 +51,7 @@ pub(crate) fn packet(ctx: &SkBuffContext) {
     if unsafe { (*sk).state } != u32::from(state::LISTEN) {
         return;
     }
-    let Some(tcp) = Sock::new(sk.cast()).and_then(Sock::tcp) else { return };
+    let Some(tcp) = Sock::<Direct>::new(sk.cast()).and_then(Sock::tcp) else { return };
     // Without cookies a full SYN queue drops a SYN before the accept queue is looked at (tcp_conn_request,
     // net/ipv4/tcp_input.c), and ListenOverflows does not count it. Full is as inet_csk_reqsk_queue_is_full
     // (include/net/inet_connection_sock.h) says; kernels in which it still says `>=` never get beyond the limit, and there
@@ -76,17 +77,17 @@ pub(crate) fn freed(ctx: &BtfTracePointContext) {
     if reason != setting!(drop_listen_overflow) || setting!(kfree_has_socket) == 0 {
         return;
     }
-    let Some(tcp) = Sock::new(ctx.arg(3)).and_then(Sock::tcp) else { return };
+    let Some(tcp) = ctx.sock(3).and_then(Sock::tcp) else { return };
     let skb: *const u8 = ctx.arg(0);
     let mut segment = Segment::NONE;
     // SAFETY: a tracepoint's argument, never NULL here.
-    if unsafe { packet::of_skb(skb, &mut segment) } {
+    if unsafe { packet::of_skb::<Direct>(skb, &mut segment) } {
         overflowed(tcp, &segment, PATH_ACK);
     }
 }
 
 #[inline(always)]
-fn overflowed(tcp: TcpSock, segment: &Segment, path: u8) {
+fn overflowed(tcp: TcpSock<impl Access>, segment: &Segment, path: u8) {
     if !port_matters(segment.flow.local_port) || !netns_matters(tcp.sock().netns()) {
         return;
     }

@@ -7,6 +7,7 @@
 #![no_main]
 #![expect(missing_docs, unreachable_pub, reason = "aya's attribute macros generate public functions without docs")]
 
+mod access;
 mod answer;
 mod connect;
 mod connection;
@@ -17,6 +18,7 @@ mod latency;
 mod listener;
 mod maps;
 mod packet;
+mod raw;
 mod reset;
 mod retransmit;
 mod settings;
@@ -103,9 +105,7 @@ pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
 /// `TP_PROTO(const struct sock *sk)`: the process is told of an error.
 #[btf_tracepoint(function = "inet_sk_error_report")]
 pub fn inet_sk_error_report(ctx: BtfTracePointContext) -> i32 {
-    if let Some(sock) = sock::Sock::new(ctx.arg(0)) {
-        connection::error_reported(sock);
-    }
+    connection::error_reported(&ctx);
     0
 }
 

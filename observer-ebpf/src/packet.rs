@@ -4,6 +4,7 @@ use aya_ebpf::{helpers::bpf_probe_read_kernel, programs::SkBuffContext};
 use observer_common::Flow;
 
 use crate::{
+    access::Access,
     settings::offset,
     sock::{device_netns, map_v4, skb_field},
 };
@@ -61,22 +62,22 @@ pub(crate) fn of_context(ctx: &SkBuffContext) -> Option<Segment> {
 /// the caller's and not an `Option`: see [`crate::sock::dying`].
 ///
 /// # Safety
-/// `skb` must be a pointer that the verifier knows as an `sk_buff`, tested against NULL.
+/// `skb` must be an `sk_buff`, for [`crate::access::Direct`] known to the verifier as one and tested against NULL.
 #[inline(always)]
-pub(crate) unsafe fn of_skb(skb: *const u8, segment: &mut Segment) -> bool {
+pub(crate) unsafe fn of_skb<A: Access>(skb: *const u8, segment: &mut Segment) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { parse(skb, segment) }.is_some()
+    unsafe { parse::<A>(skb, segment) }.is_some()
 }
 
 /// As [`of_skb`].
 #[inline(always)]
-unsafe fn parse(skb: *const u8, segment: &mut Segment) -> Option<()> {
+unsafe fn parse<A: Access>(skb: *const u8, segment: &mut Segment) -> Option<()> {
     let flow = &mut segment.flow;
     // SAFETY: the caller's promise; the packet's bytes are read with a helper that cannot fault.
     unsafe {
-        let head: *const u8 = skb_field(skb, offset!(skb_head));
-        let network: u16 = skb_field(skb, offset!(skb_network_header));
-        let transport: u16 = skb_field(skb, offset!(skb_transport_header));
+        let head: *const u8 = skb_field::<A, _>(skb, offset!(skb_head));
+        let network: u16 = skb_field::<A, _>(skb, offset!(skb_network_header));
+        let transport: u16 = skb_field::<A, _>(skb, offset!(skb_transport_header));
         let ip = head.wrapping_add(usize::from(network));
         let tcp = head.wrapping_add(usize::from(transport));
         let version: u8 = bpf_probe_read_kernel(ip).ok()?;
@@ -89,9 +90,9 @@ unsafe fn parse(skb: *const u8, segment: &mut Segment) -> Option<()> {
         }
         flow.remote_port = u16::from_be(bpf_probe_read_kernel(tcp.cast()).ok()?);
         flow.local_port = u16::from_be(bpf_probe_read_kernel(tcp.wrapping_add(2).cast()).ok()?);
-        let device: *const u8 = skb_field(skb, offset!(skb_dev));
+        let device: *const u8 = skb_field::<A, _>(skb, offset!(skb_dev));
         if !device.is_null() {
-            flow.netns = device_netns(device);
+            flow.netns = device_netns::<A>(device);
         }
         segment.flags = bpf_probe_read_kernel(tcp.wrapping_add(TCP_FLAGS)).ok()?;
     }

@@ -1,6 +1,5 @@
 //! RST segments, sent and received.
 
-use aya_ebpf::programs::BtfTracePointContext;
 use observer_common::{
     Flow, Kind, Task,
     connection::RESET_RECEIVED,
@@ -10,6 +9,7 @@ use observer_common::{
 };
 
 use crate::{
+    access::{Access, Arguments},
     emit,
     filter::{self, netns_matters, port_matters},
     maps::TRIES,
@@ -20,17 +20,17 @@ use crate::{
 
 /// This host sends a RST. `sk` and `skb` may each be NULL; which of them is there says what kind it is.
 #[inline(always)]
-pub(crate) fn sent(ctx: &BtfTracePointContext) {
-    let sock = Sock::new(ctx.arg(0));
-    let skb: *const u8 = ctx.arg(1);
-    let reason = if setting!(reset_has_reason) == 1 { ctx.arg(2) } else { NO_REASON };
+pub(crate) fn sent<C: Arguments>(ctx: &C) {
+    let sock = ctx.sock(0);
+    let skb: *const u8 = ctx.argument(1);
+    let reason = if setting!(reset_has_reason) == 1 { ctx.argument(2) } else { NO_REASON };
     emit::count(Counter::ResetsSent);
 
     // TIME_WAIT and request sockets are smaller than a full one; only what the packet says is safe there.
     let tcp = sock.and_then(Sock::tcp);
     let mut segment = Segment::NONE;
     // SAFETY: tested against NULL.
-    let answers = !skb.is_null() && unsafe { packet::of_skb(skb, &mut segment) };
+    let answers = !skb.is_null() && unsafe { packet::of_skb::<C::Access>(skb, &mut segment) };
     let port = match tcp {
         _ if answers => segment.flow.local_port,
         Some(tcp) => tcp.local_port(),
@@ -104,7 +104,7 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
 /// meet a full queue and counted it, but the kernel never came to its own test. Told apart from
 /// `tcp_abort_on_overflow`'s RST by the reason, or on kernels that give none by the sysctl.
 #[inline(always)]
-fn retracts_overflow(tcp: TcpSock, to_ack: bool, reason: u32) -> bool {
+fn retracts_overflow(tcp: TcpSock<impl Access>, to_ack: bool, reason: u32) -> bool {
     let forgotten =
         if setting!(reset_has_reason) == 1 { reason == setting!(reset_flags) } else { tcp.abort_on_overflow() == 0 };
     forgotten && to_ack && tcp.accept_queue_full()
@@ -113,8 +113,8 @@ fn retracts_overflow(tcp: TcpSock, to_ack: bool, reason: u32) -> bool {
 /// A connection was reset by its peer (or, without a RST on the wire, because data came after the application had
 /// closed; such sockets have left TRIES by then).
 #[inline(always)]
-pub(crate) fn received(ctx: &BtfTracePointContext) {
-    let Some(sock) = Sock::new(ctx.arg(0)) else { return };
+pub(crate) fn received(ctx: &impl Arguments) {
+    let Some(sock) = ctx.sock(0) else { return };
     if let Some(entry) = TRIES.get_ptr_mut(sock.key()) {
         // SAFETY: valid for the program's run; one event of a socket at a time.
         unsafe { (*entry).flags |= RESET_RECEIVED };

@@ -1,6 +1,6 @@
 //! Retransmissions.
 
-use aya_ebpf::{helpers::bpf_probe_read_kernel, programs::BtfTracePointContext};
+use aya_ebpf::helpers::bpf_probe_read_kernel;
 use observer_common::{
     Kind,
     counter::Counter,
@@ -9,6 +9,7 @@ use observer_common::{
 };
 
 use crate::{
+    access::Arguments,
     emit,
     filter::{netns_matters, port_matters},
     maps::TRIES,
@@ -18,14 +19,14 @@ use crate::{
 
 /// A segment is sent again. Only proxies' connections matter; a failed attempt (`err`) put nothing on the wire.
 #[inline(always)]
-pub(crate) fn segment(ctx: &BtfTracePointContext) {
+pub(crate) fn segment(ctx: &impl Arguments) {
     if setting!(retransmit_has_error) == 1 {
-        let error: i32 = ctx.arg(2);
+        let error: i32 = ctx.argument(2);
         if error != 0 {
             return;
         }
     }
-    let Some(sock) = Sock::new(ctx.arg(0)) else { return };
+    let Some(sock) = ctx.sock(0) else { return };
     let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
     let Some(tcp) = sock.tcp() else { return };
     let state = sock.state();
@@ -48,15 +49,15 @@ pub(crate) fn segment(ctx: &BtfTracePointContext) {
 
 /// A listener sends a SYN-ACK again. Only where the handshake was complete on the client's side is it news.
 #[inline(always)]
-pub(crate) fn syn_ack(ctx: &BtfTracePointContext) {
-    let request: *const u8 = ctx.arg(1);
+pub(crate) fn syn_ack<C: Arguments>(ctx: &C) {
+    let request: *const u8 = ctx.argument(1);
     // SAFETY: `struct inet_request_sock` begins with the `struct request_sock` of the argument; the helper cannot fault.
     let acked = unsafe { bpf_probe_read_kernel::<u8>(request.wrapping_add(offset!(req_acked))) };
     if acked.unwrap_or(0) & setting!(req_acked_mask) == 0 {
         return;
     }
-    let Some(listener) = Sock::new(ctx.arg(0)) else { return };
-    let Some(request) = Sock::new(request) else { return };
+    let Some(listener) = ctx.sock(0) else { return };
+    let Some(request) = Sock::<C::Access>::new(request) else { return };
     let port = request.num();
     if !port_matters(port) || !netns_matters(listener.netns()) {
         return;

@@ -1,50 +1,54 @@
 //! Typed reads of kernel structs at the offsets that userspace resolved. With the maps the only unsafe code here.
 
+use core::marker::PhantomData;
+
 use aya_ebpf::helpers::{
     bpf_probe_read_kernel, bpf_probe_read_kernel_buf, bpf_probe_read_user,
-    generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_skc_to_tcp_sock, bpf_task_pt_regs},
+    generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs},
 };
 use observer_common::{
     COMM_LEN, Flow,
     connect::{AF_INET, PATH_LEN},
     layout::ABSENT,
+    state,
 };
 
-use crate::settings::offset;
+use crate::{
+    access::{Access, Direct},
+    settings::offset,
+};
 
-/// A `struct sock *` that the verifier trusts (a tracepoint's argument, or walked to from one).
+/// A `struct sock *` (a tracepoint's argument, or walked to from one), and how it may be read.
 #[derive(Clone, Copy)]
-pub(crate) struct Sock(*const u8);
+pub(crate) struct Sock<A = Direct>(*const u8, PhantomData<A>);
 
 /// A `struct tcp_sock *`: a full TCP socket, so that the fields beyond `struct sock` may be read.
 #[derive(Clone, Copy)]
-pub(crate) struct TcpSock(*const u8);
+pub(crate) struct TcpSock<A = Direct>(*const u8, PhantomData<A>);
 
-/// Loads a `T` at `base + offset`, directly.
-#[inline(always)]
-unsafe fn load<T: Copy>(base: *const u8, offset: usize) -> T {
-    // SAFETY: the verifier checks base and offset against the kernel's own type.
-    unsafe { base.add(offset).cast::<T>().read_volatile() }
-}
+/// States of sockets that are smaller than `struct sock`: `tcp_timewait_sock` and `tcp_request_sock` (`sk_fullsock`,
+/// include/net/sock.h).
+pub(crate) const TIME_WAIT_OR_REQUEST: [u8; 2] = [state::TIME_WAIT, state::NEW_SYN_RECV];
 
 macro_rules! fields {
-    ($($(#[$doc:meta])* $name:ident: $type:ty;)+) => {
+    ($access:ident: $($(#[$doc:meta])* $name:ident: $type:ty;)+) => {
         $($(#[$doc])* #[inline(always)]
         pub(crate) fn $name(self) -> $type {
-            // SAFETY: see `load`.
-            unsafe { load(self.0, offset!($name)) }
+            // SAFETY: a number at an offset within the pointer's type.
+            unsafe { $access::load(self.0, offset!($name)) }
         })+
     };
 }
 
-impl Sock {
+impl<A: Access> Sock<A> {
     /// `None` for NULL.
     #[inline(always)]
     pub(crate) fn new(pointer: *const u8) -> Option<Self> {
-        (!pointer.is_null()).then_some(Self(pointer))
+        (!pointer.is_null()).then_some(Self(pointer, PhantomData))
     }
 
     fields! {
+        A:
         family: u16;
         state: u8;
         num: u16;
@@ -59,19 +63,19 @@ impl Sock {
 
     /// The full TCP socket, if it is one: not a TIME_WAIT or request socket, not MPTCP.
     #[inline(always)]
-    pub(crate) fn tcp(self) -> Option<TcpSock> {
-        // SAFETY: the helper checks family, protocol and state itself and answers NULL.
-        let tcp = unsafe { bpf_skc_to_tcp_sock(self.0.cast_mut().cast()) };
-        (!tcp.is_null()).then_some(TcpSock(tcp.cast()))
+    pub(crate) fn tcp(self) -> Option<TcpSock<A>> {
+        // SAFETY: a socket.
+        let tcp = unsafe { A::tcp(self.0) };
+        (!tcp.is_null()).then_some(TcpSock(tcp, PhantomData))
     }
 
     /// Inode number of the socket's network namespace.
     #[inline(always)]
     pub(crate) fn netns(self) -> u32 {
-        // SAFETY: see `load`; skc_net is never NULL on a live socket.
+        // SAFETY: as the fields; skc_net is never NULL on a live socket.
         unsafe {
-            let net: *const u8 = load(self.0, offset!(net));
-            load(net, offset!(inum))
+            let net: *const u8 = A::load(self.0, offset!(net));
+            A::load(net, offset!(inum))
         }
     }
 
@@ -81,21 +85,22 @@ impl Sock {
         flow.local_port = local_port;
         flow.remote_port = u16::from_be(self.dport());
         flow.netns = self.netns();
-        // SAFETY: see `load`.
+        // SAFETY: as the fields.
         unsafe {
             if self.family() == AF_INET {
-                map_v4(load(self.0, offset!(rcv_saddr)), &mut flow.local);
-                map_v4(load(self.0, offset!(daddr)), &mut flow.remote);
+                map_v4(A::load(self.0, offset!(rcv_saddr)), &mut flow.local);
+                map_v4(A::load(self.0, offset!(daddr)), &mut flow.remote);
             } else {
-                copy_v6(self.0.add(offset!(v6_rcv_saddr)), &mut flow.local);
-                copy_v6(self.0.add(offset!(v6_daddr)), &mut flow.remote);
+                copy_v6::<A>(self.0.wrapping_add(offset!(v6_rcv_saddr)), &mut flow.local);
+                copy_v6::<A>(self.0.wrapping_add(offset!(v6_daddr)), &mut flow.remote);
             }
         }
     }
 }
 
-impl TcpSock {
+impl<A: Access> TcpSock<A> {
     fields! {
+        A:
         protocol: u16;
         err: u32;
         err_soft: u32;
@@ -119,8 +124,8 @@ impl TcpSock {
 
     /// The socket that it is.
     #[inline(always)]
-    pub(crate) fn sock(self) -> Sock {
-        Sock(self.0)
+    pub(crate) fn sock(self) -> Sock<A> {
+        Sock(self.0, PhantomData)
     }
 
     /// When the packet was sent that was acknowledged last, in microseconds of the clock that `bpf_ktime_get_ns` tells
@@ -130,15 +135,15 @@ impl TcpSock {
         if offset!(first_tx) == usize::from(ABSENT) {
             return None;
         }
-        // SAFETY: see `load`.
-        Some(unsafe { load(self.0, offset!(first_tx)) })
+        // SAFETY: as the fields.
+        Some(unsafe { A::load(self.0, offset!(first_tx)) })
     }
 
     /// Whether a process owns the socket: false while it waits in an accept queue, and after release.
     #[inline(always)]
     pub(crate) fn owned(self) -> bool {
-        // SAFETY: see `load`; the pointer is only tested.
-        let socket: *const u8 = unsafe { load(self.0, offset!(socket)) };
+        // SAFETY: as the fields; the pointer is only tested.
+        let socket: *const u8 = unsafe { A::load(self.0, offset!(socket)) };
         !socket.is_null()
     }
 
@@ -152,9 +157,9 @@ impl TcpSock {
     /// net/ipv4/ip_sockglue.c).
     #[inline(always)]
     pub(crate) fn queued_error(self) -> Option<u32> {
-        // SAFETY: see `load`; the packet is read with a helper that cannot fault.
+        // SAFETY: as the fields; the packet is read with a helper that cannot fault.
         unsafe {
-            if load::<u32>(self.0, offset!(error_queue_len)) == 0 {
+            if A::load::<u32>(self.0, offset!(error_queue_len)) == 0 {
                 return None;
             }
             let last: *const u8 = bpf_probe_read_kernel(self.0.wrapping_add(offset!(error_queue_last)).cast()).ok()?;
@@ -171,20 +176,20 @@ impl TcpSock {
     /// The namespace's `tcp_syncookies` and `tcp_abort_on_overflow`.
     #[inline(always)]
     pub(crate) fn syncookies(self) -> u8 {
-        // SAFETY: see `load`.
+        // SAFETY: as the fields.
         unsafe {
-            let net: *const u8 = load(self.0, offset!(net));
-            load(net, offset!(syncookies))
+            let net: *const u8 = A::load(self.0, offset!(net));
+            A::load(net, offset!(syncookies))
         }
     }
 
     /// The namespace's `tcp_abort_on_overflow`.
     #[inline(always)]
     pub(crate) fn abort_on_overflow(self) -> u8 {
-        // SAFETY: see `load`.
+        // SAFETY: as the fields.
         unsafe {
-            let net: *const u8 = load(self.0, offset!(net));
-            load(net, offset!(abort_on_overflow))
+            let net: *const u8 = A::load(self.0, offset!(net));
+            A::load(net, offset!(abort_on_overflow))
         }
     }
 
@@ -300,8 +305,8 @@ pub(crate) fn read_buffer() -> Option<*const u8> {
     unsafe {
         let task = bpf_get_current_task_btf();
         let registers = bpf_task_pt_regs(task) as *const u8;
-        let call: u64 = load(registers, offset!(regs_orig_ax));
-        let mut buffer: *const u8 = load(registers, offset!(regs_si));
+        let call: u64 = Direct::load(registers, offset!(regs_orig_ax));
+        let mut buffer: *const u8 = Direct::load(registers, offset!(regs_si));
         if call == RECVMSG {
             buffer = bpf_probe_read_user(buffer.wrapping_add(MESSAGE_VECTOR).cast()).ok()?;
         }
@@ -332,14 +337,14 @@ pub(crate) fn map_v4(address: u32, to: &mut [u8; 16]) {
 /// # Safety
 /// `from` must point at a `struct in6_addr` that the verifier lets us read.
 #[inline(always)]
-unsafe fn copy_v6(from: *const u8, to: &mut [u8; 16]) {
+unsafe fn copy_v6<A: Access>(from: *const u8, to: &mut [u8; 16]) {
     let words = to.as_mut_ptr().cast::<u32>();
     // SAFETY: the caller's promise; four loads of four bytes each.
     unsafe {
-        words.write_unaligned(load(from, 0));
-        words.add(1).write_unaligned(load(from, 4));
-        words.add(2).write_unaligned(load(from, 8));
-        words.add(3).write_unaligned(load(from, 12));
+        words.write_unaligned(A::load(from, 0));
+        words.add(1).write_unaligned(A::load(from, 4));
+        words.add(2).write_unaligned(A::load(from, 8));
+        words.add(3).write_unaligned(A::load(from, 12));
     }
 }
 
@@ -348,11 +353,11 @@ unsafe fn copy_v6(from: *const u8, to: &mut [u8; 16]) {
 /// # Safety
 /// `device` must be a pointer that the verifier knows as a device.
 #[inline(always)]
-pub(crate) unsafe fn device_netns(device: *const u8) -> u32 {
+pub(crate) unsafe fn device_netns<A: Access>(device: *const u8) -> u32 {
     // SAFETY: the caller's promise; see `load`.
     unsafe {
-        let net: *const u8 = load(device, offset!(dev_net));
-        load(net, offset!(inum))
+        let net: *const u8 = A::load(device, offset!(dev_net));
+        A::load(net, offset!(inum))
     }
 }
 
@@ -361,9 +366,9 @@ pub(crate) unsafe fn device_netns(device: *const u8) -> u32 {
 /// # Safety
 /// `skb` must be a pointer that the verifier knows as an `sk_buff`.
 #[inline(always)]
-pub(crate) unsafe fn skb_field<T: Copy>(skb: *const u8, offset: usize) -> T {
+pub(crate) unsafe fn skb_field<A: Access, T: Copy>(skb: *const u8, offset: usize) -> T {
     // SAFETY: the caller's promise.
-    unsafe { load(skb, offset) }
+    unsafe { A::load(skb, offset) }
 }
 
 /// A `struct unix_sock *` that the verifier trusts: an iterator's argument.
@@ -381,6 +386,7 @@ impl UnixSock {
     }
 
     fields! {
+        Direct:
         state: u8;
         sk_type: u16;
         receive_queue_len: u32;
@@ -390,9 +396,9 @@ impl UnixSock {
     /// Number of the socket's inode; 0 if no process owns it.
     #[inline(always)]
     pub(crate) fn inode(self) -> u64 {
-        // SAFETY: see `load`; the `struct socket` is part of a larger struct, which a helper that cannot fault reads.
+        // SAFETY: as the fields; the `struct socket` is part of a larger struct, which a helper that cannot fault reads.
         unsafe {
-            let socket: *const u8 = load(self.0, offset!(socket));
+            let socket: *const u8 = Direct::load(self.0, offset!(socket));
             bpf_probe_read_kernel(socket.wrapping_add(offset!(socket_inode)).cast()).unwrap_or(0)
         }
     }
@@ -400,9 +406,9 @@ impl UnixSock {
     /// Copies the path that it is bound to, and tells its length; 0 if it is not bound.
     #[inline(always)]
     pub(crate) fn path(self, to: &mut [u8; PATH_LEN]) -> u32 {
-        // SAFETY: see `load`; an address lives as long as its socket, and the helpers cannot fault.
+        // SAFETY: as the fields; an address lives as long as its socket, and the helpers cannot fault.
         unsafe {
-            let address: *const u8 = load(self.0, offset!(unix_addr));
+            let address: *const u8 = Direct::load(self.0, offset!(unix_addr));
             let length: u32 = bpf_probe_read_kernel(address.wrapping_add(offset!(unix_addr_len)).cast()).unwrap_or(0);
             let used = length.saturating_sub(FAMILY_LEN);
             let used = if used > PATH_LEN as u32 { PATH_LEN as u32 } else { used };
