@@ -16,11 +16,11 @@ pub enum Counter {
     ConnectsFailed,
     /// Overflows of any accept queue by a SYN.
     ListenOverflowsSyn,
-    /// Overflows of any accept queue by an ACK, [`Counter::OverflowsRetracted`] still to be taken off.
+    /// Overflows of any accept queue by an ACK, [`Counter::OverflowsRetracted`] still to be taken off if a cgroup program counts.
     ListenOverflowsAck,
     /// ACKs at a full listener that turned out to belong to no handshake.
     OverflowsRetracted,
-    /// RST segments sent by this host, for whatever reason.
+    /// RST segments sent by this host, for whatever reason; those of [`Counter::ResetsWithoutSocket`] come on top.
     ResetsSent,
     /// RST segments received on proxies' connections to upstreams.
     ResetsReceived,
@@ -48,6 +48,8 @@ pub enum Counter {
     SynQueueDrops,
     /// Answers whose time to their first bytes is not known because the FIRST_BYTES map was full.
     AnswersUnmeasured,
+    /// RST segments sent by this host without an open socket, where a program of its own tells of them.
+    ResetsWithoutSocket,
     /// First of the losses, one counter per [`Kind`]: records that found the ring full.
     Lost,
 }

@@ -112,6 +112,8 @@ offsets! {
     skb_network_header = "sk_buff.network_header", required;
     /// Offset of the TCP header in it.
     skb_transport_header = "sk_buff.transport_header", required;
+    /// Protocol of the network layer, an Ethernet type in network order.
+    skb_protocol = "sk_buff.protocol", required;
     /// Device the packet came by.
     skb_dev = "sk_buff.dev", required;
     /// Namespace of a device.

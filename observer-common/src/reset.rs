@@ -37,9 +37,8 @@ pub struct Sent {
     pub owned: u8,
     /// `sk_shutdown`.
     pub shutdown: u8,
-    /// 1 if this answer shows that an [`Overflow`](crate::listener::Overflow) on the ACK path counted just
-    /// before on this CPU was none: the listener did not know the connection.
-    pub retracts_overflow: u8,
+    /// 1 if a listener with a full queue answers an ACK for which it knows no handshake.
+    pub no_handshake: u8,
     /// 1 if the sending process is dying (`PF_EXITING`); for a RST of its own accord only.
     pub exiting: u8,
     /// 1 if the socket had sent something since it last received; for a RST of its own accord only.

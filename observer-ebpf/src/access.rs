@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::{
     Argument, EbpfContext,
     helpers::generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
-    programs::{BtfTracePointContext, RawTracePointContext},
+    programs::{BtfTracePointContext, FEntryContext, ProbeContext, RawTracePointContext},
 };
 
 use crate::{
@@ -108,5 +108,24 @@ impl Arguments for RawTracePointContext {
     #[inline(always)]
     fn argument<T: Argument>(&self, index: usize) -> T {
         self.arg(index)
+    }
+}
+
+impl Arguments for FEntryContext {
+    type Access = Direct;
+
+    #[inline(always)]
+    fn argument<T: Argument>(&self, index: usize) -> T {
+        self.arg(index)
+    }
+}
+
+impl Arguments for ProbeContext {
+    type Access = Probed;
+
+    #[inline(always)]
+    fn argument<T: Argument>(&self, index: usize) -> T {
+        // SAFETY: the indices asked for are constants, and no higher than the fourth register of those that pass arguments.
+        unsafe { self.arg(index).unwrap_unchecked() }
     }
 }

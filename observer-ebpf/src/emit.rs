@@ -7,7 +7,8 @@ use crate::maps::{COUNTERS, EVENTS};
 
 /// Adds one to a counter of this CPU. A plain addition: each counter belongs to one program, and the kernel never
 /// runs a program within itself on one CPU (`bpf_trace_run`, kernel/trace/bpf_trace.c, skips and counts that as a
-/// miss; cgroup programs run in softirq, which does not nest).
+/// miss); or to programs that run in softirq only, which does not nest: those of cgroups, and those on the functions by which
+/// listeners and missing sockets answer segments.
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
     add(counter as u32);

@@ -9,7 +9,7 @@ use observer_common::{
 };
 
 use crate::{
-    access::{Access, Arguments as _, Direct},
+    access::{Access, Arguments, Direct},
     emit,
     filter::{self, netns_matters, port_matters},
     packet::{self, ACK, RST, SYN, Segment},
@@ -52,11 +52,7 @@ pub(crate) fn packet(ctx: &SkBuffContext) {
         return;
     }
     let Some(tcp) = Sock::<Direct>::new(sk.cast()).and_then(Sock::tcp) else { return };
-    // Without cookies a full SYN queue drops a SYN before the accept queue is looked at (tcp_conn_request,
-    // net/ipv4/tcp_input.c), and ListenOverflows does not count it. Full is as inet_csk_reqsk_queue_is_full
-    // (include/net/inet_connection_sock.h) says; kernels in which it still says `>=` never get beyond the limit, and there
-    // such drops are not seen.
-    let syn_queue_full = tcp.syn_queue() > tcp.max_ack_backlog() && tcp.syncookies() == 0;
+    let syn_queue_full = drops_for_full_syn_queue(tcp);
     if !syn_queue_full && !tcp.accept_queue_full() {
         return;
     }
@@ -68,6 +64,56 @@ pub(crate) fn packet(ctx: &SkBuffContext) {
         _ => return,
     };
     overflowed(tcp, &segment, path);
+}
+
+/// Whether a listener drops a SYN before it looks at its accept queue, as it does without cookies when its SYN queue is full
+/// (tcp_conn_request, net/ipv4/tcp_input.c); ListenOverflows does not count that. Full is as inet_csk_reqsk_queue_is_full
+/// (include/net/inet_connection_sock.h) says; kernels in which it still says `>=` never get beyond the limit, and there such
+/// drops are not seen.
+#[inline(always)]
+fn drops_for_full_syn_queue(tcp: TcpSock<impl Access>) -> bool {
+    tcp.syn_queue() > tcp.max_ack_backlog() && tcp.syncookies() == 0
+}
+
+/// A SYN has come to a listener, which makes the same tests next (`tcp_conn_request`).
+#[inline(always)]
+pub(crate) fn syn<C: Arguments>(ctx: &C) {
+    let Some(tcp) = ctx.sock(2).and_then(Sock::tcp) else { return };
+    let path = if drops_for_full_syn_queue(tcp) {
+        PATH_SYN_QUEUE
+    } else if tcp.accept_queue_full() {
+        PATH_SYN
+    } else {
+        return;
+    };
+    let mut segment = Segment::NONE;
+    // SAFETY: the function's argument, never NULL.
+    if unsafe { packet::of_skb::<C::Access>(ctx.argument(3), &mut segment) } {
+        overflowed(tcp, &segment, path);
+    }
+}
+
+/// A handshake is complete, and the listener makes the same test next (`tcp_v4_syn_recv_sock`).
+#[inline(always)]
+pub(crate) fn completed<C: Arguments>(ctx: &C) {
+    let Some(tcp) = ctx.sock(0).and_then(Sock::tcp) else { return };
+    if !tcp.accept_queue_full() {
+        return;
+    }
+    let mut segment = Segment::NONE;
+    // SAFETY: the function's argument, never NULL.
+    if unsafe { packet::of_skb::<C::Access>(ctx.argument(1), &mut segment) } {
+        overflowed(tcp, &segment, PATH_ACK);
+    }
+}
+
+/// Likewise over IPv6 (`tcp_v6_syn_recv_sock`), which hands what came over IPv4 to `tcp_v4_syn_recv_sock`.
+#[inline(always)]
+pub(crate) fn completed_v6<C: Arguments>(ctx: &C) {
+    // SAFETY: the function's argument, never NULL.
+    if unsafe { packet::is_v6::<C::Access>(ctx.argument(1)) } {
+        completed(ctx);
+    }
 }
 
 /// A packet was freed: the ACK path's overflows, by the kernel's own reason.

@@ -13,6 +13,7 @@ mod connect;
 mod connection;
 mod emit;
 mod filter;
+mod functions;
 mod handshake;
 mod latency;
 mod listener;

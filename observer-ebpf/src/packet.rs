@@ -69,6 +69,19 @@ pub(crate) unsafe fn of_skb<A: Access>(skb: *const u8, segment: &mut Segment) ->
     unsafe { parse::<A>(skb, segment) }.is_some()
 }
 
+/// `ETH_P_IPV6` (include/uapi/linux/if_ether.h).
+const ETH_P_IPV6: u16 = 0x86dd;
+
+/// Whether a received packet came over IPv6.
+///
+/// # Safety
+/// As [`of_skb`].
+#[inline(always)]
+pub(crate) unsafe fn is_v6<A: Access>(skb: *const u8) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { skb_field::<A, u16>(skb, offset!(skb_protocol)) == ETH_P_IPV6.to_be() }
+}
+
 /// As [`of_skb`].
 #[inline(always)]
 unsafe fn parse<A: Access>(skb: *const u8, segment: &mut Segment) -> Option<()> {

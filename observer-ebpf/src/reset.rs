@@ -13,9 +13,9 @@ use crate::{
     emit,
     filter::{self, netns_matters, port_matters},
     maps::TRIES,
-    packet::{self, ACK, Segment},
+    packet::{self, ACK, RST, Segment},
     settings::setting,
-    sock::{self, Sock, TcpSock},
+    sock::{self, Sock, TIME_WAIT_OR_REQUEST, TcpSock},
 };
 
 /// This host sends a RST. `sk` and `skb` may each be NULL; which of them is there says what kind it is.
@@ -25,12 +25,35 @@ pub(crate) fn sent<C: Arguments>(ctx: &C) {
     let skb: *const u8 = ctx.argument(1);
     let reason = if setting!(reset_has_reason) == 1 { ctx.argument(2) } else { NO_REASON };
     emit::count(Counter::ResetsSent);
-
-    // TIME_WAIT and request sockets are smaller than a full one; only what the packet says is safe there.
-    let tcp = sock.and_then(Sock::tcp);
     let mut segment = Segment::NONE;
     // SAFETY: tested against NULL.
     let answers = !skb.is_null() && unsafe { packet::of_skb::<C::Access>(skb, &mut segment) };
+    tell(sock, answers, &segment, reason);
+}
+
+/// This host is about to answer a segment with a RST; told of where the tracepoint does not, for want of a full socket. A segment
+/// that is a RST itself gets no answer (`tcp_v4_send_reset`, net/ipv4/tcp_ipv4.c). What the kernel keeps
+/// quiet about for rarer reasons (a wrong signature, an address that is not the host's) is counted all the same.
+#[inline(always)]
+pub(crate) fn sent_without_socket<C: Arguments>(ctx: &C) {
+    let sock = ctx.sock(0);
+    if sock.is_some_and(|sock| !TIME_WAIT_OR_REQUEST.contains(&sock.state())) {
+        return;
+    }
+    let mut segment = Segment::NONE;
+    // SAFETY: the function's argument, never NULL.
+    if !unsafe { packet::of_skb::<C::Access>(ctx.argument(1), &mut segment) } || segment.flags & RST != 0 {
+        return;
+    }
+    emit::count(Counter::ResetsWithoutSocket);
+    tell(sock, true, &segment, NO_REASON);
+}
+
+/// Tells of a RST, as an answer to a segment or not.
+#[inline(always)]
+fn tell(sock: Option<Sock<impl Access>>, answers: bool, segment: &Segment, reason: u32) {
+    // TIME_WAIT and request sockets are smaller than a full one; only what the packet says is safe there.
+    let tcp = sock.and_then(Sock::tcp);
     let port = match tcp {
         _ if answers => segment.flow.local_port,
         Some(tcp) => tcp.local_port(),
@@ -45,9 +68,8 @@ pub(crate) fn sent<C: Arguments>(ctx: &C) {
     }
     // Listening is tested on the common part, which every socket has.
     let listening = sock.is_some_and(|sock| sock.state() == state::LISTEN);
-    let retracts =
-        listening && tcp.is_some_and(|tcp| retracts_overflow(tcp, answers && segment.flags & ACK != 0, reason));
-    if retracts {
+    let unknown = listening && tcp.is_some_and(|tcp| no_handshake(tcp, answers && segment.flags & ACK != 0, reason));
+    if unknown {
         emit::count(Counter::OverflowsRetracted);
     }
     emit::record::<Sent>(Kind::ResetSent, |record, header| {
@@ -63,7 +85,7 @@ pub(crate) fn sent<C: Arguments>(ctx: &C) {
         record.shutdown = 0;
         record.answer = 0;
         record.segment_flags = 0;
-        record.retracts_overflow = u8::from(retracts);
+        record.no_handshake = u8::from(unknown);
         record.exiting = 0;
         record.answered = 0;
         record.exit_code = 0;
@@ -100,11 +122,11 @@ pub(crate) fn sent<C: Arguments>(ctx: &C) {
     });
 }
 
-/// Whether the listener answers an ACK for which it knows no handshake: `packet` in [`crate::listener`] saw that ACK
-/// meet a full queue and counted it, but the kernel never came to its own test. Told apart from
+/// Whether a listener with a full queue answers an ACK for which it knows no handshake: `packet` in [`crate::listener`] saw that
+/// ACK meet the full queue and counted it, but the kernel never came to its own test. Told apart from
 /// `tcp_abort_on_overflow`'s RST by the reason, or on kernels that give none by the sysctl.
 #[inline(always)]
-fn retracts_overflow(tcp: TcpSock<impl Access>, to_ack: bool, reason: u32) -> bool {
+fn no_handshake(tcp: TcpSock<impl Access>, to_ack: bool, reason: u32) -> bool {
     let forgotten =
         if setting!(reset_has_reason) == 1 { reason == setting!(reset_flags) } else { tcp.abort_on_overflow() == 0 };
     forgotten && to_ack && tcp.accept_queue_full()

@@ -15,6 +15,7 @@ pub use tools::{Anonymize, Export, Info, Merge, Trace};
 
 use crate::{
     addr::NetNs,
+    hooks::Forced,
     kernel::{
         Options,
         load::{DEFAULT_RING, MAX_PORTS, MAX_PROXIES},
@@ -61,7 +62,7 @@ pub enum Command {
     /// What this kernel and host let observer see, and settings that are known traps.
     ///
     /// Exit status: 0 all can be seen, 1 some cannot, 2 observer cannot work here.
-    Doctor,
+    Doctor(Doctor),
     /// The page of a cause; without one, the list of causes.
     Explain {
         /// Code of a cause, as verdicts name it.
@@ -112,6 +113,25 @@ pub struct Report {
     /// Where to; standard output if not given.
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Lines for people, or one JSON object.
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+    /// What carries hooks.
+    #[command(flatten)]
+    pub carriers: Carriers,
+}
+
+/// What carries hooks.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Carriers {
+    /// Try only this carrier for a hook (`observer doctor` lists both); may be given several times, for a hook the last counts.
+    #[arg(long = "force-carrier", value_name = "HOOK=CARRIER")]
+    pub forced: Vec<Forced>,
 }
 
 /// How to record.
@@ -193,11 +213,21 @@ pub struct Filters {
     /// Size of the ring between kernel and observer (a power of two, with K or M): raise it if records are lost.
     #[arg(long, value_name = "SIZE", value_parser = ring_size, default_value_t = RingSize(DEFAULT_RING))]
     pub ring_size: RingSize,
+    /// What carries hooks.
+    #[command(flatten)]
+    pub carriers: Carriers,
 }
 
 impl Default for Filters {
     fn default() -> Self {
-        Self { ports: Vec::new(), comms: Vec::new(), netns: None, no_answers: false, ring_size: RingSize(DEFAULT_RING) }
+        Self {
+            ports: Vec::new(),
+            comms: Vec::new(),
+            netns: None,
+            no_answers: false,
+            ring_size: RingSize(DEFAULT_RING),
+            carriers: Carriers::default(),
+        }
     }
 }
 
@@ -240,7 +270,7 @@ impl Filters {
             netns: self.netns,
             answers: !self.no_answers,
             verbose,
-            ..Options::default()
+            forced: self.carriers.forced.clone(),
         };
         Ok((options, watching))
     }

@@ -426,7 +426,9 @@ pub struct ResetSent {
     pub depth: u32,
     /// For a listener: the queue's limit.
     pub limit: u32,
-    /// An overflow told before, of the same flow, was none.
+    /// A listener with a full queue answers an ACK for which it knows no handshake.
+    pub no_handshake: bool,
+    /// So an overflow told before, of the same flow, was none: where every packet is looked at before the kernel does.
     pub retracts_overflow: bool,
     /// How the sending process was dying, if it was.
     pub death: Option<Death>,

@@ -36,7 +36,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Trace(Trace::Info(options)) => trace::info(&options),
         Command::Trace(Trace::Anonymize(options)) => trace::anonymize(&options),
         Command::Trace(Trace::Merge(options)) => trace::merge(&options),
-        Command::Doctor => doctor::doctor(),
+        Command::Doctor(options) => doctor::doctor(&options),
         Command::Explain { cause } => explain(cause.as_deref()),
     }
 }

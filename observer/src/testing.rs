@@ -111,6 +111,7 @@ pub(crate) fn reset_sent(state: Option<State>, reason: &str) -> ResetSent {
         unread: 0,
         depth: 0,
         limit: 0,
+        no_handshake: false,
         retracts_overflow: false,
         death: None,
     }

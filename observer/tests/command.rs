@@ -230,8 +230,26 @@ fn doctor_finds_this_kernel_usable() {
     let output = observer(&["doctor"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(matches!(output.status.code(), Some(0 | 1)), "{text}");
-    assert!(text.contains("state_changes        tp_btf"), "{text}");
+    assert!(text.contains("state_changes          ✓ tp_btf"), "{text}");
     assert!(text.contains("net.core.somaxconn"), "{text}");
+}
+
+#[test]
+fn doctor_shows_each_ladder_and_has_only_a_forced_carrier_tried() {
+    let output = observer(&["doctor", "--format", "json", "--force-carrier", "retransmits=raw_tp"]);
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["unusable"], Value::Null);
+    let hooks = said["hooks"].as_array().unwrap();
+    assert_eq!(hooks.len(), observer::hooks::Hook::ALL.len());
+    let hook = |name: &str| hooks.iter().find(|hook| hook["hook"] == name).unwrap();
+    let states: Vec<_> = hook("retransmits")["carriers"].as_array().unwrap().iter().map(|it| &it["state"]).collect();
+    assert_eq!(hook("retransmits")["carrier"], "raw_tp");
+    assert_eq!(states, ["left_out", "chosen"]);
+    assert_eq!(hook("state_changes")["carrier"], "tp_btf");
+    let output = observer(&["watch", "--force-carrier", "listen_overflow=tp_btf"]);
+    assert!(!output.status.success());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("can be carried by fentry, kprobe, cgroup_skb, kfree_skb"), "{told}");
 }
 
 /// The live view on a terminal of its own, which `script` makes and copies to a file.

@@ -5,6 +5,8 @@
 #[path = "kernel/answers.rs"]
 mod answers;
 mod common;
+#[path = "kernel/ladder.rs"]
+mod ladder;
 
 use std::{
     io::{Read as _, Write as _},
@@ -82,11 +84,10 @@ fn only_syns(listener: &Socket) {
 
 /// Eight handshakes that are done for the client and half done for a listener whose queue then has room for one: each
 /// segment that comes now finds it full, on the ACK path.
-fn overflow_by_ack(port: u16) -> (Socket, Vec<Socket>) {
-    let at = format!("127.0.0.1:{port}");
-    let listener = listen(&at, 64);
+fn overflow_by_ack(at: &str, to: &str) -> (Socket, Vec<Socket>) {
+    let listener = listen(at, 64);
     only_syns(&listener);
-    let clients: Vec<_> = (0..8).map(|_| connect(&at)).collect();
+    let clients: Vec<_> = (0..8).map(|_| connect(to)).collect();
     listener.listen(0).unwrap();
     listener.detach_filter().unwrap();
     for client in &clients {
@@ -102,7 +103,8 @@ fn ack_overflows_equal_the_kernels_count() {
         in_netns(&comm, || {
             sysctl("net.ipv4.tcp_syncookies", cookies);
             let mut watcher = Watcher::start(only(&comm, port));
-            let (_listener, clients) = overflow_by_ack(port);
+            let at = format!("127.0.0.1:{port}");
+            let (_listener, clients) = overflow_by_ack(&at, &at);
             // Seven at once, and again with each retransmission; the fourth comes after more than a second, and who
             // gives up by then has waited long enough to be believed.
             let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 35);
@@ -154,17 +156,18 @@ fn a_full_syn_queue_is_no_accept_queue_overflow() {
     });
 }
 
-#[test]
-fn acks_for_no_handshake_at_a_full_queue_are_taken_off_again() {
-    in_netns("obs-forgotten", || {
+/// Acknowledgements at a full queue for which the listener knows no handshake any more are no overflows.
+fn forgotten_handshakes_are_no_overflows(comm: &str, options: Options) {
+    in_netns(comm, || {
         sysctl("net.ipv4.tcp_syncookies", "0");
         // The listener forgets a handshake after its first repeated SYN-ACK.
         sysctl("net.ipv4.tcp_synack_retries", "0");
-        let mut watcher = Watcher::start(only("obs-forgotten", 7114));
-        let (_listener, clients) = overflow_by_ack(7114);
+        let at = format!("127.0.0.1:{}", options.ports[0]);
+        let mut watcher = Watcher::start(options);
+        let (_listener, clients) = overflow_by_ack(&at, &at);
         watcher.until("forgotten handshakes reset", |watcher| {
-            let listening = |body: &Body| matches!(body, Body::ResetSent(reset) if reset.retracts_overflow);
-            (watcher.count(listening) >= 7).then_some(())
+            let forgotten = |body: &Body| matches!(body, Body::ResetSent(reset) if reset.no_handshake);
+            (watcher.count(forgotten) >= 7).then_some(())
         });
         let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 7);
         assert_eq!(ours.listen_overflow_ack, kernel);
@@ -176,6 +179,11 @@ fn acks_for_no_handshake_at_a_full_queue_are_taken_off_again() {
     });
 }
 
+#[test]
+fn acks_for_no_handshake_at_a_full_queue_count_for_nothing() {
+    forgotten_handshakes_are_no_overflows("obs-forgotten", only("obs-forgotten", 7114));
+}
+
 /// Whether this kernel's types have that name, asked of their strings alone.
 fn kernel_knows(name: &str) -> bool {
     let types = std::fs::read(observer::kernel::btf::VMLINUX).unwrap();
@@ -185,8 +193,11 @@ fn kernel_knows(name: &str) -> bool {
 #[test]
 fn every_hook_finds_its_carrier() {
     // What the types of older kernels have no name for cannot be carried there.
-    const YOUNGER: [(Hook, &str); 2] =
-        [(Hook::SocketErrors, "btf_trace_inet_sk_error_report"), (Hook::UnixSockets, "bpf_iter__unix")];
+    const YOUNGER: [(Hook, &str); 3] = [
+        (Hook::SocketErrors, "btf_trace_inet_sk_error_report"),
+        (Hook::UnixSockets, "bpf_iter__unix"),
+        (Hook::UpstreamAnswers, "BPF_FUNC_task_pt_regs"),
+    ];
     in_netns("obs-hooks", || {
         let watcher = Watcher::start(Options { answers: true, ..only("obs-hooks", 7199) });
         let without = |hook: Hook| YOUNGER.iter().any(|(younger, name)| *younger == hook && !kernel_knows(name));
@@ -200,7 +211,7 @@ fn the_second_carrier_counts_the_ack_path_once() {
     in_netns("obs-kfree", || {
         // Before 6.15 there is nothing to count by, and that must be said.
         if !kernel_knows("SKB_DROP_REASON_TCP_LISTEN_OVERFLOW") {
-            let watcher = Watcher::start(carried_by(Carrier::KfreeSkb, only("obs-kfree", 7113)));
+            let watcher = Watcher::start(carried_by(Hook::ListenOverflow, Carrier::KfreeSkb, only("obs-kfree", 7113)));
             let Some(HookStatus::Missing(why)) = watcher.live.hooks().status(Hook::ListenOverflow) else {
                 panic!("{:?}", watcher.live.hooks().status(Hook::ListenOverflow));
             };
@@ -209,13 +220,13 @@ fn the_second_carrier_counts_the_ack_path_once() {
         }
         sysctl("net.ipv4.tcp_syncookies", "0");
         sysctl("net.ipv4.tcp_abort_on_overflow", "1");
-        let options = carried_by(Carrier::KfreeSkb, only("obs-kfree", 7113));
+        let options = carried_by(Hook::ListenOverflow, Carrier::KfreeSkb, only("obs-kfree", 7113));
         let mut watcher = Watcher::start(options);
         assert!(matches!(
             watcher.live.hooks().status(Hook::ListenOverflow),
             Some(HookStatus::Partial(Carrier::KfreeSkb, _))
         ));
-        let (_listener, _clients) = overflow_by_ack(7113);
+        let (_listener, _clients) = overflow_by_ack("127.0.0.1:7113", "127.0.0.1:7113");
         // With tcp_abort_on_overflow every overflow on the ACK path, and nothing else here, is an embryonic reset.
         let resets =
             eventually("handshakes reset", || Some(kernel_counter("EmbryonicRsts")).filter(|count| *count > 0));

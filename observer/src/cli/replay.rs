@@ -7,7 +7,7 @@ use clap::Args;
 use crate::time::{Moment, Speed};
 
 /// What is of no use with a recording: it was decided when that was made.
-const LIVE_ONLY: [&str; 12] = [
+const LIVE_ONLY: [&str; 13] = [
     "duration",
     "verbose",
     "ports",
@@ -15,6 +15,7 @@ const LIVE_ONLY: [&str; 12] = [
     "netns",
     "no_answers",
     "ring_size",
+    "forced",
     "record",
     "max_size",
     "max_files",

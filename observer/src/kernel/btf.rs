@@ -1,6 +1,10 @@
 //! Offsets, enum values and argument counts out of the running kernel's BTF.
 
-use std::{collections::HashMap, fs::File, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    path::Path,
+};
 
 use btf::btf::{Btf, FlattenedType, StructMember, Type};
 use observer_common::layout::{ABSENT, Offsets, Settings};
@@ -31,6 +35,36 @@ pub struct Layout {
     pub settings: Settings,
     /// `enum sk_rst_reason` by value, names without their prefix.
     pub reset_reasons: HashMap<u32, String>,
+    /// Names of its tracepoints.
+    tracepoints: HashSet<String>,
+    /// Those of [`FUNCTIONS`] that it has, with the arguments that are read.
+    functions: HashSet<&'static str>,
+}
+
+/// Functions that programs are attached to, and the arguments that these read.
+const FUNCTIONS: [(&str, [(usize, &str); 2]); 5] = [
+    ("tcp_conn_request", [(2, "sk"), (3, "skb")]),
+    ("tcp_v4_syn_recv_sock", [(0, "sk"), (1, "skb")]),
+    ("tcp_v6_syn_recv_sock", [(0, "sk"), (1, "skb")]),
+    ("tcp_v4_send_reset", [(0, "sk"), (1, "skb")]),
+    ("tcp_v6_send_reset", [(0, "sk"), (1, "skb")]),
+];
+/// What the types of tracepoints' functions are called, before their names.
+const TRACEPOINT: &str = "btf_trace_";
+
+impl Layout {
+    /// An error in words if this kernel has no such tracepoint.
+    pub fn has_tracepoint(&self, name: &str) -> Result<(), String> {
+        if self.tracepoints.contains(name) { Ok(()) } else { Err(format!("this kernel has no tracepoint {name}")) }
+    }
+
+    /// An error in words if a function is not there, or passes something else than what is read of it.
+    pub fn has_function(&self, name: &str) -> Result<(), String> {
+        if self.functions.contains(name) {
+            return Ok(());
+        }
+        Err(format!("this kernel's types have no function {name} with the arguments that are read"))
+    }
 }
 
 /// Resolves everything. `jiffy` is the length of one in nanoseconds.
@@ -74,7 +108,15 @@ pub fn resolve(jiffy: u32) -> Result<Layout, BtfError> {
         pad: [0; 2],
         only_netns: 0,
     };
-    Ok(Layout { offsets, settings, reset_reasons })
+    let tracepoints = types.functions.keys().filter_map(|name| name.strip_prefix(TRACEPOINT)).map(str::to_owned);
+    let functions = FUNCTIONS.iter().filter(|(name, arguments)| types.function_has(name, arguments));
+    Ok(Layout {
+        offsets,
+        settings,
+        reset_reasons,
+        tracepoints: tracepoints.collect(),
+        functions: functions.map(|(name, _)| *name).collect(),
+    })
 }
 
 /// Structs, enums and functions by name; other things of the same name left out.
@@ -98,7 +140,7 @@ impl<'a> Types<'a> {
                     types.enums.entry(name).or_insert(ty);
                 }
                 // Tracepoints are typedefs `btf_trace_NAME` of a pointer to their function's prototype.
-                Type::FunctionProto(_) if name.starts_with("btf_trace_") => {
+                Type::FunctionProto(_) if ty.is_function || name.starts_with(TRACEPOINT) => {
                     types.functions.entry(name).or_insert(ty);
                 }
                 _ => {}
@@ -146,9 +188,20 @@ impl<'a> Types<'a> {
 
     /// 1 if the tracepoint passes at least `arguments`, its own context pointer not counted.
     fn tracepoint_has(&self, name: &str, arguments: usize) -> u8 {
-        let Some(ty) = self.functions.get(format!("btf_trace_{name}").as_str()) else { return 0 };
+        let Some(ty) = self.functions.get(format!("{TRACEPOINT}{name}").as_str()) else { return 0 };
         let Type::FunctionProto(prototype) = &ty.base_type else { return 0 };
         u8::from(prototype.params.len() > arguments)
+    }
+
+    /// Whether there is such a function, with arguments of these names at these places.
+    fn function_has(&self, name: &str, arguments: &[(usize, &str)]) -> bool {
+        let Some(Type::FunctionProto(prototype)) = self.functions.get(name).map(|ty| &ty.base_type) else {
+            return false;
+        };
+        let is = |(index, wanted): &(usize, &str)| {
+            prototype.params.get(*index).is_some_and(|param| param.name.as_deref() == Some(*wanted))
+        };
+        arguments.iter().all(is)
     }
 }
 
@@ -163,6 +216,12 @@ mod tests {
         assert_eq!((layout.offsets.family, layout.offsets.state), (16, 18));
         assert_eq!((layout.offsets.dport, layout.offsets.num), (12, 14));
         assert!(layout.offsets.write_seq > layout.offsets.sport);
+        for (name, _) in FUNCTIONS {
+            assert_eq!(layout.has_function(name), Ok(()));
+        }
+        assert!(layout.has_function("tcp_conn_requested").unwrap_err().contains("tcp_conn_requested"));
+        assert_eq!(layout.has_tracepoint("tcp_send_reset"), Ok(()));
+        assert!(layout.has_tracepoint("tcp_send_rest").unwrap_err().contains("tcp_send_rest"));
         assert_eq!(layout.reset_reasons.get(&1).map(String::as_str), Some("NO_SOCKET"));
     }
 }

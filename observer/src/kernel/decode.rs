@@ -38,6 +38,9 @@ pub enum DecodeError {
 pub struct Decoder {
     /// `enum sk_rst_reason` by value.
     pub reset_reasons: HashMap<u32, String>,
+    /// Overflows on the ACK path are counted before the kernel knows whether there was a handshake: those without one are taken
+    /// off again.
+    pub retracts: bool,
 }
 
 fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
@@ -90,7 +93,8 @@ impl Decoder {
             unread: record.unread,
             depth: record.depth,
             limit: record.limit,
-            retracts_overflow: record.retracts_overflow == 1,
+            no_handshake: record.no_handshake == 1,
+            retracts_overflow: record.no_handshake == 1 && self.retracts,
             death: death(record.exiting, record.exit_code),
         })
     }

@@ -1,32 +1,24 @@
 //! Loads and attaches the programs, hook by hook. A hook that this kernel refuses is a degradation, not an error.
 
-use std::{
-    fs::{self, File},
-    io,
-    os::fd::AsRawFd,
-    path::{Path, PathBuf},
-};
+use std::{io, os::fd::AsRawFd};
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Pod,
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, TracePoint},
 };
 use aya_log::EbpfLogger;
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
 use observer_common::{COMM_LEN, Kind, counter::Counter, layout};
 
 use super::{
+    attach::{Attaching, find_tracefs},
     btf::{self, BtfError, Layout},
+    decode::Decoder,
     statistics::{self, Statistics},
 };
 use crate::{
     addr::NetNs,
     event::{Counters, Lost},
-    hooks::{Carrier, Hook, HookStatus, Hooks},
+    hooks::{Carrier, Forced, Hook, HookStatus, Hooks, Ladder},
 };
 
 /// The compiled programs.
@@ -39,15 +31,6 @@ pub const MAX_PORTS: usize = 1024;
 /// Size of the ring unless asked otherwise, bytes: two seconds of 25,000 connections a second.
 pub const DEFAULT_RING: u32 = 8 << 20;
 
-/// Tracepoints that are loaded alike: the hook, the program, and the tracepoint of the same name.
-const TRACEPOINTS: [(Hook, &str); 5] = [
-    (Hook::StateChanges, "inet_sock_set_state"),
-    (Hook::ResetsSent, "tcp_send_reset"),
-    (Hook::ResetsReceived, "tcp_receive_reset"),
-    (Hook::Retransmits, "tcp_retransmit_skb"),
-    (Hook::SynAckRetransmits, "tcp_retransmit_synack"),
-];
-
 /// What to attach for.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -57,8 +40,8 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Size of the ring in bytes, a power of two and a multiple of the page size.
     pub ring: u32,
-    /// Carriers to be tried for [`Hook::ListenOverflow`], in order.
-    pub overflow_carriers: Vec<Carrier>,
+    /// For these hooks only one carrier is tried; of two for one hook the last counts.
+    pub forced: Vec<Forced>,
     /// The only network namespace that matters.
     pub netns: Option<NetNs>,
     /// Whether what proxies write to their clients may be looked at.
@@ -73,7 +56,7 @@ impl Default for Options {
             proxies: crate::proxy::KNOWN.iter().map(|&name| name.to_owned()).collect(),
             ports: Vec::new(),
             ring: DEFAULT_RING,
-            overflow_carriers: vec![Carrier::CgroupSkb, Carrier::KfreeSkb],
+            forced: Vec::new(),
             netns: None,
             answers: true,
             verbose: false,
@@ -83,11 +66,11 @@ impl Default for Options {
 
 /// What the programs are to do without, each with the reason.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Without {
+pub(super) struct Without {
     /// What proxies read and how their sockets end: the one is of no use without the other.
-    reads: Option<String>,
+    pub(super) reads: Option<String>,
     /// What they write.
-    answers: Option<String>,
+    pub(super) answers: Option<String>,
 }
 
 /// How attaching can fail altogether.
@@ -124,7 +107,7 @@ unsafe impl<T: Copy + 'static> Pod for Rodata<T> {}
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
     pub(super) counters: PerCpuArray<MapData, u64>,
-    hooks: Hooks,
+    ladders: Vec<Ladder>,
     layout: Layout,
     /// Connections that did not fit when they were to be taken over.
     pub(super) unadopted: u64,
@@ -142,7 +125,8 @@ impl Kernel {
         }
         let attached = Self::attach_having(options, &without)?;
         // The programs were told what they can rely on before it was tried.
-        let why = |hook: Hook| match attached.hooks.status(hook) {
+        let hooks = attached.hooks();
+        let why = |hook: Hook| match hooks.status(hook) {
             Some(HookStatus::Missing(why)) => Some(format!("{}: {why}", hook.name())),
             _ => None,
         };
@@ -183,84 +167,45 @@ impl Kernel {
         fill(&mut ebpf, options)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
 
-        let mut statuses = Vec::new();
-        for (hook, name) in TRACEPOINTS {
-            let status = match tracepoint(&mut ebpf, name, &btf) {
-                Ok(()) => HookStatus::Full(Carrier::TpBtf),
-                Err(error) => HookStatus::Missing(explain(&error)),
-            };
-            if let (Hook::StateChanges, HookStatus::Missing(why)) = (hook, &status) {
-                return Err(LoadError::Blind(why.clone()));
+        let mut attaching =
+            Attaching { ebpf: &mut ebpf, btf: &btf, layout: &layout, tracefs, without, ladders: Vec::new() };
+        for hook in Hook::ALL {
+            let forced = options.forced.iter().rfind(|forced| forced.hook == hook).map(|forced| forced.carrier);
+            if let (Hook::StateChanges, HookStatus::Missing(why)) = (hook, attaching.climb(hook, forced)) {
+                return Err(LoadError::Blind(why));
             }
-            statuses.push((hook, status));
         }
-        let connects = tracefs.clone().and_then(|()| connects(&mut ebpf).map_err(|error| explain(&error)));
-        statuses.push((
-            Hook::Connects,
-            match connects {
-                Ok(()) => HookStatus::Full(Carrier::Tracepoint),
-                Err(why) => HookStatus::Missing(why),
-            },
-        ));
-        statuses.push((Hook::ListenOverflow, listen_overflow(&mut ebpf, &btf, options, settings.0)));
-        statuses.push((
-            Hook::Sockets,
-            match super::walk::load(&mut ebpf, &btf) {
-                Ok(()) => HookStatus::Full(Carrier::Iterator),
-                Err(error) => HookStatus::Missing(explain(&error)),
-            },
-        ));
-        for (hook, name) in [(Hook::Reads, "tcp_rcv_space_adjust"), (Hook::SocketEnds, "tcp_destroy_sock")] {
-            let status = match &without.reads {
-                Some(why) => HookStatus::Missing(why.clone()),
-                None => match tracepoint(&mut ebpf, name, &btf) {
-                    Ok(()) => HookStatus::Full(Carrier::TpBtf),
-                    Err(error) => HookStatus::Missing(explain(&error)),
-                },
-            };
-            statuses.push((hook, status));
-        }
-        let answers = match &without.answers {
-            Some(why) => Err(why.clone()),
-            None => tracefs.and_then(|()| answers(&mut ebpf).map_err(|error| explain(&error))),
-        };
-        statuses.push((
-            Hook::Answers,
-            match answers {
-                Ok(()) => HookStatus::Full(Carrier::Tracepoint),
-                Err(why) => HookStatus::Missing(why),
-            },
-        ));
-        for (hook, name) in [(Hook::Signals, "signal_generate"), (Hook::SocketErrors, "inet_sk_error_report")] {
-            let status = match tracepoint(&mut ebpf, name, &btf) {
-                Ok(()) => HookStatus::Full(Carrier::TpBtf),
-                Err(error) => HookStatus::Missing(explain(&error)),
-            };
-            statuses.push((hook, status));
-        }
-        statuses.push((
-            Hook::UnixSockets,
-            match super::walk_unix::load(&mut ebpf, &btf) {
-                Ok(()) => HookStatus::Full(Carrier::Iterator),
-                Err(error) => HookStatus::Missing(explain(&error)),
-            },
-        ));
+        let ladders = attaching.ladders;
 
         let programs = ebpf
             .programs()
             .filter_map(|(name, program)| Some((name.to_owned(), program.fd().ok()?.as_fd_raw())))
             .collect();
-        Ok(Self { ebpf, counters, hooks: Hooks(statuses), layout, unadopted: 0, programs })
+        Ok(Self { ebpf, counters, ladders, layout, unadopted: 0, programs })
     }
 
     /// How each hook stands.
-    pub fn hooks(&self) -> &Hooks {
-        &self.hooks
+    pub fn hooks(&self) -> Hooks {
+        Hooks(self.ladders.iter().map(|ladder| (ladder.hook, ladder.status())).collect())
     }
 
-    /// `enum sk_rst_reason` of this kernel.
-    pub fn reset_reasons(&self) -> std::collections::HashMap<u32, String> {
-        self.layout.reset_reasons.clone()
+    /// How the carriers of each hook fared, in the order of [`Hook::ALL`].
+    pub fn ladders(&self) -> &[Ladder] {
+        &self.ladders
+    }
+
+    /// What decodes this kernel's records.
+    pub fn decoder(&self) -> Decoder {
+        Decoder { reset_reasons: self.layout.reset_reasons.clone(), retracts: self.retracts() }
+    }
+
+    /// Whether overflows are counted by packets on their way to a listener, before it looks for their handshake.
+    fn retracts(&self) -> bool {
+        self.carrier(Hook::ListenOverflow) == Some(Carrier::CgroupSkb)
+    }
+
+    fn carrier(&self, hook: Hook) -> Option<Carrier> {
+        self.ladders.iter().find(|ladder| ladder.hook == hook)?.chosen()
     }
 
     /// What the programs cost; to be read while they are attached.
@@ -286,15 +231,15 @@ impl Kernel {
         for (slot, kind) in records.iter_mut().zip(Kind::ALL) {
             *slot = read(Counter::lost(kind))?;
         }
+        let retracted = if self.retracts() { named(Counter::OverflowsRetracted)? } else { 0 };
         Ok(Counters {
             connections_started: named(Counter::ConnectionsStarted)?,
             connections_adopted: named(Counter::ConnectionsAdopted)?,
             connections_ended: named(Counter::ConnectionsEnded)?,
             connects_failed: named(Counter::ConnectsFailed)?,
             listen_overflow_syn: named(Counter::ListenOverflowsSyn)?,
-            listen_overflow_ack: named(Counter::ListenOverflowsAck)?
-                .saturating_sub(named(Counter::OverflowsRetracted)?),
-            resets_sent: named(Counter::ResetsSent)?,
+            listen_overflow_ack: named(Counter::ListenOverflowsAck)?.saturating_sub(retracted),
+            resets_sent: named(Counter::ResetsSent)? + named(Counter::ResetsWithoutSocket)?,
             resets_received: named(Counter::ResetsReceived)?,
             retransmits: named(Counter::Retransmits)?,
             synack_retransmits: named(Counter::SynAckRetransmits)?,
@@ -305,7 +250,9 @@ impl Kernel {
             answers_failed: named(Counter::AnswersFailed)?,
             application_errors: named(Counter::ApplicationErrors)?,
             syn_queue_drops: named(Counter::SynQueueDrops)?,
-            sees_syn_drops: matches!(self.hooks.status(Hook::ListenOverflow), Some(HookStatus::Full(_))),
+            sees_syn_drops: self
+                .carrier(Hook::ListenOverflow)
+                .is_some_and(|carrier| Hook::ListenOverflow.unseen_by(carrier).is_none()),
             lost: Lost {
                 records,
                 tries_untracked: named(Counter::TriesUntracked)?,
@@ -361,130 +308,6 @@ fn fill(ebpf: &mut Ebpf, options: &Options) -> Result<(), LoadError> {
         ports.insert(port, 1, 0)?;
     }
     Ok(())
-}
-
-/// A program by name. The object is ours, so a missing one is a mistake in the build, told as a load error.
-pub(super) fn program<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut T, ProgramError>
-where
-    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
-{
-    ebpf.program_mut(name)
-        .ok_or_else(|| ProgramError::IOError(io::Error::other(format!("no program {name}"))))?
-        .try_into()
-}
-
-fn tracepoint(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), ProgramError> {
-    let program: &mut BtfTracePoint = program(ebpf, name)?;
-    program.load(name, btf)?;
-    program.attach()?;
-    Ok(())
-}
-
-fn connects(ebpf: &mut Ebpf) -> Result<(), ProgramError> {
-    // The way out first: a call that was entered unseen is ignored, one left unseen would stay in the table.
-    for name in ["sys_exit_connect", "sys_enter_connect"] {
-        let program: &mut TracePoint = program(ebpf, name)?;
-        program.load()?;
-        program.attach("syscalls", name)?;
-    }
-    Ok(())
-}
-
-fn answers(ebpf: &mut Ebpf) -> Result<(), ProgramError> {
-    const CALLS: [&str; 6] = [
-        "sys_enter_epoll_wait",
-        "sys_enter_epoll_pwait",
-        "sys_enter_write",
-        "sys_enter_sendto",
-        "sys_enter_writev",
-        "sys_enter_sendmsg",
-    ];
-    for name in CALLS {
-        let program: &mut TracePoint = program(ebpf, name)?;
-        program.load()?;
-        program.attach("syscalls", name)?;
-    }
-    Ok(())
-}
-
-/// Attaches the first carrier that this kernel allows. Only one is ever attached, so that each overflow counts once.
-fn listen_overflow(ebpf: &mut Ebpf, btf: &Btf, options: &Options, settings: layout::Settings) -> HookStatus {
-    let mut refusals = Vec::new();
-    for carrier in &options.overflow_carriers {
-        match carrier {
-            Carrier::CgroupSkb => match cgroup_skb(ebpf) {
-                Ok(()) => return HookStatus::Full(Carrier::CgroupSkb),
-                Err(why) => refusals.push(format!("cgroup_skb: {why}")),
-            },
-            Carrier::KfreeSkb if settings.drop_listen_overflow == 0 || settings.kfree_has_socket == 0 => {
-                refusals.push("kfree_skb: this kernel gives no TCP_LISTEN_OVERFLOW reason (6.15 and later do)".into());
-            }
-            Carrier::KfreeSkb => match tracepoint(ebpf, "kfree_skb", btf) {
-                Ok(()) => {
-                    let missing = "SYNs dropped at a full queue, and handshakes by SYN cookie, are not seen";
-                    return HookStatus::Partial(Carrier::KfreeSkb, missing.into());
-                }
-                Err(error) => refusals.push(format!("kfree_skb: {}", explain(&error))),
-            },
-            other => refusals.push(format!("{other} cannot carry this hook")),
-        }
-    }
-    HookStatus::Missing(refusals.join("; "))
-}
-
-fn cgroup_skb(ebpf: &mut Ebpf) -> Result<(), String> {
-    let root = cgroup2_root().ok_or("no cgroup-2 mount in /proc/mounts; mount one (mount -t cgroup2 none /mnt)")?;
-    let root = File::open(&root).map_err(|error| format!("cannot open {}: {error}", root.display()))?;
-    let attach = || -> Result<(), ProgramError> {
-        let program: &mut CgroupSkb = program(ebpf, "listen_overflow")?;
-        program.load()?;
-        // `Single`: over a link the kernel refuses other modes with EINVAL, and links share a cgroup anyway.
-        program.attach(root, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single)?;
-        Ok(())
-    };
-    attach().map_err(|error| explain(&error))
-}
-
-/// Where the cgroup-2 tree is mounted: /sys/fs/cgroup, or /sys/fs/cgroup/unified on a hybrid host.
-fn cgroup2_root() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/mounts").ok()?;
-    let mut fields = mounts.lines().map(|line| line.split(' '));
-    fields.find_map(|mut line| {
-        let (_, path, kind) = (line.next()?, line.next()?, line.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(path))
-    })
-}
-
-/// Makes sure that this thread sees a tracefs. Where the host has mounted none, one is mounted in a mount namespace
-/// of this thread's own: the host stays as it is.
-fn find_tracefs() -> Result<(), String> {
-    const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-    if PLACES.iter().any(|place| Path::new(place).join("events").exists()) {
-        return Ok(());
-    }
-    let mount_own = || -> nix::Result<()> {
-        const NONE: Option<&str> = None;
-        unshare(CloneFlags::CLONE_NEWNS)?;
-        mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
-        mount(Some("tracefs"), PLACES[0], Some("tracefs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, NONE)
-    };
-    mount_own().map_err(|error| format!("no tracefs is mounted, and observer cannot mount one for itself: {error}"))
-}
-
-/// An error with its causes, on one line; of a verifier's log only the last lines matter.
-pub(super) fn explain(error: &ProgramError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let skip = lines.len().saturating_sub(4);
-    lines.iter().skip(skip).map(|line| line.trim()).collect::<Vec<_>>().join(" | ")
 }
 
 /// A program's descriptor as a number, for /proc.

@@ -15,7 +15,10 @@ use observer_common::{
 };
 use zerocopy::FromBytes as _;
 
-use super::load::{Kernel, map, program};
+use super::{
+    attach::program,
+    load::{Kernel, map},
+};
 use crate::addr::{Endpoint, NetNs};
 
 /// Name of the program in the object.

@@ -9,11 +9,7 @@ use aya::{
 use observer_common::{connect::PATH_LEN, unix::Sample};
 use zerocopy::FromBytes as _;
 
-use super::{
-    decode::unix_path,
-    load::{Kernel, program},
-    walk::WalkError,
-};
+use super::{attach::program, decode::unix_path, load::Kernel, walk::WalkError};
 use crate::addr::UnixPath;
 
 /// Name of the program in the object.

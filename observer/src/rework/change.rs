@@ -140,6 +140,7 @@ fn reset(sent: &mut ResetSent, to: &mut impl Change) {
         unread: _,
         depth: _,
         limit: _,
+        no_handshake: _,
         retracts_overflow: _,
         death: _,
     } = sent;

@@ -69,11 +69,10 @@ impl Live {
         let thread = thread::Builder::new()
             .name("observer-kernel".into())
             .spawn(move || sampler::run(&options, &attached, &samples_in, &stopped))?;
-        let Attached { ring, reset_reasons, hooks, statistics } =
-            is_attached.recv().map_err(|_| StartError::Ended)??;
+        let Attached { ring, decoder, hooks, statistics } = is_attached.recv().map_err(|_| StartError::Ended)??;
         Ok(Self {
             ring,
-            decoder: Decoder { reset_reasons },
+            decoder,
             samples,
             hooks,
             statistics,

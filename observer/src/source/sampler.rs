@@ -25,6 +25,7 @@ use crate::{
     host,
     kernel::{
         Kernel, LoadError, Options,
+        decode::Decoder,
         first_bytes::Read,
         statistics::Statistics,
         walk::{Open, Walked},
@@ -49,7 +50,7 @@ pub(super) struct Round {
 /// What the kernel thread hands over when everything is attached.
 pub(super) struct Attached {
     pub(super) ring: RingBuf<MapData>,
-    pub(super) reset_reasons: HashMap<u32, String>,
+    pub(super) decoder: Decoder,
     pub(super) hooks: Hooks,
     pub(super) statistics: Statistics,
 }
@@ -63,8 +64,8 @@ pub(super) fn run(
 ) {
     let started = Kernel::attach(options).and_then(|mut kernel| {
         let ring = kernel.take_ring()?;
-        let (reset_reasons, hooks) = (kernel.reset_reasons(), kernel.hooks().clone());
-        let ready = Attached { ring, reset_reasons, hooks, statistics: kernel.statistics() };
+        let (decoder, hooks) = (kernel.decoder(), kernel.hooks());
+        let ready = Attached { ring, decoder, hooks, statistics: kernel.statistics() };
         Ok((kernel, ready))
     });
     let (mut kernel, ready) = match started {

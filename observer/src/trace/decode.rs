@@ -320,6 +320,8 @@ impl Line<'_, '_> {
             unread: columns.unread.or_zero(row),
             depth: columns.depth.or_zero(row),
             limit: columns.limit.or_zero(row),
+            // The one implies the other, and was alone in older traces.
+            no_handshake: self.flag(flag::NO_HANDSHAKE) || self.flag(flag::RETRACTS_OVERFLOW),
             retracts_overflow: self.flag(flag::RETRACTS_OVERFLOW),
             death: self.seldom()?.death,
         })

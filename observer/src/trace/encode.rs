@@ -252,6 +252,7 @@ impl Line<'_> {
             (flag::OWNED, sent.owned),
             (flag::ANSWERED, sent.answered),
             (flag::RETRACTS_OVERFLOW, sent.retracts_overflow),
+            (flag::NO_HANDSHAKE, sent.no_handshake),
         ]);
         columns.flags.set(row, flags);
         columns.unread.set(row, sent.unread);

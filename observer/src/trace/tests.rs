@@ -190,6 +190,7 @@ pub(crate) fn every_kind() -> Vec<Event> {
             unread: 1,
             depth: 2,
             limit: 3,
+            no_handshake: true,
             retracts_overflow: true,
             death: Some(Death::Exit(1)),
             ..reset_sent(Some(State::Listen), "")

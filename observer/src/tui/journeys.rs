@@ -142,7 +142,7 @@ fn screens_by_number_and_by_tab() {
     for name in ["upstream", "cause", "events", "hooks", "now"] {
         journey.press("<Tab>").sees(&format!(" {name}]"));
     }
-    journey.click(" 5 hooks").sees("[5 hooks]").sees("hooks: 14 of 14 see everything");
+    journey.click(" 5 hooks").sees("[5 hooks]").sees("hooks: 16 of 16 see everything");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use observer::{
     diagnose::{Engine, Said, Verdict},
     event::{Body, Counters, Event, NamespaceSample},
-    hooks::Carrier,
+    hooks::{Carrier, Forced, Hook},
     kernel::Options,
     source::{Live, Polled, Source as _},
 };
@@ -110,9 +110,9 @@ pub(crate) fn only(comm: &str, port: u16) -> Options {
     Options { proxies: vec![comm.to_owned()], ports: vec![port], answers: false, ..Options::default() }
 }
 
-/// The same with another carrier for listen overflows.
-pub(crate) fn carried_by(carrier: Carrier, options: Options) -> Options {
-    Options { overflow_carriers: vec![carrier], ..options }
+/// The same with only this carrier for a hook.
+pub(crate) fn carried_by(hook: Hook, carrier: Carrier, options: Options) -> Options {
+    Options { forced: vec![Forced { hook, carrier }], ..options }
 }
 
 impl Watcher {

@@ -90,7 +90,7 @@ const REPEATED: u16 = 4;
 
 /// A RST from a listener whose queue was full at that moment, to a segment of a handshake it knew.
 fn refused_for_want_of_room(reset: &ResetSent) -> bool {
-    reset.state == Some(State::Listen) && !reset.retracts_overflow && reset.depth > reset.limit
+    reset.state == Some(State::Listen) && !reset.no_handshake && reset.depth > reset.limit
 }
 
 /// Nothing was seen of this very connection on the server's side (an address may be translated on the way), but the
@@ -321,10 +321,29 @@ mod tests {
     #[test]
     fn a_retracted_overflow_is_none() {
         let unacked = ConnectionEnded { bytes_acked: 0, unacked: 80, data_retransmits: 4, ..connection() };
-        let retraction =
-            Body::ResetSent(ResetSent { retracts_overflow: true, ..reset_sent(Some(State::Listen), "TCP_FLAGS") });
+        let retraction = Body::ResetSent(ResetSent { retracts_overflow: true, ..no_handshake() });
         let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Ack)), event(5, retraction)], unacked);
         assert_eq!(judge_attempt(&attempt, &model).cause, "unknown");
+    }
+
+    /// A listener with a full queue answers an ACK for which it knows no handshake.
+    fn no_handshake() -> ResetSent {
+        ResetSent { no_handshake: true, depth: 9, limit: 8, ..reset_sent(Some(State::Listen), "TCP_FLAGS") }
+    }
+
+    #[test]
+    fn an_overflow_that_is_not_retracted_stays_one() {
+        let unacked = ConnectionEnded { bytes_acked: 0, unacked: 80, data_retransmits: 4, ..connection() };
+        let late = Body::ResetSent(no_handshake());
+        let (model, attempt) = ended_with([event(5, overflow(OverflowPath::Ack)), event(5, late)], unacked);
+        assert_eq!(judge_attempt(&attempt, &model).cause, RULE.code);
+    }
+
+    #[test]
+    fn a_reset_for_want_of_a_handshake_is_none_for_want_of_room() {
+        let reset = ConnectionEnded { new: State::Close, error: 104, reset_received: true, ..connection() };
+        let (model, attempt) = ended_with([event(9, Body::ResetSent(no_handshake()))], reset);
+        assert_ne!(judge_attempt(&attempt, &model).cause, RULE.code);
     }
 
     #[test]

@@ -234,6 +234,7 @@ fn reset_sent(it: &ResetSent) -> Evidence {
         unread,
         depth,
         limit,
+        no_handshake,
         retracts_overflow,
         death,
     } = it;
@@ -247,6 +248,7 @@ fn reset_sent(it: &ResetSent) -> Evidence {
         .with("unread_bytes", *unread)
         .with("queue_depth", *depth)
         .with("queue_limit", *limit)
+        .with("no_handshake", *no_handshake)
         .with("retracts_overflow", *retracts_overflow)
         .maybe("death", death.map(|death| death.to_string()))
 }

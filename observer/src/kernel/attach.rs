@@ -1,0 +1,342 @@
+//! What carries each hook: which programs, where they are attached, and in words why not.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Btf, Ebpf,
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, FEntry, KProbe, Program, ProgramError,
+        RawTracePoint, TracePoint,
+    },
+};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+
+use super::{btf::Layout, load::Without, walk, walk_unix};
+use crate::hooks::{Carrier, Hook, HookStatus, Ladder};
+
+/// Functions in which the kernel finds an accept queue full, or not: for a SYN, and for the end of a handshake.
+const OVERFLOW: [&str; 3] = ["tcp_conn_request", "tcp_v4_syn_recv_sock", "tcp_v6_syn_recv_sock"];
+/// Functions that answer a segment with a RST.
+const SEND_RESET: [&str; 2] = ["tcp_v4_send_reset", "tcp_v6_send_reset"];
+/// connect(). The way out first: a call that was entered unseen is ignored, one left unseen would stay in the table.
+const CONNECT: [&str; 2] = ["sys_exit_connect", "sys_enter_connect"];
+/// What writes, and what waits for events.
+const ANSWER: [&str; 6] = [
+    "sys_enter_epoll_wait",
+    "sys_enter_epoll_pwait",
+    "sys_enter_write",
+    "sys_enter_sendto",
+    "sys_enter_writev",
+    "sys_enter_sendmsg",
+];
+/// Where the kernel says that it can make kprobes by perf_event_open (since 4.17).
+const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
+/// The kernel's own code for "not supported" (include/linux/errno.h), which no C library knows.
+const ENOTSUPP: i32 = 524;
+
+/// The hooks, one after the other.
+pub(super) struct Attaching<'a> {
+    pub(super) ebpf: &'a mut Ebpf,
+    pub(super) btf: &'a Btf,
+    pub(super) layout: &'a Layout,
+    /// Whether there is a tracefs.
+    pub(super) tracefs: Result<(), String>,
+    pub(super) without: &'a Without,
+    /// Those that have had their turn.
+    pub(super) ladders: Vec<Ladder>,
+}
+
+impl Attaching<'_> {
+    /// Attaches the first carrier of a hook that this kernel allows. Only one is ever attached, so that everything counts once.
+    pub(super) fn climb(&mut self, hook: Hook, forced: Option<Carrier>) -> HookStatus {
+        let ladder = Ladder::climb(hook, forced, |carrier| self.attach(hook, carrier));
+        let status = ladder.status();
+        self.ladders.push(ladder);
+        status
+    }
+
+    /// Loads and attaches what carries a hook, or nothing.
+    fn attach(&mut self, hook: Hook, carrier: Carrier) -> Result<(), String> {
+        match (hook, carrier) {
+            (Hook::Reads | Hook::SocketEnds, _) if let Some(why) = &self.without.reads => Err(why.clone()),
+            (Hook::Answers, _) if let Some(why) = &self.without.answers => Err(why.clone()),
+            (Hook::ResetsWithoutSocket, _) => self.resets_without_socket(carrier),
+            (Hook::UpstreamAnswers, _) => self.upstream_answers(carrier),
+            (_, Carrier::TpBtf) => self.tp_btf(tracepoint(hook)?),
+            (_, Carrier::RawTp) => self.raw_tp(tracepoint(hook)?),
+            (Hook::ListenOverflow, Carrier::Fentry) => self.functions::<FEntry>(&OVERFLOW),
+            (Hook::ListenOverflow, Carrier::Kprobe) => self.functions::<KProbe>(&OVERFLOW),
+            (Hook::ListenOverflow, Carrier::CgroupSkb) => cgroup_skb(self.ebpf),
+            (Hook::ListenOverflow, Carrier::KfreeSkb) => self.kfree_skb(),
+            (Hook::Connects, Carrier::Tracepoint) => self.syscalls(&CONNECT),
+            (Hook::Answers, Carrier::Tracepoint) => self.syscalls(&ANSWER),
+            (Hook::Sockets, Carrier::Iterator) => walk::load(self.ebpf, self.btf).map_err(|error| explain(&error)),
+            (Hook::UnixSockets, Carrier::Iterator) => {
+                walk_unix::load(self.ebpf, self.btf).map_err(|error| explain(&error))
+            }
+            _ => Err(no_program(hook)),
+        }
+    }
+
+    fn chosen(&self, hook: Hook) -> Option<Carrier> {
+        self.ladders.iter().find(|ladder| ladder.hook == hook)?.chosen()
+    }
+
+    fn tp_btf(&mut self, name: &str) -> Result<(), String> {
+        self.layout.has_tracepoint(name)?;
+        let mut attach = || -> Result<(), ProgramError> {
+            let program: &mut BtfTracePoint = program(self.ebpf, name)?;
+            program.load(name, self.btf)?;
+            program.attach()?;
+            Ok(())
+        };
+        attach().map_err(|error| explain(&error))
+    }
+
+    fn raw_tp(&mut self, name: &str) -> Result<(), String> {
+        self.layout.has_tracepoint(name)?;
+        let mut attach = || -> Result<(), ProgramError> {
+            let program: &mut RawTracePoint = program(self.ebpf, &format!("raw_{name}"))?;
+            program.load()?;
+            program.attach(name)?;
+            Ok(())
+        };
+        attach().map_err(|error| explain(&error))
+    }
+
+    fn syscalls(&mut self, names: &[&str]) -> Result<(), String> {
+        self.tracefs.clone()?;
+        let mut attach = || -> Result<(), ProgramError> {
+            for name in names {
+                let program: &mut TracePoint = program(self.ebpf, name)?;
+                program.load()?;
+                program.attach("syscalls", name)?;
+            }
+            Ok(())
+        };
+        attach().map_err(|error| explain(&error))
+    }
+
+    /// Programs on the entry of all these functions, or of none: what one of them would miss could not be told.
+    fn functions<P: OnFunction>(&mut self, names: &[&str]) -> Result<(), String>
+    where
+        for<'a> &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
+        P::possible()?;
+        for name in names {
+            self.layout.has_function(name)?;
+        }
+        for (number, name) in names.iter().enumerate() {
+            let of = |name: &str| format!("{}_{name}", P::CARRIER);
+            let attached = program::<P>(self.ebpf, &of(name)).and_then(|program| program.enter(name, self.btf));
+            let Err(error) = attached else { continue };
+            for name in &names[..=number] {
+                if let Ok(program) = program::<P>(self.ebpf, &of(name)) {
+                    program.leave();
+                }
+            }
+            return Err(format!("{name}: {}", explain(&error)));
+        }
+        Ok(())
+    }
+
+    fn kfree_skb(&mut self) -> Result<(), String> {
+        let settings = self.layout.settings;
+        if settings.drop_listen_overflow == 0 || settings.kfree_has_socket == 0 {
+            return Err("this kernel gives no TCP_LISTEN_OVERFLOW reason (6.15 and later do)".to_owned());
+        }
+        self.tp_btf("kfree_skb")
+    }
+
+    /// Where `tcp_send_reset` passes a reason it tells of every RST (both came with 6.10), else of those of full sockets only
+    /// (`tcp_v4_send_reset`, net/ipv4/tcp_ipv4.c).
+    fn resets_without_socket(&mut self, carrier: Carrier) -> Result<(), String> {
+        let told_of_all = self.layout.settings.reset_has_reason == 1;
+        match carrier {
+            Carrier::TpBtf | Carrier::RawTp if !told_of_all => {
+                Err("on this kernel tcp_send_reset tells of open sockets only (from 6.10 on of all)".to_owned())
+            }
+            Carrier::TpBtf | Carrier::RawTp if self.chosen(Hook::ResetsSent) != Some(carrier) => {
+                Err(format!("{} is not carried by it", Hook::ResetsSent.name()))
+            }
+            Carrier::TpBtf | Carrier::RawTp => Ok(()),
+            _ if told_of_all => Err("tcp_send_reset tells of them: they would count twice".to_owned()),
+            Carrier::Fentry => self.functions::<FEntry>(&SEND_RESET),
+            Carrier::Kprobe => self.functions::<KProbe>(&SEND_RESET),
+            _ => Err(no_program(Hook::ResetsWithoutSocket)),
+        }
+    }
+
+    /// They are seen by the program that sees reads, through the registers of the system call.
+    fn upstream_answers(&self, carrier: Carrier) -> Result<(), String> {
+        if self.layout.settings.registers_readable == 0 {
+            let why = "a program cannot see where a read puts its bytes: the kernel must have bpf_task_pt_regs (5.15), and \
+                       the processor be an x86-64";
+            return Err(why.to_owned());
+        }
+        if self.chosen(Hook::Reads) != Some(carrier) {
+            return Err(format!("{} is not carried by it", Hook::Reads.name()));
+        }
+        Ok(())
+    }
+}
+
+/// The tracepoint of a hook, whose program has the same name.
+fn tracepoint(hook: Hook) -> Result<&'static str, String> {
+    match hook {
+        Hook::StateChanges => Ok("inet_sock_set_state"),
+        Hook::ResetsSent => Ok("tcp_send_reset"),
+        Hook::ResetsReceived => Ok("tcp_receive_reset"),
+        Hook::Retransmits => Ok("tcp_retransmit_skb"),
+        Hook::SynAckRetransmits => Ok("tcp_retransmit_synack"),
+        Hook::Reads => Ok("tcp_rcv_space_adjust"),
+        Hook::SocketEnds => Ok("tcp_destroy_sock"),
+        Hook::Signals => Ok("signal_generate"),
+        Hook::SocketErrors => Ok("inet_sk_error_report"),
+        _ => Err(no_program(hook)),
+    }
+}
+
+fn no_program(hook: Hook) -> String {
+    format!("there is no such program for {}", hook.name())
+}
+
+/// A program by name. The object is ours, so a missing one is a mistake in the build, told as a load error.
+pub(super) fn program<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut T, ProgramError>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    ebpf.program_mut(name)
+        .ok_or_else(|| ProgramError::IOError(io::Error::other(format!("no program {name}"))))?
+        .try_into()
+}
+
+/// Programs on the entry of kernel functions.
+trait OnFunction {
+    /// What it is, and what the names of such programs begin with.
+    const CARRIER: Carrier;
+
+    /// An error in words if this kernel has none of the kind.
+    fn possible() -> Result<(), String>;
+
+    /// Loads and attaches it.
+    fn enter(&mut self, function: &str, btf: &Btf) -> Result<(), ProgramError>;
+
+    /// Detaches and unloads it, as far as it was.
+    fn leave(&mut self);
+}
+
+impl OnFunction for FEntry {
+    const CARRIER: Carrier = Carrier::Fentry;
+
+    fn possible() -> Result<(), String> {
+        Ok(())
+    }
+
+    fn enter(&mut self, function: &str, btf: &Btf) -> Result<(), ProgramError> {
+        self.load(function, btf)?;
+        self.attach()?;
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        let _ = self.unload();
+    }
+}
+
+impl OnFunction for KProbe {
+    const CARRIER: Carrier = Carrier::Kprobe;
+
+    fn possible() -> Result<(), String> {
+        if Path::new(KPROBES).exists() { Ok(()) } else { Err("this kernel has no kprobes".to_owned()) }
+    }
+
+    fn enter(&mut self, function: &str, _: &Btf) -> Result<(), ProgramError> {
+        self.load()?;
+        self.attach(function, 0)?;
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        let _ = self.unload();
+    }
+}
+
+fn cgroup_skb(ebpf: &mut Ebpf) -> Result<(), String> {
+    let root = cgroup2_root().ok_or("no cgroup-2 mount in /proc/mounts; mount one (mount -t cgroup2 none /mnt)")?;
+    let root = File::open(&root).map_err(|error| format!("cannot open {}: {error}", root.display()))?;
+    let attach = || -> Result<(), ProgramError> {
+        let program: &mut CgroupSkb = program(ebpf, "listen_overflow")?;
+        program.load()?;
+        // `Single`: over a link the kernel refuses other modes with EINVAL, and links share a cgroup anyway.
+        program.attach(root, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single)?;
+        Ok(())
+    };
+    attach().map_err(|error| explain(&error))
+}
+
+/// Where the cgroup-2 tree is mounted: /sys/fs/cgroup, or /sys/fs/cgroup/unified on a hybrid host.
+fn cgroup2_root() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").ok()?;
+    let mut fields = mounts.lines().map(|line| line.split(' '));
+    fields.find_map(|mut line| {
+        let (_, path, kind) = (line.next()?, line.next()?, line.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(path))
+    })
+}
+
+/// Makes sure that this thread sees a tracefs. Where the host has mounted none, one is mounted in a mount namespace
+/// of this thread's own: the host stays as it is.
+pub(super) fn find_tracefs() -> Result<(), String> {
+    const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+    if PLACES.iter().any(|place| Path::new(place).join("events").exists()) {
+        return Ok(());
+    }
+    let mount_own = || -> nix::Result<()> {
+        const NONE: Option<&str> = None;
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+        mount(Some("tracefs"), PLACES[0], Some("tracefs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, NONE)
+    };
+    mount_own().map_err(|error| format!("no tracefs is mounted, and observer cannot mount one for itself: {error}"))
+}
+
+/// Why the kernel refused a program: in words where its code stands for one thing here, else the error with its causes on one
+/// line; of a verifier's log only the last lines matter.
+fn explain(error: &ProgramError) -> String {
+    let mut text = error.to_string();
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(cause) = source {
+        if let Some(words) = cause.downcast_ref::<io::Error>().and_then(|error| in_words(error, &text)) {
+            return words.to_owned();
+        }
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let skip = lines.len().saturating_sub(4);
+    lines.iter().skip(skip).map(|line| line.trim()).collect::<Vec<_>>().join(" | ")
+}
+
+/// What a code stands for, `told` so far.
+fn in_words(error: &io::Error, told: &str) -> Option<&'static str> {
+    const EPERM: i32 = nix::errno::Errno::EPERM as i32;
+    match error.raw_os_error()? {
+        // With a verifier's log it is the program that is wrong.
+        EPERM if told.lines().count() <= 1 => Some("this kernel's policy does not admit such programs (EPERM)"),
+        ENOTSUPP => Some(
+            "this kernel cannot attach there (ENOTSUPP), as x86 before 6.6 where a function has more than six arguments",
+        ),
+        _ => None,
+    }
+}
