@@ -4,7 +4,7 @@ use std::{
     io::Write as _,
     net::{TcpListener, TcpStream},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -151,7 +151,7 @@ fn tracepoints_see_the_same(carrier: Carrier, port: u16) {
             drop(served);
             drop(client);
         }
-        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         child.kill().unwrap();
         let pid = child.id();
         child.wait().unwrap();
@@ -254,10 +254,10 @@ fn resets_without_socket_are_told_once(comm: &str, port: u16, forced: Option<Car
             watcher.until("each of them", |watcher| (told(watcher) >= 4).then_some(()));
         }
         let refusals = watcher.count(|body| matches!(body, Body::ResetSent(reset) if reset.answers_syn));
-        assert_eq!(refusals, if all { 3 } else { 0 }, "{status:?}");
+        assert_eq!(refusals == 3, all, "{status:?}");
         let (_, events) = watcher.finish();
         let told = events.iter().filter(|event| matches!(event.body, Body::ResetSent(_))).count();
-        assert_eq!(told, if all { 4 } else { 0 }, "{status:?}");
+        assert!(if all { told == 4 } else { told < 4 }, "{told}: {status:?}");
     });
 }
 
