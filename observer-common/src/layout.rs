@@ -188,8 +188,10 @@ pub struct Settings {
     pub registers_readable: u8,
     /// 1 if what proxies write is traced.
     pub answers_traced: u8,
+    /// 1 if a program can load fields of the current task (`bpf_get_current_task_btf`, 5.11).
+    pub task_readable: u8,
     /// Padding, 0.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// The only network namespace that matters, by inode number; 0 for all.
     pub only_netns: u32,
 }

@@ -13,6 +13,7 @@ pub mod handshake;
 pub mod latency;
 pub mod layout;
 pub mod listener;
+pub mod look;
 pub mod reset;
 pub mod retransmit;
 pub mod signal;

@@ -13,11 +13,13 @@ use observer_common::{
         PLAINLY, Process, RETRIED, SERVER_ERRORS, SILENT, THREAD_PER_REQUEST, THREADS_SHARED, UNSEEN_AFTER,
     },
     counter::Counter,
+    look::SETTLED,
 };
 
 use crate::{
     emit,
     filter::{self, netns_matters},
+    look,
     maps::{HEAD_BYTES, HEADS, PROCESSES, THREADS, TRIES, Thread},
     settings::setting,
     sock::{Described, of_descriptor},
@@ -59,6 +61,10 @@ pub(crate) enum Call {
 /// Some process writes to some descriptor.
 #[inline(always)]
 pub(crate) fn wrote(ctx: &TracePointContext, call: Call) {
+    let look = look::at_answers();
+    if look == 0 {
+        return;
+    }
     let Some(process) = PROCESSES.get_ptr_mut(ctx.tgid()) else { return };
     // SAFETY: constant offsets within the record.
     let (Ok(fd), Ok(buffer), Ok(length)) =
@@ -77,7 +83,7 @@ pub(crate) fn wrote(ctx: &TracePointContext, call: Call) {
         emit::count(Counter::Answers);
         // SAFETY: valid for the program's run; threads that race write the same.
         unsafe { (*process).speaks = PLAINLY };
-        answered(process, fd as u32, status);
+        answered(process, fd as u32, status, look);
     } else {
         wrote_something(process, fd as u32, length, &head);
     }
@@ -161,7 +167,7 @@ pub(crate) fn upstream_answered(status: u16) {
 /// Whether what a process answers its clients can be expected to be seen.
 #[inline(always)]
 pub(crate) fn visible(pid: u32) -> bool {
-    if setting!(answers_traced) == 0 {
+    if look::at_answers() == 0 {
         return false;
     }
     let Some(process) = PROCESSES.get_ptr(pid) else { return false };
@@ -254,7 +260,7 @@ pub(crate) struct Release {
 /// The current thread has let go of a try.
 #[inline(always)]
 pub(crate) fn let_go(try_: &Release) {
-    if setting!(answers_traced) == 0 {
+    if look::at_answers() == 0 {
         return;
     }
     let id = bpf_get_current_pid_tgid();
@@ -334,7 +340,7 @@ fn take(within: u64, only_failed: bool) -> Option<Thread> {
 
 /// A plain HTTP answer.
 #[inline(always)]
-fn answered(process: *mut Process, fd: u32, status: u16) {
+fn answered(process: *mut Process, fd: u32, status: u16, look: u64) {
     let id = bpf_get_current_pid_tgid();
     // SAFETY: a helper without arguments; the process is valid for the program's run.
     let (now, first) = unsafe { (bpf_ktime_get_ns(), (*process).threading == u32::from(ANSWERS_FIRST)) };
@@ -355,11 +361,12 @@ fn answered(process: *mut Process, fd: u32, status: u16) {
     if status == 502 || status == 504 {
         emit::count(Counter::AnswersFailed);
     }
+    let settled = now - look >= SETTLED;
     if first {
         if passes_on(process, index, now) {
             return emit::count(Counter::ApplicationErrors);
         }
-        let answered = tell(process, fd, &Thread::NONE, status, ANSWERED);
+        let answered = if settled { tell(process, fd, &Thread::NONE, status, ANSWERED) } else { 0 };
         // Without room it stays without its try.
         let _ = THREADS.insert(id, Thread { answered, wrote: now, status, ..Thread::NONE }, 0);
         return;
@@ -380,7 +387,7 @@ fn answered(process: *mut Process, fd: u32, status: u16) {
         return emit::count(Counter::ApplicationErrors);
     }
     // 500 and 503 are limits and configuration of the proxy's own, whatever it let go of in peace just before.
-    if status == 502 || status == 504 {
+    if (status == 502 || status == 504) && (settled || taken.is_some()) {
         tell(process, fd, &taken.unwrap_or(Thread::NONE), status, ANSWERED);
     }
 }
@@ -429,6 +436,9 @@ pub(crate) fn has_unix_upstreams() {
 /// Whether the current process was seen to write to a client. Of one that never was, silence says nothing.
 #[inline(always)]
 fn speaks() -> bool {
+    if look::at_answers() == 0 {
+        return false;
+    }
     let process = PROCESSES.get_ptr((bpf_get_current_pid_tgid() >> 32) as u32);
     // SAFETY: valid for the program's run.
     process.is_some_and(|process| unsafe { (*process).speaks != SILENT })

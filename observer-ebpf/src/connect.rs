@@ -16,6 +16,7 @@ use crate::{
     answer::{self, Release},
     emit,
     filter::{self, netns_matters, port_matters},
+    look,
     maps::{CONNECTING, Connecting},
     settings::setting,
     sock::{Sock, TcpSock, map_v4, of_descriptor},
@@ -38,6 +39,10 @@ const IPPROTO_TCP: u16 = 6;
 /// A proxy calls connect().
 #[inline(always)]
 pub(crate) fn entered(ctx: &TracePointContext) {
+    let look = look::at_connects();
+    if look == 0 {
+        return;
+    }
     let Some(task) = filter::current_proxy() else { return };
     // SAFETY: constant offsets within the record.
     let (Ok(fd), Ok(address), Ok(length)) = (unsafe {
@@ -58,6 +63,7 @@ pub(crate) fn entered(ctx: &TracePointContext) {
         fd: fd as u32,
         began: 0,
         undone: 0,
+        look,
         path: [0; PATH_LEN],
     };
     // SAFETY: as above; struct sockaddr_in and sockaddr_in6 as in include/uapi/linux/in.h and in6.h.
@@ -93,7 +99,7 @@ pub(crate) fn entered(ctx: &TracePointContext) {
 /// The call began a handshake: what fails from here on is the connection's story, unless `refused` says otherwise.
 #[inline(always)]
 pub(crate) fn began(sock: Sock<impl Access>) {
-    if setting!(connect_traced) == 0 {
+    if look::at_connects() == 0 {
         return;
     }
     if let Some(call) = CONNECTING.get_ptr_mut(bpf_get_current_pid_tgid()) {
@@ -108,14 +114,15 @@ pub(crate) fn began(sock: Sock<impl Access>) {
 /// Whether the current thread is inside a traced connect() on this socket, whose result will tell of the failure.
 #[inline(always)]
 pub(crate) fn refused(sock: Sock<impl Access>, tcp: TcpSock<impl Access>) -> bool {
-    if setting!(connect_traced) == 0 {
+    let look = look::at_connects();
+    if look == 0 {
         return false;
     }
     let Some(call) = CONNECTING.get_ptr_mut(bpf_get_current_pid_tgid()) else { return false };
     // SAFETY: as in `began`.
     unsafe {
-        // Softirq runs in whoever's context: it must be this call's own socket.
-        if (*call).began != sock.key() {
+        // Softirq runs in whoever's context: it must be this call's own socket. A call of an earlier look may have returned unseen.
+        if (*call).began != sock.key() || (*call).look != look {
             return false;
         }
         sock.flow(tcp.local_port(), &mut (*call).flow);
@@ -133,6 +140,11 @@ pub(crate) fn left(ctx: &TracePointContext) {
     let result = unsafe { ctx.read_at::<i64>(EXIT_RESULT) }.unwrap_or(0);
     // SAFETY: the entry is valid for the program's run, and its thread is here.
     let call = unsafe { &*call };
+    // What it entered in an earlier look returned unseen.
+    if call.look != look::at_connects() {
+        let _ = CONNECTING.remove(thread);
+        return;
+    }
     if result == 0 && call.family == AF_UNIX {
         answer::has_unix_upstreams();
     }

@@ -18,7 +18,7 @@ use crate::{
     answer::{self, Head, Release},
     connect, emit,
     filter::{self, netns_matters, port_matters},
-    handshake, latency, listener,
+    handshake, latency, listener, look,
     maps::{ARRIVALS, TRIES, Try},
     settings::setting,
     sock::{self, Sock, TcpSock},
@@ -61,7 +61,8 @@ fn started(ctx: &impl EbpfContext, sock: Sock<impl Access>) {
     connect::began(sock);
     // SAFETY: a helper without arguments.
     let mut entry = Try::of(task, unsafe { bpf_ktime_get_ns() });
-    if setting!(reads_traced) == 1 {
+    entry.look = look::at_reads();
+    if entry.look != 0 {
         entry.write_seq = tcp.write_seq();
         entry.flags = BASELINE;
     }
@@ -90,11 +91,20 @@ fn established(sock: Sock<impl Access>) {
 /// `tcp_rcv_space_adjust(struct sock *sk)`, called by every read that took payload (`tcp_recvmsg_locked`, net/ipv4/tcp.c).
 #[inline(always)]
 pub(crate) fn read(sock: Sock) {
+    let look = look::at_reads();
+    // Being attached, or detached.
+    if look == 0 {
+        return;
+    }
     let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
     let Some(tcp) = sock.tcp() else { return };
     let written = tcp.write_seq();
     // SAFETY: as above.
     unsafe {
+        if (*entry).look != look {
+            forget_reads(&mut *entry);
+            (*entry).look = look;
+        }
         if (*entry).flags & BASELINE == 0 || written != (*entry).write_seq {
             (*entry).exchanges = (*entry).exchanges.wrapping_add(1);
             answer_begins(&mut *entry, tcp);
@@ -104,6 +114,14 @@ pub(crate) fn read(sock: Sock) {
         (*entry).last_read = bpf_ktime_get_ns();
         (*entry).copied_seq = tcp.copied_seq();
     }
+}
+
+/// What was read in an earlier look says nothing: more may have been read since.
+#[inline(always)]
+fn forget_reads(entry: &mut Try) {
+    entry.flags &= !BASELINE;
+    (entry.exchanges, entry.last_read) = (0, 0);
+    (entry.answer_status, entry.head) = (0, 0);
 }
 
 /// The first read of an answer: its status, if it is plain HTTP.
@@ -167,6 +185,10 @@ fn time_wait(sock: Sock<impl Access>) {
 /// A connection left `SYN_SENT`, `ESTABLISHED` or `CLOSE_WAIT`.
 #[inline(always)]
 fn left(sock: Sock<impl Access>, old: u8, new: u8) {
+    // Most sockets of a host are of no interest, and this is the cheapest way to know.
+    if sock.max_ack_backlog() != 0 {
+        return left_by_others(sock, old, new);
+    }
     let key = sock.key();
     let Some(pointer) = TRIES.get_ptr_mut(key) else {
         left_by_others(sock, old, new);
@@ -177,7 +199,12 @@ fn left(sock: Sock<impl Access>, old: u8, new: u8) {
     if entry.ended == 1 {
         // The end of that socket was missed, and its memory is another's now.
         let _ = TRIES.remove(key);
+        left_by_others(sock, old, new);
         return;
+    }
+    let look = look::at_reads();
+    if look == 0 || entry.look != look {
+        forget_reads(&mut entry);
     }
     let Some(tcp) = sock.tcp() else { return };
     let error = tcp.err();
@@ -204,7 +231,7 @@ fn left(sock: Sock<impl Access>, old: u8, new: u8) {
     }
     if new == state::CLOSE_WAIT {
         entry.closing = 1;
-    } else if by_proxy || in_connect || setting!(destroys_traced) == 0 {
+    } else if by_proxy || in_connect || setting!(destroys_traced) == 0 || look == 0 {
         // Sockets are reused at once, so an entry must not outlive its connection.
         let _ = TRIES.remove(key);
         return;
@@ -339,7 +366,6 @@ fn left_by_others(sock: Sock<impl Access>, old: u8, new: u8) {
 /// A process closes a connection first. Told only if it was accepted, and a request was unanswered or the process dies.
 #[inline(always)]
 fn hurt(sock: Sock<impl Access>, tcp: TcpSock<impl Access>) {
-    // What a listener made keeps a copy of the listener's limit; what connect() made has none (sk_clone, net/core/sock.c).
     if tcp.max_ack_backlog() == 0 || tcp.bytes_received() == 0 {
         return;
     }

@@ -23,6 +23,10 @@ pub(crate) fn current_proxy() -> Option<Task> {
     let mut task = current();
     let mut threading = PROXIES.get_ptr(task.comm);
     if threading.is_none() {
+        // The process has this very name.
+        if task.tid == task.pid {
+            return None;
+        }
         task.comm = process_comm()?;
         threading = PROXIES.get_ptr(task.comm);
     }

@@ -17,6 +17,7 @@ mod functions;
 mod handshake;
 mod latency;
 mod listener;
+mod look;
 mod maps;
 mod packet;
 mod raw;

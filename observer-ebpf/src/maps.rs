@@ -9,6 +9,12 @@ use observer_common::{
     listener::Door, time_wait::Destination,
 };
 
+/// Since when what proxies read, answer and connect to has been looked at (`bpf_ktime_get_ns`; 0 while it is not), and since
+/// when packets at full accept queues have, in the slots that `look` names. Written by userspace, when the programs of the close
+/// look are all attached and before the first is detached, so that what they leave behind is not taken for what is. Cannot be full.
+#[map]
+pub(crate) static LOOK: Array<u64> = Array::with_max_entries(observer_common::look::SLOTS, 0);
+
 /// Records for userspace. Written by `emit` only. Full: the record is lost and counted by kind.
 /// Userspace sets the size.
 #[map]
@@ -117,6 +123,8 @@ pub(crate) struct Try {
     pub(crate) pad: u8,
     pub(crate) soft_error: u16,
     pub(crate) pad2: [u8; 6],
+    /// The close look in which what was read was noted; see [`LOOK`].
+    pub(crate) look: u64,
 }
 
 impl Try {
@@ -141,6 +149,7 @@ impl Try {
             pad: 0,
             soft_error: 0,
             pad2: [0; 6],
+            look: 0,
         }
     }
 }
@@ -183,6 +192,8 @@ pub(crate) struct Connecting {
     pub(crate) began: u64,
     /// 1 if the call itself undid it, so that only its result tells why.
     pub(crate) undone: u64,
+    /// The close look in which it began; see [`LOOK`].
+    pub(crate) look: u64,
     pub(crate) path: [u8; connect::PATH_LEN],
 }
 

@@ -12,6 +12,7 @@ use crate::{
     access::{Access, Arguments},
     emit,
     filter::{self, netns_matters, port_matters},
+    look,
     maps::TRIES,
     packet::{self, ACK, RST, Segment},
     settings::setting,
@@ -127,6 +128,10 @@ fn tell(sock: Option<Sock<impl Access>>, answers: bool, segment: &Segment, reaso
 /// `tcp_abort_on_overflow`'s RST by the reason, or on kernels that give none by the sysctl.
 #[inline(always)]
 fn no_handshake(tcp: TcpSock<impl Access>, to_ack: bool, reason: u32) -> bool {
+    // What is not looked at was not counted.
+    if !look::at_queues() {
+        return false;
+    }
     let forgotten =
         if setting!(reset_has_reason) == 1 { reason == setting!(reset_flags) } else { tcp.abort_on_overflow() == 0 };
     forgotten && to_ack && tcp.accept_queue_full()

@@ -20,7 +20,8 @@ pub(crate) static SETTINGS: Settings = Settings {
     destroys_traced: 0,
     registers_readable: 0,
     answers_traced: 0,
-    pad: [0; 2],
+    task_readable: 0,
+    pad: 0,
     only_netns: 0,
 };
 

@@ -15,7 +15,7 @@ use observer_common::{
 
 use crate::{
     access::{Access, Direct},
-    settings::offset,
+    settings::{offset, setting},
 };
 
 /// A `struct sock *` (a tracepoint's argument, or walked to from one), and how it may be read.
@@ -53,6 +53,9 @@ impl<A: Access> Sock<A> {
         state: u8;
         num: u16;
         dport: u16;
+        /// Accept queue limit. What a listener made keeps a copy of the listener's; what connect() made has none (`sk_clone`,
+        /// net/core/sock.c). Full sockets only.
+        max_ack_backlog: u32;
     }
 
     /// The address, to be used as a key only.
@@ -106,7 +109,6 @@ impl<A: Access> TcpSock<A> {
         err_soft: u32;
         shutdown: u8;
         ack_backlog: u32;
-        max_ack_backlog: u32;
         drops: u32;
         sport: u16;
         syn_queue: u32;
@@ -137,6 +139,12 @@ impl<A: Access> TcpSock<A> {
         }
         // SAFETY: as the fields.
         Some(unsafe { A::load(self.0, offset!(first_tx)) })
+    }
+
+    /// See [`Sock::max_ack_backlog`].
+    #[inline(always)]
+    pub(crate) fn max_ack_backlog(self) -> u32 {
+        self.sock().max_ack_backlog()
     }
 
     /// Whether a process owns the socket: false while it waits in an accept queue, and after release.
@@ -269,7 +277,12 @@ pub(crate) fn dying() -> (bool, u32) {
     // SAFETY: helpers that cannot fault.
     unsafe {
         let task = bpf_get_current_task() as *const u8;
-        let flags: u32 = bpf_probe_read_kernel(task.wrapping_add(offset!(task_flags)).cast()).unwrap_or(0);
+        // Asked at every close of an accepted connection. The helper that gives a task to be read plainly came with 5.11.
+        let flags: u32 = if setting!(task_readable) == 1 {
+            Direct::load(bpf_get_current_task_btf() as *const u8, offset!(task_flags))
+        } else {
+            bpf_probe_read_kernel(task.wrapping_add(offset!(task_flags)).cast()).unwrap_or(0)
+        };
         if flags & PF_EXITING == 0 {
             return (false, 0);
         }

@@ -16,6 +16,7 @@ pub use tools::{Anonymize, Export, Info, Merge, Trace};
 use crate::{
     addr::NetNs,
     hooks::Forced,
+    kernel::look::When,
     kernel::{
         Options,
         load::{DEFAULT_RING, MAX_PORTS, MAX_PROXIES},
@@ -210,6 +211,10 @@ pub struct Filters {
     /// Do not look at what proxies write to their clients; statuses are then those to be expected.
     #[arg(long)]
     pub no_answers: bool,
+    /// When to look at each read, write and packet, which costs a busy proxy several per cent: on trouble and at a glance now and
+    /// then (auto), always, or never. What went wrong unlooked at is told without the client's status.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub close_look: When,
     /// Size of the ring between kernel and observer (a power of two, with K or M): raise it if records are lost.
     #[arg(long, value_name = "SIZE", value_parser = ring_size, default_value_t = RingSize(DEFAULT_RING))]
     pub ring_size: RingSize,
@@ -225,6 +230,7 @@ impl Default for Filters {
             comms: Vec::new(),
             netns: None,
             no_answers: false,
+            close_look: When::Auto,
             ring_size: RingSize(DEFAULT_RING),
             carriers: Carriers::default(),
         }
@@ -269,6 +275,7 @@ impl Filters {
             ring: self.ring_size.0,
             netns: self.netns,
             answers: !self.no_answers,
+            look: self.close_look,
             verbose,
             forced: self.carriers.forced.clone(),
         };

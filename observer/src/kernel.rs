@@ -6,6 +6,8 @@ pub mod btf;
 pub mod decode;
 pub(crate) mod first_bytes;
 pub mod load;
+pub mod look;
+pub(crate) mod memory;
 pub mod statistics;
 pub mod walk;
 pub mod walk_unix;

@@ -1,5 +1,6 @@
 //! Where Events come from. What follows is the same for all sources.
 
+mod attention;
 pub mod live;
 pub mod procs;
 pub mod replay;

@@ -7,6 +7,8 @@ mod answers;
 mod common;
 #[path = "kernel/ladder.rs"]
 mod ladder;
+#[path = "kernel/look.rs"]
+mod look;
 
 use std::{
     io::{Read as _, Write as _},

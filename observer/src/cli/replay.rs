@@ -7,13 +7,14 @@ use clap::Args;
 use crate::time::{Moment, Speed};
 
 /// What is of no use with a recording: it was decided when that was made.
-const LIVE_ONLY: [&str; 13] = [
+const LIVE_ONLY: [&str; 14] = [
     "duration",
     "verbose",
     "ports",
     "comms",
     "netns",
     "no_answers",
+    "close_look",
     "ring_size",
     "forced",
     "record",

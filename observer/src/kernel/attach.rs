@@ -18,7 +18,12 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-use super::{btf::Layout, load::Without, walk, walk_unix};
+use super::{
+    btf::Layout,
+    load::Without,
+    look::{self, Held},
+    walk, walk_unix,
+};
 use crate::hooks::{Carrier, Hook, HookStatus, Ladder};
 
 /// Functions in which the kernel finds an accept queue full, or not: for a SYN, and for the end of a handshake.
@@ -36,6 +41,8 @@ const ANSWER: [&str; 6] = [
     "sys_enter_writev",
     "sys_enter_sendmsg",
 ];
+/// The program that sees each packet on its way to a socket.
+const OVERFLOW_BY_PACKET: &str = "listen_overflow";
 /// Where the kernel says that it can make kprobes by perf_event_open (since 4.17).
 const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
 /// The kernel's own code for "not supported" (include/linux/errno.h), which no C library knows.
@@ -51,6 +58,8 @@ pub(super) struct Attaching<'a> {
     pub(super) without: &'a Without,
     /// Those that have had their turn.
     pub(super) ladders: Vec<Ladder>,
+    /// What is attached for a close look only.
+    pub(super) held: Vec<Held>,
 }
 
 impl Attaching<'_> {
@@ -69,14 +78,14 @@ impl Attaching<'_> {
             (Hook::Answers, _) if let Some(why) = &self.without.answers => Err(why.clone()),
             (Hook::ResetsWithoutSocket, _) => self.resets_without_socket(carrier),
             (Hook::UpstreamAnswers, _) => self.upstream_answers(carrier),
-            (_, Carrier::TpBtf) => self.tp_btf(tracepoint(hook)?),
-            (_, Carrier::RawTp) => self.raw_tp(tracepoint(hook)?),
+            (_, Carrier::TpBtf) => self.tp_btf(hook, tracepoint(hook)?),
+            (_, Carrier::RawTp) => self.raw_tp(hook, tracepoint(hook)?),
             (Hook::ListenOverflow, Carrier::Fentry) => self.functions::<FEntry>(&OVERFLOW),
             (Hook::ListenOverflow, Carrier::Kprobe) => self.functions::<KProbe>(&OVERFLOW),
-            (Hook::ListenOverflow, Carrier::CgroupSkb) => cgroup_skb(self.ebpf),
+            (Hook::ListenOverflow, Carrier::CgroupSkb) => self.cgroup_skb(),
             (Hook::ListenOverflow, Carrier::KfreeSkb) => self.kfree_skb(),
-            (Hook::Connects, Carrier::Tracepoint) => self.syscalls(&CONNECT),
-            (Hook::Answers, Carrier::Tracepoint) => self.syscalls(&ANSWER),
+            (Hook::Connects, Carrier::Tracepoint) => self.syscalls(hook, &CONNECT),
+            (Hook::Answers, Carrier::Tracepoint) => self.syscalls(hook, &ANSWER),
             (Hook::Sockets, Carrier::Iterator) => walk::load(self.ebpf, self.btf).map_err(|error| explain(&error)),
             (Hook::UnixSockets, Carrier::Iterator) => {
                 walk_unix::load(self.ebpf, self.btf).map_err(|error| explain(&error))
@@ -89,39 +98,52 @@ impl Attaching<'_> {
         self.ladders.iter().find(|ladder| ladder.hook == hook)?.chosen()
     }
 
-    fn tp_btf(&mut self, name: &str) -> Result<(), String> {
+    fn tp_btf(&mut self, hook: Hook, name: &str) -> Result<(), String> {
         self.layout.has_tracepoint(name)?;
-        let mut attach = || -> Result<(), ProgramError> {
-            let program: &mut BtfTracePoint = program(self.ebpf, name)?;
+        let loaded = program(self.ebpf, name).and_then(|program: &mut BtfTracePoint| {
             program.load(name, self.btf)?;
-            program.attach()?;
-            Ok(())
-        };
-        attach().map_err(|error| explain(&error))
-    }
-
-    fn raw_tp(&mut self, name: &str) -> Result<(), String> {
-        self.layout.has_tracepoint(name)?;
-        let mut attach = || -> Result<(), ProgramError> {
-            let program: &mut RawTracePoint = program(self.ebpf, &format!("raw_{name}"))?;
-            program.load()?;
-            program.attach(name)?;
-            Ok(())
-        };
-        attach().map_err(|error| explain(&error))
-    }
-
-    fn syscalls(&mut self, names: &[&str]) -> Result<(), String> {
-        self.tracefs.clone()?;
-        let mut attach = || -> Result<(), ProgramError> {
-            for name in names {
-                let program: &mut TracePoint = program(self.ebpf, name)?;
-                program.load()?;
-                program.attach("syscalls", name)?;
+            if !look::is_close(hook, Carrier::TpBtf) {
+                program.attach()?;
             }
             Ok(())
-        };
-        attach().map_err(|error| explain(&error))
+        });
+        loaded.map_err(|error| explain(&error))?;
+        self.hold(hook, Carrier::TpBtf)
+    }
+
+    fn raw_tp(&mut self, hook: Hook, name: &str) -> Result<(), String> {
+        self.layout.has_tracepoint(name)?;
+        let loaded = program(self.ebpf, &format!("raw_{name}")).and_then(|program: &mut RawTracePoint| {
+            program.load()?;
+            if !look::is_close(hook, Carrier::RawTp) {
+                program.attach(name)?;
+            }
+            Ok(())
+        });
+        loaded.map_err(|error| explain(&error))?;
+        self.hold(hook, Carrier::RawTp)
+    }
+
+    fn syscalls(&mut self, hook: Hook, names: &[&str]) -> Result<(), String> {
+        self.tracefs.clone()?;
+        let mut loads =
+            names.iter().map(|name| program(self.ebpf, name).and_then(|program: &mut TracePoint| program.load()));
+        loads.try_for_each(|loaded| loaded.map_err(|error| explain(&error)))?;
+        self.hold(hook, Carrier::Tracepoint)
+    }
+
+    fn cgroup_skb(&mut self) -> Result<(), String> {
+        let program: &mut CgroupSkb = program(self.ebpf, OVERFLOW_BY_PACKET).map_err(|error| explain(&error))?;
+        program.load().map_err(|error| explain(&error))?;
+        self.hold(Hook::ListenOverflow, Carrier::CgroupSkb)
+    }
+
+    /// Attaches what has been loaded for a close look.
+    fn hold(&mut self, hook: Hook, carrier: Carrier) -> Result<(), String> {
+        if look::is_close(hook, carrier) {
+            self.held.append(&mut attach_loaded(self.ebpf, hook, carrier)?);
+        }
+        Ok(())
     }
 
     /// Programs on the entry of all these functions, or of none: what one of them would miss could not be told.
@@ -152,7 +174,7 @@ impl Attaching<'_> {
         if settings.drop_listen_overflow == 0 || settings.kfree_has_socket == 0 {
             return Err("this kernel gives no TCP_LISTEN_OVERFLOW reason (6.15 and later do)".to_owned());
         }
-        self.tp_btf("kfree_skb")
+        self.tp_btf(Hook::ListenOverflow, "kfree_skb")
     }
 
     /// Where `tcp_send_reset` passes a reason it tells of every RST (both came with 6.10), else of those of full sockets only
@@ -269,17 +291,44 @@ impl OnFunction for KProbe {
     }
 }
 
-fn cgroup_skb(ebpf: &mut Ebpf) -> Result<(), String> {
-    let root = cgroup2_root().ok_or("no cgroup-2 mount in /proc/mounts; mount one (mount -t cgroup2 none /mnt)")?;
-    let root = File::open(&root).map_err(|error| format!("cannot open {}: {error}", root.display()))?;
-    let attach = || -> Result<(), ProgramError> {
-        let program: &mut CgroupSkb = program(ebpf, "listen_overflow")?;
-        program.load()?;
-        // `Single`: over a link the kernel refuses other modes with EINVAL, and links share a cgroup anyway.
-        program.attach(root, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single)?;
-        Ok(())
+/// Attaches the programs of the close look that are this hook's, all loaded, for as long as what it gives is kept.
+pub(super) fn attach_loaded(ebpf: &mut Ebpf, hook: Hook, carrier: Carrier) -> Result<Vec<Held>, String> {
+    let attached = match (hook, carrier) {
+        (Hook::Connects, Carrier::Tracepoint) => attach_syscalls(ebpf, &CONNECT),
+        (Hook::Answers, Carrier::Tracepoint) => attach_syscalls(ebpf, &ANSWER),
+        (Hook::ListenOverflow, Carrier::CgroupSkb) => {
+            let root =
+                cgroup2_root().ok_or("no cgroup-2 mount in /proc/mounts; mount one (mount -t cgroup2 none /mnt)")?;
+            let root = File::open(&root).map_err(|error| format!("cannot open {}: {error}", root.display()))?;
+            program(ebpf, OVERFLOW_BY_PACKET).and_then(|program: &mut CgroupSkb| {
+                // `Single`: over a link the kernel refuses other modes with EINVAL, and links share a cgroup anyway.
+                let link = program.attach(root, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single)?;
+                Ok(vec![Held::new(program.take_link(link)?)])
+            })
+        }
+        (_, Carrier::TpBtf) => program(ebpf, tracepoint(hook)?).and_then(|program: &mut BtfTracePoint| {
+            let link = program.attach()?;
+            Ok(vec![Held::new(program.take_link(link)?)])
+        }),
+        (_, Carrier::RawTp) => {
+            let name = tracepoint(hook)?;
+            program(ebpf, &format!("raw_{name}")).and_then(|program: &mut RawTracePoint| {
+                let link = program.attach(name)?;
+                Ok(vec![Held::new(program.take_link(link)?)])
+            })
+        }
+        _ => return Err(no_program(hook)),
     };
-    attach().map_err(|error| explain(&error))
+    attached.map_err(|error| explain(&error))
+}
+
+fn attach_syscalls(ebpf: &mut Ebpf, names: &[&str]) -> Result<Vec<Held>, ProgramError> {
+    let attach = |name: &&str| {
+        let program: &mut TracePoint = program(ebpf, name)?;
+        let link = program.attach("syscalls", name)?;
+        Ok(Held::new(program.take_link(link)?))
+    };
+    names.iter().map(attach).collect()
 }
 
 /// Where the cgroup-2 tree is mounted: /sys/fs/cgroup, or /sys/fs/cgroup/unified on a hybrid host.

@@ -105,7 +105,8 @@ pub fn resolve(jiffy: u32) -> Result<Layout, BtfError> {
                 && offsets.regs_orig_ax != ABSENT,
         ),
         answers_traced: 0,
-        pad: [0; 2],
+        task_readable: u8::from(helpers.values().any(|name| name == "get_current_task_btf")),
+        pad: 0,
         only_netns: 0,
     };
     let tracepoints = types.functions.keys().filter_map(|name| name.strip_prefix(TRACEPOINT)).map(str::to_owned);

@@ -4,7 +4,7 @@ use std::{io, os::fd::AsRawFd};
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Pod,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
 use observer_common::{COMM_LEN, Kind, counter::Counter, layout};
@@ -13,6 +13,7 @@ use super::{
     attach::{Attaching, find_tracefs},
     btf::{self, BtfError, Layout},
     decode::Decoder,
+    look::{Close, When},
     statistics::{self, Statistics},
 };
 use crate::{
@@ -46,6 +47,8 @@ pub struct Options {
     pub netns: Option<NetNs>,
     /// Whether what proxies write to their clients may be looked at.
     pub answers: bool,
+    /// When to look closely.
+    pub look: When,
     /// Whether the programs' own messages are wanted (see [`Kernel::take_logger`]).
     pub verbose: bool,
 }
@@ -59,6 +62,7 @@ impl Default for Options {
             forced: Vec::new(),
             netns: None,
             answers: true,
+            look: When::Auto,
             verbose: false,
         }
     }
@@ -109,6 +113,7 @@ pub struct Kernel {
     pub(super) counters: PerCpuArray<MapData, u64>,
     ladders: Vec<Ladder>,
     layout: Layout,
+    pub(super) close: Close,
     /// Connections that did not fit when they were to be taken over.
     pub(super) unadopted: u64,
     /// Names and descriptors of the programs, for the kernel's own statistics.
@@ -167,21 +172,31 @@ impl Kernel {
         fill(&mut ebpf, options)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
 
-        let mut attaching =
-            Attaching { ebpf: &mut ebpf, btf: &btf, layout: &layout, tracefs, without, ladders: Vec::new() };
+        let mut attaching = Attaching {
+            ebpf: &mut ebpf,
+            btf: &btf,
+            layout: &layout,
+            tracefs,
+            without,
+            ladders: Vec::new(),
+            held: Vec::new(),
+        };
         for hook in Hook::ALL {
             let forced = options.forced.iter().rfind(|forced| forced.hook == hook).map(|forced| forced.carrier);
             if let (Hook::StateChanges, HookStatus::Missing(why)) = (hook, attaching.climb(hook, forced)) {
                 return Err(LoadError::Blind(why));
             }
         }
-        let ladders = attaching.ladders;
+        let (ladders, held) = (attaching.ladders, attaching.held);
+        let close = Close::new(Array::try_from(take(&mut ebpf, "LOOK")?)?, held);
 
         let programs = ebpf
             .programs()
             .filter_map(|(name, program)| Some((name.to_owned(), program.fd().ok()?.as_fd_raw())))
             .collect();
-        Ok(Self { ebpf, counters, ladders, layout, unadopted: 0, programs })
+        let mut kernel = Self { ebpf, counters, ladders, layout, close, unadopted: 0, programs };
+        kernel.told(crate::host::now().0).map_err(LoadError::Blind)?;
+        Ok(kernel)
     }
 
     /// How each hook stands.
@@ -204,7 +219,7 @@ impl Kernel {
         self.carrier(Hook::ListenOverflow) == Some(Carrier::CgroupSkb)
     }
 
-    fn carrier(&self, hook: Hook) -> Option<Carrier> {
+    pub(super) fn carrier(&self, hook: Hook) -> Option<Carrier> {
         self.ladders.iter().find(|ladder| ladder.hook == hook)?.chosen()
     }
 
@@ -250,9 +265,10 @@ impl Kernel {
             answers_failed: named(Counter::AnswersFailed)?,
             application_errors: named(Counter::ApplicationErrors)?,
             syn_queue_drops: named(Counter::SynQueueDrops)?,
+            close_look: self.looks_closely(),
             sees_syn_drops: self
                 .carrier(Hook::ListenOverflow)
-                .is_some_and(|carrier| Hook::ListenOverflow.unseen_by(carrier).is_none()),
+                .is_some_and(|carrier| Hook::ListenOverflow.unseen_by(carrier).is_none() && self.saw_all_by(carrier)),
             lost: Lost {
                 records,
                 tries_untracked: named(Counter::TriesUntracked)?,

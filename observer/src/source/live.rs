@@ -9,7 +9,7 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 
 use super::{
-    Polled, Source,
+    Polled, Source, attention,
     sampler::{self, Attached, Round},
 };
 use crate::{
@@ -32,17 +32,25 @@ const MAX_SAMPLES: usize = 16;
 /// takes far less than this from its time stamp to the ring.
 const SETTLED: Duration = Duration::from_millis(10);
 
+/// That something goes wrong is told no more often: it is known for much longer than this (`STAY`).
+const ALARM_EVERY: Duration = Duration::from_secs(1);
+
 /// A running live source. Dropping it detaches everything.
 pub struct Live {
     ring: RingBuf<MapData>,
     decoder: Decoder,
     samples: Receiver<Round>,
+    /// Why it could not be looked at closely when that was wanted.
+    trouble: Option<String>,
+    /// When the kernel's thread was last told that something goes wrong.
+    alarmed: Time,
     hooks: Hooks,
     statistics: Statistics,
     undecoded: u64,
     /// Time of the last tick.
     ticked: Time,
-    stop: Option<SyncSender<()>>,
+    /// To the kernel's thread: something goes wrong. Dropped, it ends.
+    alarm: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -65,10 +73,10 @@ impl Live {
     pub fn start(options: Options) -> Result<Self, StartError> {
         let (attached, is_attached) = sync_channel(1);
         let (samples_in, samples) = sync_channel(MAX_SAMPLES);
-        let (stop, stopped) = sync_channel(1);
+        let (alarm, alarms) = sync_channel(1);
         let thread = thread::Builder::new()
             .name("observer-kernel".into())
-            .spawn(move || sampler::run(&options, &attached, &samples_in, &stopped))?;
+            .spawn(move || sampler::run(&options, &attached, &samples_in, &alarms))?;
         let Attached { ring, decoder, hooks, statistics } = is_attached.recv().map_err(|_| StartError::Ended)??;
         Ok(Self {
             ring,
@@ -78,7 +86,9 @@ impl Live {
             statistics,
             undecoded: 0,
             ticked: Time::default(),
-            stop: Some(stop),
+            trouble: None,
+            alarmed: Time::default(),
+            alarm: Some(alarm),
             thread: Some(thread),
         })
     }
@@ -88,7 +98,9 @@ impl Live {
         &self.hooks
     }
 
-    fn take_samples(&self, mut events: Vec<Event>, batch: &mut Vec<Event>) {
+    fn take_samples(&mut self, round: Round, batch: &mut Vec<Event>) {
+        let Round { mut events, last: _, trouble } = round;
+        self.trouble = trouble.or(self.trouble.take());
         for event in &mut events {
             // A round of samples may take longer than the ticks wait; what is told after a tick must not be from before it, or
             // a recording without that tick would mean something else.
@@ -105,8 +117,9 @@ impl Source for Live {
     /// With a tick at the end.
     fn poll(&mut self, batch: &mut Vec<Event>) -> Polled {
         let before = host::now();
-        while let Ok(Round { events, last: _ }) = self.samples.try_recv() {
-            self.take_samples(events, batch);
+        let first = batch.len();
+        while let Ok(round) = self.samples.try_recv() {
+            self.take_samples(round, batch);
         }
         let mut taken = 0;
         while taken < MAX_BATCH
@@ -117,6 +130,12 @@ impl Source for Live {
                 Ok(event) => batch.push(event),
                 Err(_) => self.undecoded += 1,
             }
+        }
+        if before >= self.alarmed + ALARM_EVERY && batch[first..].iter().any(|event| attention::is_trouble(&event.body))
+        {
+            self.alarmed = before;
+            // Full, it has been told already.
+            let _ = self.alarm.as_ref().map(|alarm| alarm.try_send(()));
         }
         if taken == MAX_BATCH {
             return Polled::More;
@@ -130,10 +149,11 @@ impl Source for Live {
     /// is nobody's concern any more.
     fn last(&mut self) -> Vec<Event> {
         // Dropping the sender ends the thread's wait; it takes a last sample and then detaches.
-        drop(self.stop.take());
+        drop(self.alarm.take());
         let mut batch = Vec::new();
-        while let Ok(Round { events, last }) = self.samples.recv() {
-            self.take_samples(events, &mut batch);
+        while let Ok(round) = self.samples.recv() {
+            let last = round.last;
+            self.take_samples(round, &mut batch);
             if last {
                 break;
             }
@@ -142,19 +162,23 @@ impl Source for Live {
         batch
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.trouble.clone()
+    }
+
     fn measure(&mut self, on: bool) {
         self.statistics.measure(on);
     }
 
     fn run_times(&self) -> Option<Vec<RunTime>> {
         // The programs are the other thread's, which detaches them once it is stopped.
-        self.stop.is_some().then(|| self.statistics.read())
+        self.alarm.is_some().then(|| self.statistics.read())
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        drop(self.alarm.take());
         // Whatever it still wants to send is refused, so it ends.
         let (_, nothing) = sync_channel(0);
         self.samples = nothing;

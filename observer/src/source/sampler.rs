@@ -7,14 +7,17 @@ use std::{
     os::fd::AsFd as _,
     path::PathBuf,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aya::maps::{MapData, RingBuf};
 use nix::sched::{CloneFlags, setns};
 use observer_common::{COMM_LEN, Flow, Task, listener::Sample};
 
-use super::procs::{self, Owners};
+use super::{
+    attention::Attention,
+    procs::{self, Owners},
+};
 use crate::{
     addr::{Endpoint, NetNs},
     event::{
@@ -27,6 +30,7 @@ use crate::{
         Kernel, LoadError, Options,
         decode::Decoder,
         first_bytes::Read,
+        memory,
         statistics::Statistics,
         walk::{Open, Walked},
         walk_unix::UnixListener,
@@ -36,15 +40,26 @@ use crate::{
 
 /// Between two rounds of samples.
 pub const EVERY: Duration = Duration::from_secs(1);
-/// Processor time that a round may take, 2 % of a core: a walk goes through the host's whole table of connections, whichever
-/// the namespace. Waiting for a processor costs nobody anything, and a busy host is when samples matter. What does not fit takes its turn in the next rounds; only the first round looks at all.
+/// Processor time that a round may take: a walk goes through the host's whole table of connections, whichever the namespace.
+/// Waiting for a processor costs nobody anything, and a busy host is when samples matter. What does not fit takes its turn in the
+/// next rounds; only the first round looks at all.
 pub const ROUND_BUDGET: Duration = Duration::from_millis(20);
+/// After a round nothing is sampled for this many times the processor time that it took: 2 % of a core at most while the host is
+/// looked at closely, less than half a per cent else.
+const PAUSE_CLOSELY: u32 = 50;
+const PAUSE_LIGHTLY: u32 = 250;
+/// But no longer than this, however many connections the host has. What a close look finds is judged by samples that are fresh
+/// (`UNIX_SEEN_WITHIN` in the model).
+const MAX_PAUSE_CLOSELY: Duration = Duration::from_secs(2);
+const MAX_PAUSE_LIGHTLY: Duration = Duration::from_secs(15);
 
 /// One round of samples.
 pub(super) struct Round {
     pub(super) events: Vec<Event>,
     /// There will be no other: the thread detaches now.
     pub(super) last: bool,
+    /// Why the host cannot be looked at closely, though that is wanted.
+    pub(super) trouble: Option<String>,
 }
 
 /// What the kernel thread hands over when everything is attached.
@@ -60,7 +75,7 @@ pub(super) fn run(
     options: &Options,
     attached: &SyncSender<Result<Attached, LoadError>>,
     samples: &SyncSender<Round>,
-    stopped: &Receiver<()>,
+    alarms: &Receiver<()>,
 ) {
     let started = Kernel::attach(options).and_then(|mut kernel| {
         let ring = kernel.take_ring()?;
@@ -88,22 +103,50 @@ pub(super) fn run(
         first_bytes: Read::default(),
     };
     open.append(&mut rounds.round());
-    let first = Round { events: open, last: false };
+    let first = Round { events: open, last: false, trouble: None };
     if samples.send(first).is_err() || attached.send(Ok(ready)).is_err() {
         return;
     }
-    let mut next = Instant::now() + EVERY;
+    memory::give_back();
+    let mut attention = Attention::new(options.look, host::now());
+    let mut next = host::now() + EVERY;
     loop {
-        let stop = match stopped.recv_timeout(next.saturating_duration_since(Instant::now())) {
+        let mut now = host::now();
+        let due = attention.next(now).map_or(next, |look| look.min(next));
+        let stop = match alarms.recv_timeout(due.since(now)) {
+            Ok(()) => {
+                attention.trouble(host::now());
+                false
+            }
             Err(RecvTimeoutError::Timeout) => false,
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
+            Err(RecvTimeoutError::Disconnected) => true,
         };
-        next = (next + EVERY).max(Instant::now());
+        now = host::now();
+        let looked = rounds.kernel.look(attention.closely(now));
+        if looked == Ok(true) && rounds.kernel.looks_closely() {
+            next = next.min(now);
+        }
+        if now < next && !stop && matches!(looked, Ok(false)) {
+            continue;
+        }
         if let Some(logger) = &mut logger {
             logger.flush();
         }
-        let round = Round { events: rounds.round(), last: stop };
-        if samples.send(round).is_err() || stop {
+        let mut events = Vec::new();
+        if now >= next || stop {
+            let begun = host::processor_time();
+            events = rounds.round();
+            let took = host::processor_time().saturating_sub(begun);
+            let pause = if rounds.kernel.looks_closely() {
+                (took * PAUSE_CLOSELY).min(MAX_PAUSE_CLOSELY)
+            } else {
+                (took * PAUSE_LIGHTLY).min(MAX_PAUSE_LIGHTLY)
+            };
+            next = (next + EVERY).max(now + pause);
+        } else {
+            rounds.count(&mut events);
+        }
+        if samples.send(Round { events, last: stop, trouble: looked.err() }).is_err() || stop {
             return;
         }
     }
@@ -244,10 +287,15 @@ impl Sampler<'_> {
         let time = host::now();
         let first_bytes = self.first_bytes.on(self.kernel).unwrap_or_default().into_iter();
         events.extend(first_bytes.map(|told| Event { time, body: Body::FirstBytes(Box::new(told)) }));
+        self.count(&mut events);
+        events
+    }
+
+    /// The counters as they stand.
+    fn count(&self, events: &mut Vec<Event>) {
         if let Ok(counters) = self.kernel.counters() {
             events.push(Event { time: host::now(), body: Body::Counters(Box::new(counters)) });
         }
-        events
     }
 
     /// Samples the namespace that this thread is in.

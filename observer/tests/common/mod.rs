@@ -14,7 +14,7 @@ use observer::{
     diagnose::{Engine, Said, Verdict},
     event::{Body, Counters, Event, NamespaceSample},
     hooks::{Carrier, Forced, Hook},
-    kernel::Options,
+    kernel::{Options, look::When},
     source::{Live, Polled, Source as _},
 };
 use socket2::{Domain, Socket, Type};
@@ -107,7 +107,13 @@ pub(crate) struct Watcher {
 
 /// Options for one test: its own process name and port, so that tests side by side do not see each other.
 pub(crate) fn only(comm: &str, port: u16) -> Options {
-    Options { proxies: vec![comm.to_owned()], ports: vec![port], answers: false, ..Options::default() }
+    Options {
+        proxies: vec![comm.to_owned()],
+        ports: vec![port],
+        answers: false,
+        look: When::Always,
+        ..Options::default()
+    }
 }
 
 /// The same with only this carrier for a hook.

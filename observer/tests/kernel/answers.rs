@@ -5,15 +5,18 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     os::fd::OwnedFd,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use observer::{
     addr::NetNs,
     diagnose::{Harmless, Verdict},
+    host,
     kernel::Options,
 };
+use observer_common::look::SETTLED;
 
-use crate::common::{Watcher, in_netns, netns, only};
+use crate::common::{Watcher, eventually, in_netns, netns, only};
 
 const REQUEST: &[u8] = b"GET /some/where HTTP/1.1\r\nHost: upstream.example\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
@@ -42,6 +45,8 @@ fn staged(comm: &str, port: u16, test: impl FnOnce(&mut Stage) + Send) {
         // A proxy is known to answer in plain text once it has.
         let mut connection = stage.connect();
         stage.exchange(&mut connection, OK);
+        let settled = host::now() + Duration::from_nanos(SETTLED);
+        eventually("answers without a try to be believed", || (host::now() >= settled).then_some(()));
         test(&mut stage);
     });
 }
