@@ -222,7 +222,7 @@ fn left(sock: Sock<impl Access>, old: u8, new: u8) {
     let more = (new == state::CLOSE && broken) || (new == state::LAST_ACK && out && entry.failed == 0);
     if !in_connect && (!closing || more) {
         entry.failed = u8::from(out);
-        entry.told = report(tcp, &entry, old, new);
+        entry.told = report(tcp, &entry, &Ending { old, new, error: error as u16, shutdown: tcp.shutdown() });
     }
     // Closed by its own process, which thereby lets go of it; else by what came from the network.
     let by_proxy = tcp.shutdown() == BOTH_WAYS && !broken;
@@ -285,16 +285,40 @@ fn unread(tcp: TcpSock<impl Access>, fin: bool) -> u32 {
 pub(crate) fn destroyed(sock: Sock) {
     let Some(pointer) = TRIES.get_ptr(sock.key()) else { return };
     // SAFETY: as above; copied, because the entry is removed.
-    let entry = unsafe { *pointer };
-    let _ = TRIES.remove(sock.key());
-    if entry.ended == 1 {
-        let Some(tcp) = sock.tcp() else { return };
-        let_go(tcp, &entry, entry.closing == 1);
+    let mut entry = unsafe { *pointer };
+    let look = look::at_reads();
+    if look == 0 || entry.look != look {
+        forget_reads(&mut entry);
     }
+    let _ = TRIES.remove(sock.key());
+    let Some(tcp) = sock.tcp() else { return };
+    if entry.ended == 0 && entry.closing == 0 {
+        end_missed(tcp, &mut entry);
+    }
+    let_go(tcp, &entry, entry.closing == 1);
+}
+
+/// Its end was not seen: the kernel skips a program that it has interrupted to run the timers and packets of that CPU
+/// (`__bpf_trace_run`, kernel/trace/bpf_trace.c). Nothing of a socket that has reported an error is its process's own doing.
+#[inline(always)]
+fn end_missed(tcp: TcpSock<impl Access>, entry: &mut Try) {
+    let old = if entry.established == 0 { state::SYN_SENT } else { state::ESTABLISHED };
+    let shutdown = if entry.error == 0 { tcp.shutdown() } else { 0 };
+    emit::count(Counter::ConnectionsEnded);
+    entry.failed = u8::from(old == state::SYN_SENT || request_out(tcp, entry, false));
+    entry.told = report(tcp, entry, &Ending { old, new: state::CLOSE, error: entry.error, shutdown });
+}
+
+/// How a connection ended.
+struct Ending {
+    old: u8,
+    new: u8,
+    error: u16,
+    shutdown: u8,
 }
 
 #[inline(always)]
-fn report(tcp: TcpSock<impl Access>, entry: &Try, old: u8, new: u8) -> u64 {
+fn report(tcp: TcpSock<impl Access>, entry: &Try, &Ending { old, new, error, shutdown }: &Ending) -> u64 {
     let visible = answer::visible(entry.task.pid);
     emit::record::<Ended>(Kind::ConnectionEnded, |record, header| {
         record.header = header;
@@ -317,10 +341,10 @@ fn report(tcp: TcpSock<impl Access>, entry: &Try, old: u8, new: u8) -> u64 {
         record.since_received = since(now, received, record.bytes_received);
         record.syn_retransmits = entry.syn_retransmits;
         record.data_retransmits = entry.data_retransmits;
-        record.error = tcp.err() as u16;
+        record.error = error;
         record.old_state = old;
         record.new_state = new;
-        record.shutdown = tcp.shutdown();
+        record.shutdown = shutdown;
         record.flags = if visible { entry.flags | ANSWERS_VISIBLE } else { entry.flags };
         record.outstanding = u8::from(sent.wrapping_sub(received) as i32 > 0);
         record.pad = 0;
@@ -431,7 +455,10 @@ pub(crate) fn error_reported(ctx: &impl Arguments) {
     let Some(sock) = ctx.sock(0) else { return };
     let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
     let Some(tcp) = sock.tcp() else { return };
-    if tcp.err() != 0 {
+    let error = tcp.err();
+    if error != 0 {
+        // SAFETY: as in `established`.
+        unsafe { (*entry).error = error as u16 };
         return;
     }
     // Reported before the soft error is set, after it is queued.

@@ -122,7 +122,9 @@ pub(crate) struct Try {
     pub(crate) head: u8,
     pub(crate) pad: u8,
     pub(crate) soft_error: u16,
-    pub(crate) pad2: [u8; 6],
+    /// The last error that ended something.
+    pub(crate) error: u16,
+    pub(crate) pad2: [u8; 4],
     /// The close look in which what was read was noted; see [`LOOK`].
     pub(crate) look: u64,
 }
@@ -148,7 +150,8 @@ impl Try {
             head: 0,
             pad: 0,
             soft_error: 0,
-            pad2: [0; 6],
+            error: 0,
+            pad2: [0; 4],
             look: 0,
         }
     }

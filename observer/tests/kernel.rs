@@ -9,6 +9,8 @@ mod common;
 mod ladder;
 #[path = "kernel/look.rs"]
 mod look;
+#[path = "kernel/skipped.rs"]
+mod skipped;
 
 use std::{
     io::{Read as _, Write as _},

@@ -42,8 +42,8 @@ pub struct Counters {
     pub syn_queue_drops: u64,
     /// SYNs that full queues drop are seen on this kernel: nothing counted means that there were none.
     pub sees_syn_drops: bool,
-    /// What proxies read, answer and connect to is looked at just now, and on most kernels packets at full accept queues.
-    pub close_look: bool,
+    /// What proxies read, answer and connect to is not looked at just now, nor on some kernels are packets at full accept queues.
+    pub light_look: bool,
     /// What was lost.
     pub lost: Lost,
 }
@@ -91,7 +91,7 @@ impl Counters {
             application_errors: rise(|it| it.application_errors),
             syn_queue_drops: rise(|it| it.syn_queue_drops),
             sees_syn_drops: self.sees_syn_drops,
-            close_look: self.close_look,
+            light_look: self.light_look,
             lost: self.lost.since(&earlier.lost),
         }
     }

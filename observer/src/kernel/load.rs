@@ -265,7 +265,7 @@ impl Kernel {
             answers_failed: named(Counter::AnswersFailed)?,
             application_errors: named(Counter::ApplicationErrors)?,
             syn_queue_drops: named(Counter::SynQueueDrops)?,
-            close_look: self.looks_closely(),
+            light_look: self.looks_lightly(),
             sees_syn_drops: self
                 .carrier(Hook::ListenOverflow)
                 .is_some_and(|carrier| Hook::ListenOverflow.unseen_by(carrier).is_none() && self.saw_all_by(carrier)),

@@ -66,6 +66,11 @@ impl Kernel {
         !self.close.held.is_empty()
     }
 
+    /// Whether there could be one, and is not.
+    pub(super) fn looks_lightly(&self) -> bool {
+        self.has_close() && !self.looks_closely()
+    }
+
     /// Begins a close look or ends it; says whether that was a change. An error in words leaves it without one.
     pub fn look(&mut self, closely: bool) -> Result<bool, String> {
         if closely == self.looks_closely() || !self.has_close() {

@@ -277,7 +277,7 @@ fn sum(here: &Counters, there: &Counters) -> Counters {
         application_errors: add(|it| it.application_errors),
         syn_queue_drops: add(|it| it.syn_queue_drops),
         sees_syn_drops: here.sees_syn_drops && there.sees_syn_drops,
-        close_look: here.close_look && there.close_look,
+        light_look: here.light_look || there.light_look,
         lost: Lost {
             records,
             tries_untracked: add(|it| it.lost.tries_untracked),

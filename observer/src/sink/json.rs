@@ -152,7 +152,7 @@ pub(super) fn totals(counters: &Counters) -> Value {
         application_errors,
         syn_queue_drops,
         sees_syn_drops: _,
-        close_look: _,
+        light_look: _,
         lost: _,
     } = counters;
     json!({

@@ -115,8 +115,7 @@ fn without_a_close_look_nothing_runs_for_reads_writes_and_packets() {
         let mut watched = Watched::start("obs-light", 7302);
         let mut statistics = watched.kernel.statistics();
         statistics.measure(true);
-        let runs =
-            || statistics.read().iter().map(|program| (program.name.clone(), program.runs)).collect::<Vec<_>>();
+        let runs = || statistics.read().iter().map(|program| (program.name.clone(), program.runs)).collect::<Vec<_>>();
         let mut kept = Kept::open(&listener);
         let before = runs();
         kept.exchange();

@@ -134,7 +134,10 @@ fn parts(theme: Theme, shown: &Snapshot) -> Vec<Part> {
     let full = hooks.0.iter().filter(|(_, status)| matches!(status, HookStatus::Full(_))).count();
     let mut parts = vec![
         part(lost_text(lost), if lost.total() > 0 { theme.failing() } else { FAINT }),
-        part(format!("hooks {full}/{}", hooks.0.len()), FAINT),
+        part(
+            format!("hooks {full}/{}{}", hooks.0.len(), if shown.counters.light_look { ", light look" } else { "" }),
+            FAINT,
+        ),
     ];
     parts.extend(degradations(hooks).take(HOOKS_NAMED).map(|sentence| part(sentence, theme.warning())));
     if shown.evicted > 0 {

@@ -21,6 +21,10 @@ use crate::{
 /// Cells of what a line is about.
 const LABEL: usize = 20;
 
+/// What a light look leaves out.
+const LIGHT: &str = "nothing goes wrong: what proxies read, answer and connect to, and packets at full queues, are looked at \
+                     for a moment every 15 s, and all the time as soon as something does (--close-look always)";
+
 /// Cells of a program's name.
 const PROGRAM: usize = 26;
 
@@ -90,6 +94,9 @@ fn hooks(context: &Context<'_>, width: usize) -> Vec<Line<'static>> {
     let hooks = &context.shown.hooks.0;
     let full = hooks.iter().filter(|(_, status)| matches!(status, HookStatus::Full(_))).count();
     let mut lines = vec![rule(&format!("hooks: {full} of {} see everything", hooks.len()), width)];
+    if context.shown.counters.light_look {
+        lines.extend(fact("light look", LIGHT, Style::new(), width));
+    }
     // What is wrong comes first.
     let mut sorted: Vec<_> = hooks.iter().collect();
     sorted.sort_by_key(|(_, status)| match status {
