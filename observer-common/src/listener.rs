@@ -58,6 +58,8 @@ const _: () = assert!(size_of::<Changed>() == 96);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Sample {
+    /// Inode number of the socket, by which /proc names it; 0 if it has none.
+    pub inode: u64,
     /// Bound address; all zero for any.
     pub addr: [u8; 16],
     /// Bound port.
@@ -72,8 +74,10 @@ pub struct Sample {
     pub syn_queue: u32,
     /// `sk_drops`; one overflow adds 1 (SYN) or 2 (ACK), so this is no count of overflows.
     pub drops: u32,
+    /// Padding, 0.
+    pub pad: u32,
 }
-const _: () = assert!(size_of::<Sample>() == 36);
+const _: () = assert!(size_of::<Sample>() == 48);
 
 /// Key of the ARRIVALS map: a listener, as far as an accepted connection tells.
 #[repr(C)]

@@ -9,5 +9,7 @@ pub const QUEUES: u32 = 1;
 /// Within this time after a look began, in nanoseconds, a proxy's answer may be about a try that was let go of before it: such an
 /// answer is not told without its try. Proxies that are preempted in between were seen to take 27 ms.
 pub const SETTLED: u64 = 100_000_000;
+/// Not a look: 1 while a walk takes connections over.
+pub const ADOPTING: u32 = 2;
 /// How many slots there are.
-pub const SLOTS: u32 = 2;
+pub const SLOTS: u32 = 3;

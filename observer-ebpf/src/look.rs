@@ -1,7 +1,7 @@
 //! Whether there is a close look now. Without one the programs that run for every read and write are not attached, and
 //! nothing that they noted is believed.
 
-use observer_common::look::{PROXIES, QUEUES};
+use observer_common::look::{ADOPTING, PROXIES, QUEUES};
 
 use crate::{maps::LOOK, settings::setting};
 
@@ -33,6 +33,12 @@ pub(crate) fn at_answers() -> u64 {
 #[inline(always)]
 pub(crate) fn at_connects() -> u64 {
     if setting!(connect_traced) == 1 { at_proxies() } else { 0 }
+}
+
+/// Whether connections are to be taken over.
+#[inline(always)]
+pub(crate) fn adopting() -> bool {
+    since(ADOPTING) != 0
 }
 
 #[inline(always)]

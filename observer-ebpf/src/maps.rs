@@ -1,6 +1,7 @@
 //! The maps: who writes, who reads, what happens when one is full.
 
 use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
     macros::map,
     maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf},
 };
@@ -52,10 +53,11 @@ pub(crate) static TIME_WAITS: HashMap<Destination, u32> = HashMap::with_max_entr
 #[map]
 pub(crate) static ACCEPTED: HashMap<Door, u32> = HashMap::with_max_entries(4096, 0);
 
-/// Proxies' connections that are to be followed although nobody saw them begin. Filled by userspace before one walk of
-/// `iter/tcp`, which moves them to `TRIES`, and emptied after it. Full: userspace leaves the rest out and counts it.
+/// Proxies' sockets, by inode number: the connections among them that they began are to be followed although nobody saw them
+/// begin. Filled by userspace before the first walks of `iter/tcp`, which move them to `TRIES`, and emptied after them. Full:
+/// userspace leaves the rest out and counts it.
 #[map]
-pub(crate) static ADOPT: HashMap<Flow, Task> = HashMap::with_max_entries(connection::MAX_ADOPTED, 0);
+pub(crate) static ADOPT: HashMap<u64, Task> = HashMap::with_max_entries(connection::MAX_ADOPTED, BPF_F_NO_PREALLOC);
 
 /// Processes that are proxies, by process id. Written by `filter` and `answer`, and by userspace for those that were there
 /// before us. Full: the one unused longest goes; its answers are not seen until it connects again.

@@ -155,6 +155,13 @@ impl<A: Access> TcpSock<A> {
         !socket.is_null()
     }
 
+    /// Inode number of the socket; 0 if no process owns it.
+    #[inline(always)]
+    pub(crate) fn inode(self) -> u64 {
+        // SAFETY: a pointer, only handed on.
+        inode_of(unsafe { A::load(self.0, offset!(socket)) })
+    }
+
     /// Whether it has sent something, and nothing has come since, by jiffies.
     #[inline(always)]
     pub(crate) fn answered(self) -> bool {
@@ -206,6 +213,13 @@ impl<A: Access> TcpSock<A> {
     pub(crate) fn local_port(self) -> u16 {
         u16::from_be(self.sport())
     }
+}
+
+/// Number of the inode behind a `struct socket *`, which is part of a larger struct (`SOCK_INODE`, include/net/sock.h); 0 for NULL.
+#[inline(always)]
+fn inode_of(socket: *const u8) -> u64 {
+    // SAFETY: the helper cannot fault.
+    unsafe { bpf_probe_read_kernel(socket.wrapping_add(offset!(socket_inode)).cast()) }.unwrap_or(0)
 }
 
 /// The name of the current task's process. Its thread's is the helper's to tell.
@@ -409,11 +423,8 @@ impl UnixSock {
     /// Number of the socket's inode; 0 if no process owns it.
     #[inline(always)]
     pub(crate) fn inode(self) -> u64 {
-        // SAFETY: as the fields; the `struct socket` is part of a larger struct, which a helper that cannot fault reads.
-        unsafe {
-            let socket: *const u8 = Direct::load(self.0, offset!(socket));
-            bpf_probe_read_kernel(socket.wrapping_add(offset!(socket_inode)).cast()).unwrap_or(0)
-        }
+        // SAFETY: a pointer, only handed on.
+        inode_of(unsafe { Direct::load(self.0, offset!(socket)) })
     }
 
     /// Copies the path that it is bound to, and tells its length; 0 if it is not bound.

@@ -14,6 +14,8 @@ use observer_common::{
 
 use crate::{
     emit,
+    filter::{netns_matters, port_matters},
+    handshake, look,
     maps::{ACCEPTED, ADOPT, TIME_WAITS, TRIES, Try},
     sock::Sock,
 };
@@ -61,6 +63,7 @@ fn sample(sock: Sock, seq: *mut core::ffi::c_void) {
     let mut flow = Flow::empty();
     sock.flow(sock.num(), &mut flow);
     let sample = Sample {
+        inode: tcp.inode(),
         addr: flow.local,
         port: flow.local_port,
         family: sock.family(),
@@ -68,6 +71,7 @@ fn sample(sock: Sock, seq: *mut core::ffi::c_void) {
         limit: tcp.max_ack_backlog(),
         syn_queue: tcp.syn_queue(),
         drops: tcp.drops(),
+        pad: 0,
     };
     // SAFETY: a sample of ours; the kernel grows the file's buffer and calls again when it is full.
     unsafe { bpf_seq_write(seq.cast(), (&raw const sample).cast(), size_of::<Sample>() as u32) };
@@ -91,15 +95,26 @@ fn accepted(sock: Sock) {
 
 #[inline(always)]
 fn adopt(sock: Sock) {
-    let mut flow = Flow::empty();
-    sock.flow(sock.num(), &mut flow);
-    let Some(task) = ADOPT.get_ptr(flow) else { return };
+    if !look::adopting() {
+        return;
+    }
+    let Some(tcp) = sock.tcp() else { return };
+    if tcp.max_ack_backlog() != 0 {
+        return;
+    }
+    let Some(task) = ADOPT.get_ptr(tcp.inode()) else { return };
+    if !port_matters(u16::from_be(sock.dport())) || !netns_matters(sock.netns()) {
+        return;
+    }
     // SAFETY: valid for the program's run; userspace changes it between walks only.
     let mut entry = Try::of(unsafe { *task }, 0);
     entry.closing = u8::from(sock.state() == state::CLOSE_WAIT);
     // One that began since the programs were attached is there already, and better known.
     match TRIES.insert(sock.key(), entry, u64::from(BPF_NOEXIST)) {
-        Ok(()) => emit::count(Counter::ConnectionsAdopted),
+        Ok(()) => {
+            emit::count(Counter::ConnectionsAdopted);
+            handshake::succeeded(sock, &entry);
+        }
         Err(EEXIST) => {}
         Err(_) => emit::count(Counter::TriesUntracked),
     }

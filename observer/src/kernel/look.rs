@@ -46,7 +46,7 @@ impl Close {
         Self { since, held, interrupted: false }
     }
 
-    fn tell(&mut self, slot: u32, since: u64) -> Result<(), MapError> {
+    pub(super) fn tell(&mut self, slot: u32, since: u64) -> Result<(), MapError> {
         self.since.set(slot, since, 0)
     }
 }

@@ -8,9 +8,11 @@ use aya::{
     programs::{Iter, ProgramError, links::LinkError},
 };
 use observer_common::{
+    Task,
     answer::Process,
     connection::MAX_ADOPTED,
     listener::{Door, Sample},
+    look::ADOPTING,
     time_wait::Destination,
 };
 use zerocopy::FromBytes as _;
@@ -41,9 +43,6 @@ pub enum WalkError {
     Counts(#[from] MapError),
 }
 
-/// The ADOPT map.
-type Wanted<'a> = HashMap<&'a mut aya::maps::MapData, Wire<observer_common::Flow>, Wire<observer_common::Task>>;
-
 /// What a walk saw.
 #[derive(Debug, Default)]
 pub struct Walked {
@@ -60,34 +59,38 @@ pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), ProgramError> {
     iterator.load("tcp", btf)
 }
 
-/// A connection that a proxy has open, with both ends as its own socket sees them.
-pub type Open = (observer_common::Flow, observer_common::Task);
+/// A socket that a proxy has open, by its inode number.
+pub type Open = (u64, Task);
 
 /// Wire structs as a map's key and value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(super) struct Wire<T>(pub(super) T);
-// SAFETY: only used with `Flow`, `Task`, `Process`, `Door`, `Peer` and `Destination`, which are `repr(C)` integers and bytes without implicit padding.
+// SAFETY: only used with `Task`, `Process`, `Door`, `Peer` and `Destination`, which are `repr(C)` integers and bytes without implicit padding.
 unsafe impl<T: Copy + 'static> aya::Pod for Wire<T> {}
 
 impl Kernel {
-    /// Follows these connections of the calling thread's network namespace from now on, with a walk; at most
-    /// [`MAX_ADOPTED`], the others are counted as not adopted.
+    /// Has the walks from now on take over the connections among these sockets that their processes began: they are followed
+    /// from then on. At most [`MAX_ADOPTED`] sockets, the others are counted as not adopted.
     pub fn adopt(&mut self, open: &[Open]) -> Result<(), WalkError> {
         let room = usize::try_from(MAX_ADOPTED).unwrap_or(usize::MAX).min(open.len());
         self.unadopted += (open.len() - room) as u64;
-        let open = &open[..room];
-        let mut wanted = self.wanted()?;
-        for (flow, task) in open {
-            wanted.insert(Wire(*flow), Wire(*task), 0)?;
+        let mut wanted: HashMap<_, u64, Wire<Task>> = HashMap::try_from(map(&mut self.ebpf, "ADOPT")?)?;
+        for (inode, task) in &open[..room] {
+            wanted.insert(inode, Wire(*task), 0)?;
         }
-        let walked = self.walk();
-        let mut wanted = self.wanted()?;
-        for (flow, _) in open {
-            // Two lines of /proc may have named one connection.
-            let _ = wanted.remove(&Wire(*flow));
+        Ok(self.close.tell(ADOPTING, 1)?)
+    }
+
+    /// Every namespace has been walked: no more is taken over.
+    pub fn adopted(&mut self, open: &[Open]) -> Result<(), WalkError> {
+        self.close.tell(ADOPTING, 0)?;
+        let mut wanted: HashMap<_, u64, Wire<Task>> = HashMap::try_from(map(&mut self.ebpf, "ADOPT")?)?;
+        for (inode, _) in open {
+            // Processes may share a socket, and not all may have fitted.
+            let _ = wanted.remove(inode);
         }
-        walked.map(|_| ())
+        Ok(())
     }
 
     /// Tells the programs that these processes are proxies: their answers count from now on.
@@ -104,10 +107,6 @@ impl Kernel {
         let arrivals: PerCpuHashMap<_, Wire<Door>, u64> = PerCpuHashMap::try_from(self.ebpf.map("ARRIVALS")?).ok()?;
         let counts = arrivals.get(&Wire(Door { netns: netns.0, port, pad: 0 }), 0).ok()?;
         Some(counts.iter().sum())
-    }
-
-    fn wanted(&mut self) -> Result<Wanted<'_>, MapError> {
-        HashMap::try_from(map(&mut self.ebpf, "ADOPT")?)
     }
 
     /// Walks the sockets of the network namespace that the calling thread is in.

@@ -95,12 +95,12 @@ impl Owners {
         self.sockets_known.retain(|_, owner| round - owner.looked_up <= 2 * REFRESH_ROUNDS);
     }
 
-    /// The eldest process that holds the listener, and how many do. The thread must be in its namespace.
-    pub(super) fn of(&mut self, netns: NetNs, at: Endpoint) -> (Option<Process>, u32) {
+    /// The eldest process that holds one of these sockets, which listen there, and how many do.
+    pub(super) fn of(&mut self, netns: NetNs, at: Endpoint, inodes: &[u64]) -> (Option<Process>, u32) {
         let round = self.round;
         let stale = |owner: &Owner| round - owner.looked_up >= REFRESH_ROUNDS;
         if self.known.get(&(netns, at)).is_none_or(stale) {
-            let owner = self.look_up(at);
+            let owner = self.holding(inodes);
             self.known.insert((netns, at), owner);
         }
         self.known.get(&(netns, at)).map_or((None, 0), Owner::told)
@@ -125,10 +125,6 @@ impl Owners {
         (count("T"), count("R"))
     }
 
-    fn look_up(&mut self, at: Endpoint) -> Owner {
-        self.holding(&listening_inodes(at))
-    }
-
     fn holding(&mut self, inodes: &[u64]) -> Owner {
         let sockets = self.sockets.get_or_insert_with(sockets_of_processes);
         let holders: HashSet<u32> = inodes.iter().filter_map(|inode| sockets.get(inode)).flatten().copied().collect();
@@ -140,19 +136,6 @@ impl Owners {
             looked_up: self.round,
         }
     }
-}
-
-/// Socket inodes that listen at `at` in this thread's namespace. The kernel lists listeners first
-/// (`tcp_seq_start`, net/ipv4/tcp_ipv4.c), so reading stops at the first line that is none.
-fn listening_inodes(at: Endpoint) -> Vec<u64> {
-    let mut inodes = Vec::new();
-    for table in ["tcp", "tcp6"] {
-        let Ok(file) = File::open(Path::new("/proc/thread-self/net").join(table)) else { continue };
-        let lines = BufReader::new(file).lines().skip(1).map_while(Result::ok);
-        let listeners = lines.map_while(|line| parse_line(&line).filter(|line| line.state == state::LISTEN));
-        inodes.extend(listeners.filter(|line| line.local == at).map(|line| line.inode));
-    }
-    inodes
 }
 
 /// `0100007F:1F90`, words of the address in host byte order.
@@ -269,17 +252,6 @@ pub(super) fn sockets_of(processes: &[Process]) -> HashMap<u64, Process> {
     processes.iter().flat_map(of).collect()
 }
 
-/// Connections of the namespace that this thread is in which one of these sockets began: both ends, and whose it is. A
-/// connection to a port on which the namespace listens was accepted, not begun.
-pub(super) fn connections_begun(sockets: &HashMap<u64, Process>) -> Vec<(Endpoint, Endpoint, Process)> {
-    let lines = tcp_lines();
-    let listens: HashSet<u16> =
-        lines.iter().filter(|line| line.state == state::LISTEN).map(|line| line.local.port).collect();
-    let open = lines.iter().filter(|line| [state::ESTABLISHED, state::CLOSE_WAIT].contains(&line.state));
-    let begun = open.filter(|line| !listens.contains(&line.local.port));
-    begun.filter_map(|line| Some((line.local, line.remote, sockets.get(&line.inode)?.clone()))).collect()
-}
-
 /// Inodes of the sockets that a process holds open.
 fn socket_inodes(pid: u32) -> impl Iterator<Item = u64> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
@@ -354,7 +326,10 @@ mod tests {
         let at = Endpoint { ip: address.ip(), port: address.port() };
         let mut owners = Owners::default();
         owners.begin_round();
-        let (process, holders) = owners.of(NetNs(1), at);
+        let own = File::open("/proc/self/net/tcp").unwrap();
+        let lines = BufReader::new(own).lines().map_while(Result::ok).filter_map(|line| parse_line(&line));
+        let inodes: Vec<_> = lines.filter(|line| line.local == at).map(|line| line.inode).collect();
+        let (process, holders) = owners.of(NetNs(1), at, &inodes);
         assert_eq!(process.map(|process| process.pid), Some(std::process::id()));
         assert!(holders >= 1);
     }

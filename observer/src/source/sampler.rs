@@ -12,7 +12,7 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use nix::sched::{CloneFlags, setns};
-use observer_common::{COMM_LEN, Flow, Task, listener::Sample};
+use observer_common::{COMM_LEN, Task, listener::Sample};
 
 use super::{
     attention::Attention,
@@ -20,10 +20,7 @@ use super::{
 };
 use crate::{
     addr::{Endpoint, NetNs},
-    event::{
-        Body, Event, Handshake, ListenerSample, MAX_DESTINATIONS, NamespaceSample, Process, ProxySample,
-        UnixListenerSample,
-    },
+    event::{Body, Event, ListenerSample, MAX_DESTINATIONS, NamespaceSample, Process, ProxySample, UnixListenerSample},
     hooks::Hooks,
     host,
     kernel::{
@@ -91,7 +88,6 @@ pub(super) fn run(
         }
     };
     let mut logger = if options.verbose { kernel.take_logger() } else { None };
-    let mut open = adopt(&mut kernel, options);
     let mut rounds = Sampler {
         kernel: &mut kernel,
         owners: Owners::default(),
@@ -102,8 +98,13 @@ pub(super) fn run(
         proxies: Proxies { names: &options.proxies, known: Vec::new(), rounds: 0 },
         first_bytes: Read::default(),
     };
-    open.append(&mut rounds.round());
-    let first = Round { events: open, last: false, trouble: None };
+    // The programs are attached, so that a connection which ends meanwhile is seen to end. What cannot be taken over stays
+    // unfollowed, and one that cannot be walked says so in the status of its hook.
+    let held = held_by_proxies(rounds.kernel, options);
+    let _ = rounds.kernel.adopt(&held);
+    let first = Round { events: rounds.round(), last: false, trouble: None };
+    let _ = rounds.kernel.adopted(&held);
+    drop(held);
     if samples.send(first).is_err() || attached.send(Ok(ready)).is_err() {
         return;
     }
@@ -152,57 +153,25 @@ pub(super) fn run(
     }
 }
 
-/// Has the kernel follow the connections that proxies have open already, and tells to which upstreams there are any. The
-/// programs are attached, so one that ends meanwhile is seen to end.
-fn adopt(kernel: &mut Kernel, options: &Options) -> Vec<Event> {
-    let mut events = Vec::new();
+/// The sockets that proxies hold. Their processes are known as proxies from now on.
+fn held_by_proxies(kernel: &mut Kernel, options: &Options) -> Vec<Open> {
     let proxies = procs::processes_of(&options.proxies);
     let known: Vec<_> = proxies.iter().map(|process| (process.pid, crate::proxy::threading(&process.comm))).collect();
     // Those that do not fit are recognised when they next connect.
     let _ = kernel.recognise(&known);
-    let sockets = procs::sockets_of(&proxies);
-    if sockets.is_empty() {
-        return events;
-    }
-    let time = host::now();
-    let namespaces: Vec<_> =
-        procs::namespaces().into_iter().filter(|(netns, _)| matters(options.netns, *netns)).collect();
-    visit_namespaces(&namespaces, |netns| {
-        let begun = procs::connections_begun(&sockets).into_iter();
-        let matter = begun.filter(|(_, to, _)| options.ports.is_empty() || options.ports.contains(&to.port));
-        let begun: Vec<_> = matter.collect();
-        let mut upstreams: Vec<_> = begun.iter().map(|(local, remote, _)| (*remote, *local)).collect();
-        upstreams.sort_unstable();
-        upstreams.dedup_by_key(|(remote, _)| *remote);
-        events.extend(upstreams.into_iter().map(|(remote, local)| {
-            let flow = crate::event::Flow { local, remote, netns };
-            Event { time, body: Body::Handshake(Handshake { flow, syn_retransmits: 0 }) }
-        }));
-        let open: Vec<_> = begun.iter().map(|(local, remote, proxy)| wire(netns, *local, *remote, proxy)).collect();
-        // A namespace that cannot be walked says so in the status of the hook; what it holds stays unfollowed.
-        let _ = kernel.adopt(&open);
-        true
-    });
-    events
+    procs::sockets_of(&proxies).into_iter().map(|(inode, process)| (inode, task(&process))).collect()
 }
 
 fn matters(only: Option<NetNs>, netns: NetNs) -> bool {
     only.is_none_or(|only| only == netns)
 }
 
-fn wire(netns: NetNs, local: Endpoint, remote: Endpoint, proxy: &Process) -> Open {
+fn task(process: &Process) -> Task {
     let mut comm = [0; COMM_LEN];
-    for (to, from) in comm.iter_mut().take(COMM_LEN - 1).zip(proxy.comm.bytes()) {
+    for (to, from) in comm.iter_mut().take(COMM_LEN - 1).zip(process.comm.bytes()) {
         *to = from;
     }
-    let flow = Flow {
-        local: local.to_wire(),
-        remote: remote.to_wire(),
-        local_port: local.port,
-        remote_port: remote.port,
-        netns: netns.0,
-    };
-    (flow, Task { pid: proxy.pid, tid: proxy.pid, comm })
+    Task { pid: process.pid, tid: process.pid, comm }
 }
 
 /// Calls `visit` in each of these namespaces that still exists and may be entered, until it says no, and comes back.
@@ -301,6 +270,10 @@ impl Sampler<'_> {
     /// Samples the namespace that this thread is in.
     fn sample(&mut self, netns: NetNs, events: &mut Vec<Event>) {
         let Walked { listeners, mut time_waits, accepted } = self.kernel.walk().unwrap_or_default();
+        let mut inodes: HashMap<Endpoint, Vec<u64>> = HashMap::new();
+        for listener in &listeners {
+            inodes.entry(Endpoint::from_wire(listener.addr, listener.port)).or_default().push(listener.inode);
+        }
         let time = host::now();
         time_waits.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         time_waits.truncate(MAX_DESTINATIONS);
@@ -320,7 +293,7 @@ impl Sampler<'_> {
         events.push(Event { time, body: Body::NamespaceSample(Box::new(namespace)) });
         for listener in merge(&listeners) {
             let at = Endpoint::from_wire(listener.addr, listener.port);
-            let (process, holders) = self.owners.of(netns, at);
+            let (process, holders) = self.owners.of(netns, at, &inodes[&at]);
             let (stopped, runnable) = if listener.depth > 0 { self.owners.states(netns, at) } else { (0, 0) };
             let sample = ListenerSample {
                 at,

@@ -48,7 +48,9 @@ fn ends_that_programs_were_skipped_at_are_told_all_the_same() {
                 (watcher.count(timed_out) >= TRIES).then_some(())
             });
             ended.store(true, Ordering::Relaxed);
-            busy.into_iter().for_each(|thread| thread.join().unwrap());
+            for thread in busy {
+                thread.join().unwrap();
+            }
         });
         let told = watcher.count(|body| matches!(body, Body::ConnectionEnded(_)));
         assert_eq!(told, TRIES, "each once");
