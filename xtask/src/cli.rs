@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo, lab, lab_backend, lab_load, lab_probe, run, vm};
+use crate::{bench, bench_sockets, demo, lab, lab_backend, lab_load, lab_probe, run, vm};
 
 /// The project's own commands.
 #[derive(Parser)]
@@ -28,8 +28,13 @@ pub(crate) enum Command {
     Interop,
     /// Everything: setup, formatting, lints, tests with real eBPF, lab, other tools
     Test,
+    /// Measure what observing costs, and how fast observer is
+    Bench(bench::Args),
     /// Run the kernel tests inside other kernels, in virtual machines
     Vm(vm::Args),
+    /// Bare connections, for `bench`
+    #[command(hide = true)]
+    BenchSockets(bench_sockets::Args),
     /// The lab's raw HTTP backend
     #[command(hide = true)]
     LabBackend(lab_backend::Args),

@@ -5,7 +5,6 @@ mod access_log;
 mod address;
 mod backend;
 mod clock;
-mod cost;
 mod folder;
 mod judge;
 mod link;
@@ -27,10 +26,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-pub(crate) use self::netns::sweep;
+pub(crate) use self::folder::RunFolder;
+pub(crate) use self::netns::{Netns, sweep};
 pub(crate) use self::report::Tally;
 pub(crate) use self::scenario::{Backend, BackendKind, Load, Nginx, Sysctls, Topology};
 pub(crate) use self::stage::Stage;
+pub(crate) use self::watch::Watch;
 
 use self::report::Reporter;
 use self::scenario::Scenario;
@@ -61,8 +62,6 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Measure what observing costs the proxy, against the same load unobserved
-    Cost,
     /// Say in what two runs differ (`target/lab/results/`)
     Compare { before: PathBuf, after: PathBuf },
 }
@@ -77,14 +76,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Action::Compare { before, after } => {
             println!("{}", results::compare(&results::read(before)?, &results::read(after)?));
             Ok(())
-        }
-        Action::Cost => {
-            prepare()?;
-            if privilege::is_root() {
-                cost::measure()
-            } else {
-                shell::run(&mut privilege::ourselves(std::env::args_os().skip(1))?)
-            }
         }
         Action::Run { names, json, quick, all: _ } => {
             let mut chosen = choose(scenarios, names)?;
