@@ -21,6 +21,8 @@ use crate::{interrupt, paths, shell, wait};
 
 /// bcc compiles its programs first.
 const READY: Duration = Duration::from_secs(20);
+/// Bytes read at a time of what a tool prints; a sign that is cut in two comes again.
+const CHUNK: usize = 8 * 1024;
 /// Ten times a second, as scripts that look for queues do.
 const POLL: &str = "while :; do ss -tan >/dev/null; sleep 0.1; done";
 /// The state changes of TCP with both ends, what is sent again, and resets.
@@ -53,24 +55,24 @@ pub(super) struct Tool {
     program: &'static str,
     package: &'static str,
     arguments: &'static [&'static str],
-    /// Whether it tells of every connection, so that one of ours shows when it is ready; else its first line does.
-    tells_all: bool,
+    /// What it says when it is ready. None: it tells of every connection, and is ready when it tells of ours.
+    ready: Option<&'static str>,
 }
 
 pub(super) static OBSERVER: Way = Way::Observer("observer", &[]);
 pub(super) static WITHOUT_ANSWERS: Way = Way::Observer("observer_no_answers", &["--no-answers"]);
 pub(super) static TOOLS: [Tool; 5] = [
-    Tool { key: "bpftrace", program: "bpftrace", package: "bpftrace", arguments: &["-e", SCRIPT], tells_all: true },
-    Tool { key: "libbpf_tcpstates", program: "tcpstates", package: "libbpf-tools", arguments: &[], tells_all: true },
-    Tool { key: "bcc_tcpstates", program: "tcpstates-bpfcc", package: "bpfcc-tools", arguments: &[], tells_all: true },
+    Tool { key: "bpftrace", program: "bpftrace", package: "bpftrace", arguments: &["-e", SCRIPT], ready: None },
+    Tool { key: "libbpf_tcpstates", program: "tcpstates", package: "libbpf-tools", arguments: &[], ready: None },
+    Tool { key: "bcc_tcpstates", program: "tcpstates-bpfcc", package: "bpfcc-tools", arguments: &[], ready: None },
     Tool {
         key: "bcc_tcpretrans",
         program: "tcpretrans-bpfcc",
         package: "bpfcc-tools",
         arguments: &[],
-        tells_all: false,
+        ready: Some("Tracing"),
     },
-    Tool { key: "ss", program: "ss", package: "iproute2", arguments: &[], tells_all: false },
+    Tool { key: "ss", program: "ss", package: "iproute2", arguments: &[], ready: None },
 ];
 
 /// Debian's packages of the tools that are missing.
@@ -114,15 +116,16 @@ impl Tool {
         let errors = ground.folder().join(self.key).with_added_extension("log");
         let log = File::create(&errors).with_context(|| format!("cannot create {}", errors.display()))?;
         let mut command = seeing_tracefs(&program);
-        if !self.tells_all {
-            // Or its first line would wait for many others.
+        if self.ready.is_some() {
+            // Or that line would wait for many others.
             command.env("PYTHONUNBUFFERED", "1");
         }
         command.args(self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
         let mut group = Group(command.spawn().with_context(|| format!("cannot start {}", self.program))?);
-        let said = drain(group.0.stdout.take().context("no stdout")?);
         let nearby = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
         let address = nearby.local_addr().context("a listener without an address")?;
+        let sign = self.ready.map_or_else(|| address.port().to_string(), str::to_owned);
+        let said = drain(group.0.stdout.take().context("no stdout")?, sign);
         let ready = wait::at_most(READY, || {
             if let Some(status) = group.0.try_wait().context("cannot wait for a tool")? {
                 bail!("{} ended with {status}: {}", self.program, reason(&errors));
@@ -132,7 +135,7 @@ impl Tool {
             Ok(said.load(Ordering::Relaxed))
         })?;
         if !ready {
-            bail!("{} said nothing within {}: {}", self.program, humantime::format_duration(READY), reason(&errors));
+            bail!("{} was not ready within {}: {}", self.program, humantime::format_duration(READY), reason(&errors));
         }
         Ok(group)
     }
@@ -151,13 +154,23 @@ fn seeing_tracefs(program: &Path) -> Command {
     command
 }
 
-/// Throws away what it prints, at next to no cost: the kernel moves it from the pipe to /dev/null. Says whether anything came.
-fn drain(mut output: ChildStdout) -> Arc<AtomicBool> {
+/// Says whether the sign has come. After it, what is printed is thrown away at next to no cost: the kernel moves it from the
+/// pipe to /dev/null.
+fn drain(mut output: ChildStdout, sign: String) -> Arc<AtomicBool> {
     let said = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&said);
     thread::spawn(move || -> io::Result<()> {
-        let first = output.read(&mut [0; 4096])?;
-        set.store(first > 0, Ordering::Relaxed);
+        let mut chunk = [0; CHUNK];
+        loop {
+            let length = output.read(&mut chunk)?;
+            if String::from_utf8_lossy(&chunk[..length]).contains(&sign) {
+                break;
+            }
+            if length == 0 {
+                return Ok(());
+            }
+        }
+        set.store(true, Ordering::Relaxed);
         io::copy(&mut output, &mut File::options().write(true).open("/dev/null")?).map(drop)
     });
     said
@@ -166,7 +179,7 @@ fn drain(mut output: ChildStdout) -> Arc<AtomicBool> {
 /// The last that it said about itself.
 fn reason(errors: &Path) -> String {
     let text = std::fs::read_to_string(errors).unwrap_or_default();
-    let error = text.lines().find(|line| line.contains("rror:"));
+    let error = text.lines().find(|line| ["rror:", "FATAL", "No such file"].iter().any(|sign| line.contains(sign)));
     let last = text.lines().rfind(|line| !line.trim().is_empty());
     error.or(last).unwrap_or("it gave no reason").trim().to_owned()
 }
@@ -189,7 +202,11 @@ impl Running {
     pub(super) fn stop(self) -> Result<()> {
         match self {
             Self::Observer(mut watch) => watch.stop(),
-            Self::Nothing | Self::Tool(_) => interrupt::check(),
+            Self::Nothing => interrupt::check(),
+            Self::Tool(mut group) => match group.0.try_wait().context("cannot wait for a tool")? {
+                Some(status) => bail!("it ended meanwhile: {status}"),
+                None => interrupt::check(),
+            },
         }
     }
 }

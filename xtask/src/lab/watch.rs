@@ -28,7 +28,8 @@ const LIFE: &str = "5m";
 /// How the names end of what it said and of what it recorded.
 const LINES: &str = "jsonl";
 const TRACE: &str = "arrows.zst";
-const STOP: Duration = Duration::from_secs(10);
+/// A last round of samples is taken, over all the sockets there are.
+const STOP: Duration = Duration::from_secs(30);
 
 pub(crate) struct Watch {
     child: Child,
