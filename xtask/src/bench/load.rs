@@ -1,5 +1,6 @@
 //! Processor time and memory of observer while connections come at some rate, and while many sockets stand.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Child;
@@ -42,21 +43,24 @@ struct Used {
     cores: f64,
     /// MiB at the end, and at most.
     memory: [f64; 2],
-    lost: u64,
+    /// By kind, those of which any were.
+    lost: BTreeMap<String, u64>,
+    /// What observer forgot to make room, which is no loss of events.
     evicted: u64,
 }
 
 pub(super) fn measure() -> Result<Value> {
     let folder = RunFolder::create(paths::lab_runs().join("bench"))?;
     say(&format!(
-        "\nobserver's own processor time and memory, over {}\n{:<44} {:>10} {:>8} {:>9} {:>9} {:>6}",
+        "\nobserver's own processor time and memory, over {}\n{:<44} {:>10} {:>8} {:>9} {:>9} {:>6} {:>8}",
         humantime::format_duration(WINDOW),
         "",
         "reached/s",
         "a core",
         "MiB",
         "at most",
-        "lost"
+        "lost",
+        "evicted"
     ))?;
     let mut rates = Vec::new();
     for rate in RATES {
@@ -115,21 +119,32 @@ fn used(mut watch: Watch) -> Result<Used> {
     watch.stop()?;
     let mut lost = watch.summary.as_ref().context("observer gave no summary")?.lost.clone();
     let evicted = lost.remove("evicted").unwrap_or_default();
-    Ok(Used { cores, memory, lost: lost.values().sum(), evicted })
+    lost.retain(|_, count| *count > 0);
+    Ok(Used { cores, memory, lost, evicted })
 }
 
 fn row(what: &str, reached: f64, used: &Used) -> Result<()> {
     let [now, most] = used.memory;
-    say(&format!("{what:<44} {reached:>10.0} {:>6.2} % {now:>9.1} {most:>9.1} {:>6}", used.cores * 100.0, used.lost))
+    say(&format!(
+        "{what:<44} {reached:>10.0} {:>6.2} % {now:>9.1} {most:>9.1} {:>6} {:>8}",
+        used.cores * 100.0,
+        used.all_lost(),
+        used.evicted
+    ))
 }
 
 impl Used {
+    fn all_lost(&self) -> u64 {
+        self.lost.values().sum()
+    }
+
     fn json(&self) -> Value {
         json!({
             "cores": self.cores,
             "memory_mib": self.memory[0],
             "memory_most_mib": self.memory[1],
-            "lost": self.lost,
+            "lost": self.all_lost(),
+            "lost_by_kind": self.lost,
             "evicted": self.evicted,
         })
     }
