@@ -26,9 +26,9 @@ pub(crate) enum Command {
     Lab(lab::Args),
     /// Read a recording and its exports with pyarrow, polars and DuckDB, and compare with what observer says
     Interop,
-    /// Everything: setup, formatting, lints, tests with real eBPF, lab, other tools
+    /// Everything: setup, formatting, lints, tests with real eBPF, lab, other kernels, other tools
     Test,
-    /// Run the kernel tests inside other kernels, in virtual machines
+    /// Run the kernel tests and a core of the lab inside other kernels, in virtual machines
     Vm(vm::Args),
     /// The lab's raw HTTP backend
     #[command(hide = true)]
@@ -41,5 +41,5 @@ pub(crate) enum Command {
     LabProbe(lab_probe::Args),
     /// The first process of a virtual machine
     #[command(hide = true)]
-    VmGuest(vm::GuestArgs),
+    VmGuest,
 }

@@ -57,6 +57,12 @@ enum Action {
         /// Every scenario but the slow ones, as `cargo xtask test` does
         #[arg(long)]
         quick: bool,
+        /// Only with this proxy
+        #[arg(long)]
+        proxy: Option<proxy::Kind>,
+        /// Only in this topology
+        #[arg(long)]
+        topology: Option<Topology>,
         /// One JSON object per scenario and topology and line on stdout
         #[arg(long)]
         json: bool,
@@ -86,14 +92,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 shell::run(&mut privilege::ourselves(std::env::args_os().skip(1))?)
             }
         }
-        Action::Run { names, json, quick, all: _ } => {
+        Action::Run { names, json, quick, proxy, topology, all: _ } => {
             let mut chosen = choose(scenarios, names)?;
             chosen.retain(|scenario| !(*quick && scenario.slow));
             prepare()?;
             if !privilege::is_root() {
                 return shell::run(&mut privilege::ourselves(std::env::args_os().skip(1))?);
             }
-            let tally = stage_all(&chosen, *json)?;
+            let tally = stage_all(&chosen, (*proxy, *topology), *json)?;
             if tally.failed > 0 {
                 bail!("{} of {} missed the bar", tally.failed, tally.failed + tally.passed);
             }
@@ -114,15 +120,19 @@ pub(crate) fn prepare() -> Result<()> {
 /// Every scenario that is not slow, for `cargo xtask test`.
 pub(crate) fn run_quick() -> Result<Tally> {
     let scenarios: Vec<_> = scenario::load()?.into_iter().filter(|scenario| !scenario.slow).collect();
-    stage_all(&scenarios, false)
+    stage_all(&scenarios, (None, None), false)
 }
 
-fn stage_all(scenarios: &[Scenario], json: bool) -> Result<Tally> {
+/// Only with this proxy and in this topology, where one is given.
+fn stage_all(scenarios: &[Scenario], only: (Option<proxy::Kind>, Option<Topology>), json: bool) -> Result<Tally> {
     interrupt::listen()?;
     sweep()?;
     let mut reporter = Reporter::new(json);
     for scenario in scenarios {
         for (proxy, topology) in scenario.trials() {
+            if only.0.is_some_and(|only| only != proxy) || only.1.is_some_and(|only| only != topology) {
+                continue;
+            }
             reporter.outcome(trial::run(scenario, proxy, topology)?)?;
         }
     }

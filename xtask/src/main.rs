@@ -10,6 +10,7 @@ mod lab;
 mod lab_backend;
 mod lab_load;
 mod lab_probe;
+mod mirrors;
 mod paths;
 mod privilege;
 mod run;
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         Command::LabBackend(args) => lab_backend::run(&args),
         Command::LabLoad(args) => lab_load::run(&args),
         Command::LabProbe(args) => lab_probe::run(&args),
-        Command::VmGuest(args) => vm::run_guest(&args),
+        Command::VmGuest => vm::run_guest(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
