@@ -140,7 +140,9 @@ impl Kernel {
         if !options.answers {
             without.answers = Some("left out (--no-answers)".to_owned());
         }
-        let attached = Self::attach_having(options, &without)?;
+        let layout = btf::resolve(crate::host::jiffy())?;
+        let btf = Btf::from_sys_fs().map_err(|error| BtfError::Unreadable(error.to_string()))?;
+        let attached = Self::attach_having(options, &without, layout.clone(), &btf)?;
         // The programs were told what they can rely on before it was tried.
         let why = |hook: Hook| match attached.hooks.status(hook) {
             Some(HookStatus::Missing(why)) => Some(format!("{}: {why}", hook.name())),
@@ -154,12 +156,10 @@ impl Kernel {
             return Ok(attached);
         }
         drop(attached);
-        Self::attach_having(options, &found)
+        Self::attach_having(options, &found, layout, &btf)
     }
 
-    fn attach_having(options: &Options, without: &Without) -> Result<Self, LoadError> {
-        let layout = btf::resolve(crate::host::jiffy())?;
-        let btf = Btf::from_sys_fs().map_err(|error| BtfError::Unreadable(error.to_string()))?;
+    fn attach_having(options: &Options, without: &Without, layout: Layout, btf: &Btf) -> Result<Self, LoadError> {
         let tracefs = find_tracefs();
         let settings = layout::Settings {
             connect_traced: u8::from(tracefs.is_ok()),
@@ -173,7 +173,7 @@ impl Kernel {
         let (offsets, settings) = (Rodata(layout.offsets), Rodata(settings));
         let level: u8 = if options.verbose { u8::MAX } else { 0 };
         let mut ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
+            .btf(Some(btf))
             .override_global("OFFSETS", &offsets, true)
             .override_global("SETTINGS", &settings, true)
             .override_global("AYA_LOG_LEVEL", &level, false)
@@ -185,7 +185,7 @@ impl Kernel {
 
         let mut statuses = Vec::new();
         for (hook, name) in TRACEPOINTS {
-            let status = match tracepoint(&mut ebpf, name, &btf) {
+            let status = match tracepoint(&mut ebpf, name, btf) {
                 Ok(()) => HookStatus::Full(Carrier::TpBtf),
                 Err(error) => HookStatus::Missing(explain(&error)),
             };
@@ -202,10 +202,10 @@ impl Kernel {
                 Err(why) => HookStatus::Missing(why),
             },
         ));
-        statuses.push((Hook::ListenOverflow, listen_overflow(&mut ebpf, &btf, options, settings.0)));
+        statuses.push((Hook::ListenOverflow, listen_overflow(&mut ebpf, btf, options, settings.0)));
         statuses.push((
             Hook::Sockets,
-            match super::walk::load(&mut ebpf, &btf) {
+            match super::walk::load(&mut ebpf, btf) {
                 Ok(()) => HookStatus::Full(Carrier::Iterator),
                 Err(error) => HookStatus::Missing(explain(&error)),
             },
@@ -213,7 +213,7 @@ impl Kernel {
         for (hook, name) in [(Hook::Reads, "tcp_rcv_space_adjust"), (Hook::SocketEnds, "tcp_destroy_sock")] {
             let status = match &without.reads {
                 Some(why) => HookStatus::Missing(why.clone()),
-                None => match tracepoint(&mut ebpf, name, &btf) {
+                None => match tracepoint(&mut ebpf, name, btf) {
                     Ok(()) => HookStatus::Full(Carrier::TpBtf),
                     Err(error) => HookStatus::Missing(explain(&error)),
                 },
@@ -232,7 +232,7 @@ impl Kernel {
             },
         ));
         for (hook, name) in [(Hook::Signals, "signal_generate"), (Hook::SocketErrors, "inet_sk_error_report")] {
-            let status = match tracepoint(&mut ebpf, name, &btf) {
+            let status = match tracepoint(&mut ebpf, name, btf) {
                 Ok(()) => HookStatus::Full(Carrier::TpBtf),
                 Err(error) => HookStatus::Missing(explain(&error)),
             };
@@ -240,7 +240,7 @@ impl Kernel {
         }
         statuses.push((
             Hook::UnixSockets,
-            match super::walk_unix::load(&mut ebpf, &btf) {
+            match super::walk_unix::load(&mut ebpf, btf) {
                 Ok(()) => HookStatus::Full(Carrier::Iterator),
                 Err(error) => HookStatus::Missing(explain(&error)),
             },

@@ -60,7 +60,9 @@ impl Machine {
             fs::write(&log, "").with_context(|| format!("cannot write {}", log.display()))?;
         }
         let mut command = self.command(kernel);
-        let mut child = command.spawn().with_context(|| format!("cannot run {QEMU}"))?;
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot run {QEMU}: `apt-get install qemu-system-x86` brings it"))?;
         let ended = self.wait_for(&mut child, progress);
         shell::end(&mut child);
         let ended = ended?;
