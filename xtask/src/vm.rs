@@ -13,7 +13,6 @@ mod plan;
 mod results;
 mod version;
 
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +28,7 @@ use self::kernel::Kernel;
 use self::machine::{Machine, Run};
 use self::plan::Plan;
 use self::results::Outcome;
-use crate::lab::Topology;
+use crate::lab::{Tally, Topology};
 use crate::{interrupt, paths, setup};
 
 /// What the guest runs first: this xtask.
@@ -77,19 +76,6 @@ pub(crate) struct Args {
     names: Vec<String>,
 }
 
-/// How many tests and trials. A machine that died, or a required kernel that is not to be had, is one that failed.
-#[derive(Clone, Copy, Default)]
-struct Tally {
-    passed: usize,
-    failed: usize,
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)
-    }
-}
-
 pub(crate) fn run(args: &Args) -> Result<()> {
     let tallies = test(&args.kernels, args.jobs, &args.names)?;
     for (series, tally) in &tallies {
@@ -117,7 +103,8 @@ fn judge(tally: Tally) -> Result<()> {
     Ok(())
 }
 
-/// What came of each kernel that must be had or could be, in the order asked for.
+/// What came of each kernel that must be had or could be, in the order asked for. A machine that died, or a required kernel that is
+/// not to be had, is one that failed.
 fn test(series: &[String], jobs: NonZeroUsize, names: &[String]) -> Result<Vec<(String, Tally)>> {
     setup::toolchain()?;
     setup::lab()?;
