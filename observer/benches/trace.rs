@@ -1,6 +1,6 @@
 //! What a trace costs: bytes an event on the disk, processor time to record, and how fast it is read and replayed. Over a
 //! recording that is given (`cargo bench -p observer --bench trace -- FILE`), again and again; or over the incident that the
-//! tests read, among the connections of a busy proxy that go well.
+//! tests read, among the connections of a busy proxy that go well. The last line is the same as one JSON object.
 
 use std::{
     path::PathBuf,
@@ -92,7 +92,20 @@ fn main() {
     let summary = pipeline.sum_up().expect("it ends");
     pipeline.finish().expect("it ends");
     assert_eq!(summary.events, total as u64, "everything is replayed");
-    println!("replayed           {:.2} million a second", 1e3 / each_of(begun.elapsed(), total));
+    let replayed = each_of(begun.elapsed(), total);
+    println!("replayed           {:.2} million a second", 1e3 / replayed);
+    let second = |each: f64| (1e9 / each).round();
+    println!(
+        "{}",
+        serde_json::json!({
+            "events": total,
+            "bytes_per_event": ratio(written.bytes, total),
+            "recording_ns_per_event": each,
+            "read_events_per_second": second(reading),
+            "judged_events_per_second": second(judging),
+            "replayed_events_per_second": second(replayed),
+        })
+    );
 }
 
 fn golden() -> PathBuf {

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo, lab, lab_backend, lab_load, lab_probe, run, vm};
+use crate::{bench, bench_sockets, demo, lab, lab_backend, lab_load, lab_probe, run, vm};
 
 /// The project's own commands.
 #[derive(Parser)]
@@ -26,10 +26,15 @@ pub(crate) enum Command {
     Lab(lab::Args),
     /// Read a recording and its exports with pyarrow, polars and DuckDB, and compare with what observer says
     Interop,
-    /// Everything: setup, formatting, lints, tests with real eBPF, lab, other tools
+    /// Everything: setup, formatting, lints, tests with real eBPF, lab, other kernels, other tools
     Test,
-    /// Run the kernel tests inside other kernels, in virtual machines
+    /// Measure what observing costs, and how fast observer is
+    Bench(bench::Args),
+    /// Run the kernel tests and a core of the lab inside other kernels, in virtual machines
     Vm(vm::Args),
+    /// Bare connections, for `bench`
+    #[command(hide = true)]
+    BenchSockets(bench_sockets::Args),
     /// The lab's raw HTTP backend
     #[command(hide = true)]
     LabBackend(lab_backend::Args),
@@ -41,5 +46,5 @@ pub(crate) enum Command {
     LabProbe(lab_probe::Args),
     /// The first process of a virtual machine
     #[command(hide = true)]
-    VmGuest(vm::GuestArgs),
+    VmGuest,
 }

@@ -5,7 +5,6 @@ mod access_log;
 mod address;
 mod backend;
 mod clock;
-mod cost;
 mod folder;
 mod judge;
 mod link;
@@ -27,10 +26,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-pub(crate) use self::netns::sweep;
+pub(crate) use self::folder::RunFolder;
+pub(crate) use self::netns::{Netns, sweep};
 pub(crate) use self::report::Tally;
 pub(crate) use self::scenario::{Backend, BackendKind, Load, Nginx, Sysctls, Topology};
 pub(crate) use self::stage::Stage;
+pub(crate) use self::watch::Watch;
 
 use self::report::Reporter;
 use self::scenario::Scenario;
@@ -57,12 +58,16 @@ enum Action {
         /// Every scenario but the slow ones, as `cargo xtask test` does
         #[arg(long)]
         quick: bool,
+        /// Only with this proxy
+        #[arg(long)]
+        proxy: Option<proxy::Kind>,
+        /// Only in this topology
+        #[arg(long)]
+        topology: Option<Topology>,
         /// One JSON object per scenario and topology and line on stdout
         #[arg(long)]
         json: bool,
     },
-    /// Measure what observing costs the proxy, against the same load unobserved
-    Cost,
     /// Say in what two runs differ (`target/lab/results/`)
     Compare { before: PathBuf, after: PathBuf },
 }
@@ -78,22 +83,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             println!("{}", results::compare(&results::read(before)?, &results::read(after)?));
             Ok(())
         }
-        Action::Cost => {
-            prepare()?;
-            if privilege::is_root() {
-                cost::measure()
-            } else {
-                shell::run(&mut privilege::ourselves(std::env::args_os().skip(1))?)
-            }
-        }
-        Action::Run { names, json, quick, all: _ } => {
+        Action::Run { names, json, quick, proxy, topology, all: _ } => {
             let mut chosen = choose(scenarios, names)?;
             chosen.retain(|scenario| !(*quick && scenario.slow));
             prepare()?;
             if !privilege::is_root() {
                 return shell::run(&mut privilege::ourselves(std::env::args_os().skip(1))?);
             }
-            let tally = stage_all(&chosen, *json)?;
+            let tally = stage_all(&chosen, (*proxy, *topology), *json)?;
             if tally.failed > 0 {
                 bail!("{} of {} missed the bar", tally.failed, tally.failed + tally.passed);
             }
@@ -114,15 +111,19 @@ pub(crate) fn prepare() -> Result<()> {
 /// Every scenario that is not slow, for `cargo xtask test`.
 pub(crate) fn run_quick() -> Result<Tally> {
     let scenarios: Vec<_> = scenario::load()?.into_iter().filter(|scenario| !scenario.slow).collect();
-    stage_all(&scenarios, false)
+    stage_all(&scenarios, (None, None), false)
 }
 
-fn stage_all(scenarios: &[Scenario], json: bool) -> Result<Tally> {
+/// Only with this proxy and in this topology, where one is given.
+fn stage_all(scenarios: &[Scenario], only: (Option<proxy::Kind>, Option<Topology>), json: bool) -> Result<Tally> {
     interrupt::listen()?;
     sweep()?;
     let mut reporter = Reporter::new(json);
     for scenario in scenarios {
         for (proxy, topology) in scenario.trials() {
+            if only.0.is_some_and(|only| only != proxy) || only.1.is_some_and(|only| only != topology) {
+                continue;
+            }
             reporter.outcome(trial::run(scenario, proxy, topology)?)?;
         }
     }

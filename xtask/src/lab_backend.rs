@@ -16,7 +16,7 @@
 //! | `/502`, `/504`   | answers so, in the application's own name                     |
 
 mod connection;
-mod listener;
+pub(crate) mod listener;
 
 use std::thread;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The project's own commands; `cargo xtask help` lists them.
 
+mod bench;
+mod bench_sockets;
 mod build;
 mod cargo;
 mod cli;
@@ -10,6 +12,7 @@ mod lab;
 mod lab_backend;
 mod lab_load;
 mod lab_probe;
+mod mirrors;
 mod paths;
 mod privilege;
 mod run;
@@ -34,11 +37,13 @@ fn main() -> ExitCode {
         Command::Lab(args) => lab::run(&args),
         Command::Interop => interop::run(),
         Command::Test => test::run(),
+        Command::Bench(args) => bench::run(&args),
         Command::Vm(args) => vm::run(&args),
+        Command::BenchSockets(args) => bench_sockets::run(&args),
         Command::LabBackend(args) => lab_backend::run(&args),
         Command::LabLoad(args) => lab_load::run(&args),
         Command::LabProbe(args) => lab_probe::run(&args),
-        Command::VmGuest(args) => vm::run_guest(&args),
+        Command::VmGuest => vm::run_guest(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// Set for the copy of ourselves that sudo runs: what needs no root has been done before.
+/// Set for copies of ourselves, sudo's and a guest's: what needs no root has been done before.
 const PREPARED: &str = "OBSERVER_XTASK_PREPARED";
 
 pub(crate) fn is_root() -> bool {
@@ -25,6 +25,11 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("sudo");
     command.arg("--").arg(program);
     command
+}
+
+/// Tells a copy of ourselves that what it needs has been done.
+pub(crate) fn prepared(command: &mut Command) -> &mut Command {
+    command.env(PREPARED, "1")
 }
 
 /// This xtask once more, as root, with these arguments.

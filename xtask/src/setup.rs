@@ -41,6 +41,15 @@ pub(crate) fn machines() -> Result<bool> {
     qemu::bring()
 }
 
+/// Tools that `cargo xtask bench` measures beside observer, by Debian's package; what cannot be had is left out.
+pub(crate) fn others(packages: &[&str]) {
+    for package in packages {
+        if let Err(error) = debian::install(&[package]) {
+            say(&format!("without {package}: {error:#}"));
+        }
+    }
+}
+
 /// What other tools need to read recordings. True when something had to be done.
 pub(crate) fn interop() -> Result<bool> {
     python::bring()

@@ -5,21 +5,24 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build, cargo, interop, interrupt, lab, privilege, setup, shell};
-
-/// observer-ebpf compiles for the BPF target only; observer's build script does that.
-const CRATES: [&str; 4] = ["--release", "--workspace", "--exclude", "observer-ebpf"];
+use crate::{build, cargo, interop, interrupt, lab, privilege, setup, shell, vm};
 
 /// Stops at the first step that fails. The runners' closing lines come once more at the end, where they are looked for.
 pub(crate) fn run() -> Result<()> {
     heading("setup");
     setup::run()?;
+    setup::machines()?;
 
     heading("format");
     shell::run(cargo::command("fmt").args(["--all", "--check"]))?;
 
     heading("lints");
-    shell::run(colour(&mut cargo::command("clippy")).args(CRATES).args(["--all-targets", "--", "--deny", "warnings"]))?;
+    shell::run(colour(&mut cargo::command("clippy")).args(cargo::EVERYTHING).args([
+        "--all-targets",
+        "--",
+        "--deny",
+        "warnings",
+    ]))?;
 
     heading("tests, with real eBPF");
     let results = tests()?;
@@ -27,6 +30,9 @@ pub(crate) fn run() -> Result<()> {
     heading("lab");
     build::run()?;
     let tally = staged()?;
+
+    heading("other kernels");
+    let kernels = vm::run_required()?;
 
     heading("other tools");
     interop::run()?;
@@ -36,6 +42,9 @@ pub(crate) fn run() -> Result<()> {
         println!("{result}");
     }
     println!("{tally}");
+    for kernel in kernels {
+        println!("{kernel}");
+    }
     Ok(())
 }
 
@@ -52,7 +61,7 @@ fn colour(command: &mut Command) -> &mut Command {
 /// Runs the unit and integration tests, output passed through; returns the closing lines.
 fn tests() -> Result<Vec<String>> {
     let mut command = cargo::command("test");
-    colour(&mut command).args(CRATES);
+    colour(&mut command).args(cargo::EVERYTHING);
     if !privilege::is_root() {
         // cargo stays with the user; only the test programs, which load eBPF, run as root.
         command.args(["--config", "target.'cfg(unix)'.runner = ['sudo', '--']"]);

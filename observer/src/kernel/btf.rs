@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs::File,
     path::Path,
+    sync::{Mutex, PoisonError},
 };
 
 use btf::btf::{Btf, FlattenedType, StructMember, Type};
@@ -67,8 +68,21 @@ impl Layout {
     }
 }
 
-/// Resolves everything. `jiffy` is the length of one in nanoseconds.
+/// Resolves everything, once in a process: the kernel's types are some megabytes, and stay what they are while it runs. `jiffy`
+/// is the length of one in nanoseconds.
 pub fn resolve(jiffy: u32) -> Result<Layout, BtfError> {
+    static RESOLVED: Mutex<Option<Layout>> = Mutex::new(None);
+    let mut resolved = RESOLVED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut layout = match &*resolved {
+        Some(layout) => layout.clone(),
+        None => resolved.insert(read()?).clone(),
+    };
+    layout.settings.jiffy = jiffy;
+    Ok(layout)
+}
+
+/// All but the jiffy.
+fn read() -> Result<Layout, BtfError> {
     // Opened first for the sake of the message: the reader's own shows its insides.
     File::open(VMLINUX).map_err(|error| BtfError::Unreadable(error.to_string()))?;
     let btf = Btf::from_file(Path::new(VMLINUX)).map_err(|error| BtfError::Unreadable(format!("{error:?}")))?;
@@ -88,7 +102,7 @@ pub fn resolve(jiffy: u32) -> Result<Layout, BtfError> {
     };
     let helpers = types.enum_values("bpf_func_id", "BPF_FUNC_");
     let settings = Settings {
-        jiffy,
+        jiffy: 0,
         reset_flags: value(&reset_reasons, "TCP_FLAGS"),
         drop_listen_overflow: value(&types.enum_values("skb_drop_reason", "SKB_DROP_REASON_"), "TCP_LISTEN_OVERFLOW"),
         req_acked_mask: 1 << (acked % 8),

@@ -128,7 +128,9 @@ impl Kernel {
         if !options.answers {
             without.answers = Some("left out (--no-answers)".to_owned());
         }
-        let attached = Self::attach_having(options, &without)?;
+        let layout = btf::resolve(crate::host::jiffy())?;
+        let btf = Btf::from_sys_fs().map_err(|error| BtfError::Unreadable(error.to_string()))?;
+        let attached = Self::attach_having(options, &without, layout.clone(), &btf)?;
         // The programs were told what they can rely on before it was tried.
         let hooks = attached.hooks();
         let why = |hook: Hook| match hooks.status(hook) {
@@ -143,12 +145,10 @@ impl Kernel {
             return Ok(attached);
         }
         drop(attached);
-        Self::attach_having(options, &found)
+        Self::attach_having(options, &found, layout, &btf)
     }
 
-    fn attach_having(options: &Options, without: &Without) -> Result<Self, LoadError> {
-        let layout = btf::resolve(crate::host::jiffy())?;
-        let btf = Btf::from_sys_fs().map_err(|error| BtfError::Unreadable(error.to_string()))?;
+    fn attach_having(options: &Options, without: &Without, layout: Layout, btf: &Btf) -> Result<Self, LoadError> {
         let tracefs = find_tracefs();
         let settings = layout::Settings {
             connect_traced: u8::from(tracefs.is_ok()),
@@ -162,7 +162,7 @@ impl Kernel {
         let (offsets, settings) = (Rodata(layout.offsets), Rodata(settings));
         let level: u8 = if options.verbose { u8::MAX } else { 0 };
         let mut ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
+            .btf(Some(btf))
             .override_global("OFFSETS", &offsets, true)
             .override_global("SETTINGS", &settings, true)
             .override_global("AYA_LOG_LEVEL", &level, false)
@@ -174,7 +174,7 @@ impl Kernel {
 
         let mut attaching = Attaching {
             ebpf: &mut ebpf,
-            btf: &btf,
+            btf,
             layout: &layout,
             tracefs,
             without,

@@ -13,13 +13,13 @@ use crate::{paths, wait};
 const TURN: Duration = Duration::from_mins(2);
 
 /// Two labs may run side by side; the same scenario of both takes turns.
-pub(super) struct RunFolder {
+pub(crate) struct RunFolder {
     path: PathBuf,
     _lock: File,
 }
 
 impl RunFolder {
-    pub(super) fn create(path: PathBuf) -> Result<Self> {
+    pub(crate) fn create(path: PathBuf) -> Result<Self> {
         let lock = lock(&path)?;
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(path.join("tmp")).with_context(|| format!("cannot create {}", path.display()))?;
@@ -27,7 +27,7 @@ impl RunFolder {
         Ok(Self { path, _lock: lock })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Netns {
 }
 
 impl Netns {
-    pub(super) fn create(side: &str) -> Result<Self> {
+    pub(crate) fn create(side: &str) -> Result<Self> {
         let name = format!("{PREFIX}{}-{side}", std::process::id());
         shell::output(Command::new("ip").args(["netns", "add", &name]))?;
         let netns = Self { name };
@@ -32,7 +32,7 @@ impl Netns {
         Ok(netns)
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
@@ -53,17 +53,17 @@ impl Netns {
     }
 
     /// A program inside, in a process group of its own: a Ctrl-C is for us, and we end what we started in order.
-    pub(super) fn command(&self, program: impl AsRef<Path>) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).arg(program.as_ref()).stdin(Stdio::null()).process_group(0);
         command
     }
 
-    pub(super) fn sysctl(&self, key: &str, value: &str) -> Result<()> {
+    pub(crate) fn sysctl(&self, key: &str, value: &str) -> Result<()> {
         shell::output(self.command("sysctl").args(["-qw", &format!("{key}={value}")])).map(drop)
     }
 
-    pub(super) fn listens(&self, port: u16) -> Result<bool> {
+    pub(crate) fn listens(&self, port: u16) -> Result<bool> {
         let sockets = shell::output(self.command("ss").args(["-Hlnt", &format!("sport = :{port}")]))?;
         Ok(!sockets.is_empty())
     }
@@ -86,14 +86,14 @@ impl Netns {
     }
 
     /// Processes inside whose name begins with `comm`.
-    pub(super) fn processes(&self, comm: &str) -> Result<Vec<i32>> {
+    pub(crate) fn processes(&self, comm: &str) -> Result<Vec<i32>> {
         let called =
             |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with(comm));
         Ok(self.pids()?.into_iter().filter(called).collect())
     }
 
     /// The kernel's own counters, `TcpExt`.
-    pub(super) fn counters(&self) -> Result<BTreeMap<String, u64>> {
+    pub(crate) fn counters(&self) -> Result<BTreeMap<String, u64>> {
         let text = shell::output(self.command("cat").arg("/proc/net/netstat"))?;
         let mut rows = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
         let (names, values) = rows.next().zip(rows.next()).context("no TcpExt in /proc/net/netstat")?;
@@ -103,7 +103,7 @@ impl Netns {
     }
 
     /// Ends every process inside, waits until they are gone, and says which they were, so that they can be reaped.
-    pub(super) fn kill_all(&self) -> BTreeSet<i32> {
+    pub(crate) fn kill_all(&self) -> BTreeSet<i32> {
         let mut killed = BTreeSet::new();
         let deadline = Instant::now() + Duration::from_secs(5);
         while Instant::now() < deadline {

@@ -27,7 +27,7 @@ use crate::paths;
 pub(crate) const FRONT: &str = "127.0.0.1:8080";
 pub(super) const FRONT_PORT: u16 = 8080;
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     Nginx,

@@ -9,7 +9,7 @@ use super::judge::{Counts, Remark};
 use super::outcome::{Outcome, Overflows, percentile};
 use super::scenario::Scenario;
 
-/// How many trials passed, each scenario and topology being one.
+/// How many trials passed, each scenario and topology being one; or whatever else passes or fails.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) passed: usize,

@@ -1,5 +1,6 @@
 //! observer itself, run from outside the stage as a user would: the built binary, `watch --format json`.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -27,17 +28,20 @@ const LIFE: &str = "5m";
 /// How the names end of what it said and of what it recorded.
 const LINES: &str = "jsonl";
 const TRACE: &str = "arrows.zst";
-const STOP: Duration = Duration::from_secs(10);
+/// A last round of samples is taken, over all the sockets there are.
+const STOP: Duration = Duration::from_secs(30);
 
-pub(super) struct Watch {
+pub(crate) struct Watch {
     child: Child,
     /// The folder and the beginning of the names of what it writes there.
     files: PathBuf,
     lines: Receiver<Printed>,
-    ready: bool,
+    started: u64,
+    /// When it said so.
+    ready: Option<u64>,
     pub(super) verdicts: Vec<Verdict>,
     pub(super) warnings: Vec<Warning>,
-    pub(super) summary: Option<Summary>,
+    pub(crate) summary: Option<Summary>,
 }
 
 /// A line of observer's.
@@ -64,7 +68,9 @@ impl Warning {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
+    /// What observer had to let go, by kind.
+    pub(crate) lost: BTreeMap<String, u64>,
     overflowed: Vec<Overflowed>,
 }
 
@@ -85,7 +91,7 @@ impl Summary {
 
 impl Watch {
     /// Its output is copied to `name` under `folder`. Sees the whole host, or only `netns`.
-    pub(super) fn spawn(folder: &Path, name: &str, netns: Option<&Netns>, options: &[&str]) -> Result<Self> {
+    pub(crate) fn spawn(folder: &Path, name: &str, netns: Option<&Netns>, options: &[&str]) -> Result<Self> {
         let files = folder.join(name);
         let errors = files.with_added_extension("log");
         let log = File::create(&errors).with_context(|| format!("cannot create {}", errors.display()))?;
@@ -94,6 +100,7 @@ impl Watch {
         if let Some(netns) = netns {
             command.arg("--netns").arg(netns.path());
         }
+        let started = clock::now();
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -104,7 +111,16 @@ impl Watch {
         let stdout = child.stdout.take().context("no stdout of observer")?;
         let copy = File::create(files.with_added_extension(LINES)).context("cannot copy the output")?;
         let lines = read_lines(BufReader::new(stdout), copy);
-        Ok(Self { child, files, lines, ready: false, verdicts: Vec::new(), warnings: Vec::new(), summary: None })
+        Ok(Self {
+            child,
+            files,
+            lines,
+            started,
+            ready: None,
+            verdicts: Vec::new(),
+            warnings: Vec::new(),
+            summary: None,
+        })
     }
 
     /// The same, and records meanwhile.
@@ -136,18 +152,27 @@ impl Watch {
     }
 
     /// Returns when all hooks are attached.
-    pub(super) fn wait_ready(&mut self) -> Result<()> {
+    pub(crate) fn wait_ready(&mut self) -> Result<()> {
         wait::until("observer to be ready", READY, || {
             self.pump()?;
             if let Some(status) = self.child.try_wait().context("cannot wait for observer")? {
                 bail!("observer ended before it was ready: {status}; see {}.log", self.files.display());
             }
-            Ok(self.ready.then_some(()))
+            Ok(self.ready.map(drop))
         })
     }
 
+    /// From its start to its line, once that is there.
+    pub(crate) fn took_to_be_ready(&self) -> Option<Duration> {
+        self.ready.map(|ready| Duration::from_micros(ready.saturating_sub(self.started)))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Takes in what has been printed so far.
-    pub(super) fn pump(&mut self) -> Result<()> {
+    pub(crate) fn pump(&mut self) -> Result<()> {
         while let Ok(line) = self.lines.try_recv() {
             self.take(&line)?;
         }
@@ -155,7 +180,7 @@ impl Watch {
     }
 
     /// Ends it as Ctrl-C would, and reads to the last line.
-    pub(super) fn stop(&mut self) -> Result<()> {
+    pub(crate) fn stop(&mut self) -> Result<()> {
         let pid = i32::try_from(self.child.id()).context("a pid out of range")?;
         kill(Pid::from_raw(pid), Signal::SIGINT).context("cannot interrupt observer")?;
         let deadline = Instant::now() + STOP;
@@ -180,7 +205,7 @@ impl Watch {
         let value: Value = serde_json::from_str(line).with_context(|| format!("observer printed no JSON: {line}"))?;
         let malformed = || format!("not of the documented form: {line}");
         match value["type"].as_str() {
-            Some("ready") => self.ready = true,
+            Some("ready") => self.ready = Some(printed.arrived),
             Some("verdict") => self.verdicts.push(Verdict::parse(&value, printed.arrived)?),
             Some("warning") => self.warnings.push(Warning::deserialize(&value).with_context(malformed)?),
             Some("summary") => self.summary = Some(Summary::deserialize(&value).with_context(malformed)?),

@@ -11,7 +11,7 @@ use nix::sys::socket::{
 };
 
 /// `ADDRESS:PORT` or `unix:PATH`.
-pub(super) fn open(address: &str, backlog: i32) -> Result<OwnedFd> {
+pub(crate) fn open(address: &str, backlog: i32) -> Result<OwnedFd> {
     let listener = if let Some(path) = address.strip_prefix("unix:") {
         bound(AddressFamily::Unix, &UnixAddr::new(path).context("not a path")?)?
     } else {
@@ -31,7 +31,7 @@ fn bound(family: AddressFamily, address: &dyn SockaddrLike) -> Result<OwnedFd> {
     Ok(listener)
 }
 
-pub(super) fn accept(listener: &OwnedFd) -> Result<OwnedFd> {
+pub(crate) fn accept(listener: &OwnedFd) -> Result<OwnedFd> {
     loop {
         match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
             // SAFETY: accept4() has just made this descriptor, and nobody else knows it.

@@ -7,25 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::mirrors::{KEYRING, Mirrors};
 use crate::{paths, shell};
 
-/// Where Debian describes its own sources since release 12; other places are not searched.
-const OWN_SOURCES: &str = "/etc/apt/sources.list.d/debian.sources";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// What is taken where the machine does not say: the mirrors that Debian itself sets up.
-const MIRRORS: Mirrors<'static> =
-    Mirrors { main: "http://deb.debian.org/debian", security: "http://deb.debian.org/debian-security" };
 /// Which releases carry which kernels: 5.10 the first, 6.1 and 6.12 the second, newer ones the last.
 const SUITES: &str = "bullseye bookworm bookworm-backports trixie-backports";
 const SECURITY_SUITES: &str = "bullseye-security bookworm-security";
 /// Lists of packages younger than this are not fetched again.
 const FRESH: Duration = Duration::from_hours(24);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mirrors<'a> {
-    main: &'a str,
-    security: &'a str,
-}
 
 /// An apt state in a folder.
 pub(super) struct Archive {
@@ -42,8 +31,7 @@ impl Archive {
         if paths::program("apt-get").is_none() || !Path::new(KEYRING).is_file() {
             bail!("Debian's kernels are fetched with apt-get and {KEYRING}: install apt and debian-archive-keyring");
         }
-        let own = fs::read_to_string(OWN_SOURCES).unwrap_or_default();
-        fs::write(folder.join("sources/vm.sources"), sources(mirrors(&own)))
+        fs::write(folder.join("sources/vm.sources"), sources(&Mirrors::own()))
             .with_context(|| format!("cannot write to {}", folder.display()))?;
         let archive = Self { folder };
         archive.refresh()?;
@@ -110,32 +98,6 @@ impl Archive {
     }
 }
 
-/// The mirrors that this text, in the format of sources.list(5)'s deb822 files, names for Debian and its security updates.
-fn mirrors(text: &str) -> Mirrors<'_> {
-    let uris = || text.lines().filter_map(|line| line.strip_prefix("URIs:")).flat_map(str::split_whitespace);
-    Mirrors {
-        main: uris().find(|uri| !uri.contains("security")).unwrap_or(MIRRORS.main),
-        security: uris().find(|uri| uri.contains("security")).unwrap_or(MIRRORS.security),
-    }
-}
-
-fn sources(mirrors: Mirrors<'_>) -> String {
-    let stanza = |uri: &str, suites: &str| {
-        format!("Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\nSigned-By: {KEYRING}\n")
-    };
-    format!("{}\n{}", stanza(mirrors.main, SUITES), stanza(mirrors.security, SECURITY_SUITES))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_machines_own_mirrors_are_taken() {
-        let text = "Types: deb\n# http://elsewhere\nURIs: http://mirror/debian\nSuites: a\n\n\
-                    Types: deb\nURIs: http://mirror/debian-security\n";
-        let found = mirrors(text);
-        assert_eq!((found.main, found.security), ("http://mirror/debian", "http://mirror/debian-security"));
-        assert_eq!(mirrors(""), MIRRORS);
-    }
+fn sources(mirrors: &Mirrors) -> String {
+    format!("{}\n{}", mirrors.main(SUITES), mirrors.security(SECURITY_SUITES))
 }

@@ -1,4 +1,4 @@
-//! The guest's first process: makes a small system of the initramfs, runs the tests, says how they ended, switches off.
+//! The guest's first process: makes a small system of the initramfs, does what was planned, says how it ended, switches off.
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -11,10 +11,13 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::termios::tcdrain;
 
+use super::plan::Plan;
 use super::results::EXIT;
-use super::{MODULES, TESTS};
+use super::{MODULES, PROGRAMS, TESTS};
+use crate::lab::Topology;
+use crate::privilege;
 
-/// The second serial port: nothing but the tests writes there.
+/// The second serial port: nothing but the tests and the lab writes there.
 const REPORT: &str = "/dev/ttyS1";
 /// What is mounted, and where: as a Debian system has it.
 const MOUNTS: [(&str, &str); 7] = [
@@ -26,22 +29,22 @@ const MOUNTS: [(&str, &str); 7] = [
     ("tmpfs", "/tmp"),
     ("tmpfs", "/run"),
 ];
+/// Of all programs. glibc's allocator (mallopt(3)) asks the kernel for each page of a thread's heap, ten thousand times while the
+/// kernel's types are read; where that is emulated it costs seconds.
+const ENVIRONMENT: [(&str, &str); 3] =
+    [("RUST_BACKTRACE", "0"), ("MALLOC_ARENA_MAX", "1"), ("MALLOC_TOP_PAD_", "16777216")];
+/// Tests side by side. They wait for the kernel's timers more than they work; with more of them those that do work, the
+/// machine being slow, would keep others from their deadlines.
+const TESTS_AT_A_TIME: usize = 4;
 /// The status that stands for a guest that could not be set up.
 const UNREADY: i32 = 125;
 
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Passed on to the tests
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<String>,
-}
-
 /// Does not return: the first process must not end.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     if std::process::id() != 1 {
         bail!("this is for the first process of a virtual machine: `cargo xtask vm` runs it there");
     }
-    let status = tests(args).unwrap_or_else(|error| {
+    let status = carry_out().unwrap_or_else(|error| {
         eprintln!("vm-guest: {error:#}");
         UNREADY
     });
@@ -52,23 +55,42 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn tests(args: &Args) -> Result<i32> {
+/// The first status that there is to complain of, the tests' or the lab's.
+fn carry_out() -> Result<i32> {
     for (kind, at) in MOUNTS {
         mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("cannot mount {kind} at {at}"))?;
     }
     load_modules()?;
-    // What programs that the tests start have to say goes to the console: the report is libtest's alone.
-    let status = Command::new(TESTS)
-        .arg("--test-threads=1")
-        .args(&args.arguments)
-        .env("PATH", "/usr/bin")
-        .env("RUST_BACKTRACE", "0")
-        .stdin(Stdio::null())
-        .stdout(report()?)
-        .status()
-        .context("cannot run the tests")?;
-    Ok(status.code().unwrap_or(UNREADY))
+    let plan = Plan::read()?;
+    let ended = [tests(&plan)?, lab(Topology::Local, &plan)?, lab(Topology::Remote, &plan)?];
+    Ok(ended.into_iter().find(|status| *status != 0).unwrap_or_default())
+}
+
+fn tests(plan: &Plan) -> Result<i32> {
+    let mut command = Command::new(TESTS);
+    command.arg(format!("--test-threads={TESTS_AT_A_TIME}")).args(&plan.tests);
+    for test in &plan.skipped {
+        command.args(["--skip", test]);
+    }
+    status(&mut command).context("cannot run the tests")
+}
+
+fn lab(topology: Topology, plan: &Plan) -> Result<i32> {
+    let scenarios: Vec<_> = plan.scenarios.iter().filter(|(at, _)| *at == topology).map(|(_, name)| name).collect();
+    if scenarios.is_empty() {
+        return Ok(0);
+    }
+    let mut command = Command::new(std::env::current_exe().context("cannot find our own executable")?);
+    privilege::prepared(&mut command).args(["lab", "run", "--json", "--proxy", "nginx"]);
+    status(command.args(["--topology", &topology.to_string()]).args(scenarios)).context("cannot run the lab")
+}
+
+/// Runs it to its end. What it and the programs that it starts have to say on stderr goes to the console: the report has results
+/// alone.
+fn status(command: &mut Command) -> Result<i32> {
+    command.envs(ENVIRONMENT).env("PATH", PROGRAMS).stdin(Stdio::null()).stdout(report()?);
+    Ok(command.status()?.code().unwrap_or(UNREADY))
 }
 
 /// All in the folder, in the order of their names.

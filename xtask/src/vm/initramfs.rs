@@ -1,4 +1,4 @@
-//! What a guest has: the tests, this xtask as its first process, a few programs with their libraries, and modules.
+//! What a guest has: the tests, this xtask as its first process, observer, a few programs with their libraries, modules.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -10,46 +10,64 @@ use anyhow::{Context, Result, bail};
 
 use super::cpio::Archive;
 use super::kernel::Kernel;
-use super::{INIT, MODULES, TESTS};
+use super::kernel_tests::Built;
+use super::plan::{self, Plan};
+use super::{INIT, MODULES, PROGRAMS, TESTS};
 use crate::{paths, shell};
 
-/// Programs that the tests run.
-const PROGRAMS: [&str; 3] = ["cat", "ip", "nft"];
-/// Where things are mounted, and what the tests expect to be there.
+/// Programs that the tests and the lab run.
+const NEEDED: [&str; 6] = ["cat", "ip", "nft", "nginx", "ss", "sysctl"];
+/// Where things are mounted, and what programs expect to be there.
 const FOLDERS: [&str; 6] = ["/proc", "/sys", "/dev", "/tmp", "/run", MODULES];
+/// The users that nginx asks for, in the formats of passwd(5) and group(5).
+const USERS: [(&str, &str); 2] = [("/etc/passwd", "root:x:0:0:root:/:/bin/false\n"), ("/etc/group", "root:x:0:\n")];
 /// /dev/console, which the kernel opens for the first process (init/main.c: console_on_rootfs).
 const CONSOLE: (u32, u32) = (5, 1);
 
-/// Files of the host that each guest gets, where the guest has them.
+/// Files of the host that each guest gets, and where the guest has them.
 pub(super) struct Contents {
     files: Vec<(String, PathBuf)>,
 }
 
 impl Contents {
-    /// `tests` is a static program; the others bring the libraries that the dynamic linker would take.
-    pub(super) fn gather(tests: PathBuf) -> Result<Self> {
+    /// The programs bring the libraries that the dynamic linker would take. What the lab needs is where it is on the host.
+    pub(super) fn gather(built: &Built) -> Result<Self> {
         let own = std::env::current_exe().context("cannot find our own executable")?;
-        let mut libraries = libraries(&own)?;
-        let mut files = vec![(TESTS.to_owned(), tests), (INIT.to_owned(), own)];
-        for name in PROGRAMS {
+        let mut programs = vec![
+            (TESTS.to_owned(), small(&built.tests, "kernel-tests")?),
+            (INIT.to_owned(), small(&own, "xtask")?),
+            (in_guest(&paths::observer()), small(&built.observer, "observer")?),
+        ];
+        for name in NEEDED {
             let Some(program) = paths::program(name) else {
-                bail!("the tests need {name}: `cargo xtask setup` brings it");
+                bail!("a guest needs {name}: `cargo xtask setup` brings it");
             };
-            libraries.extend(self::libraries(&program)?);
-            files.push((format!("/usr/bin/{name}"), program));
+            programs.push((format!("{PROGRAMS}/{name}"), program));
         }
-        files.extend(libraries.into_iter().map(|library| (library.to_string_lossy().into_owned(), library)));
-        Ok(Self { files })
+        let mut files = BTreeSet::new();
+        for (_, program) in &programs {
+            files.extend(libraries(program)?);
+        }
+        let definitions = paths::lab_definitions();
+        for entry in fs::read_dir(&definitions).with_context(|| format!("cannot read {}", definitions.display()))? {
+            files.insert(entry.context("cannot read the scenario folder")?.path());
+        }
+        programs.extend(files.into_iter().map(|file| (in_guest(&file), file)));
+        Ok(Self { files: programs })
     }
 
     /// Writes the initramfs for one kernel, packed in no way: that is fastest for the guest.
-    pub(super) fn write(&self, kernel: &Kernel, to: &Path) -> Result<()> {
+    pub(super) fn write(&self, kernel: &Kernel, plan: &Plan, to: &Path) -> Result<()> {
         let file = File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
         let mut archive = Archive::new(BufWriter::new(file));
         for folder in FOLDERS {
             archive.folder(folder)?;
         }
         archive.device("/dev/console", CONSOLE)?;
+        archive.file(plan::PATH, &plan.write()?)?;
+        for (path, content) in USERS {
+            archive.file(path, content.as_bytes())?;
+        }
         for (path, host) in &self.files {
             archive.file(path, &read(host)?)?;
         }
@@ -64,6 +82,19 @@ impl Contents {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn in_guest(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// A copy without debugging information, which would fill the guest's memory.
+fn small(program: &Path, name: &str) -> Result<PathBuf> {
+    let copy = paths::machines().join(name);
+    fs::create_dir_all(paths::machines()).context("cannot create target/vm")?;
+    shell::output(Command::new("strip").arg("--strip-debug").arg("-o").arg(&copy).arg(program))
+        .context("a program cannot be made small (strip is in Debian's binutils)")?;
+    Ok(copy)
 }
 
 /// The shared libraries that a program needs, the dynamic linker among them.

@@ -79,7 +79,7 @@ fn fetch(series: &str, cache: &Path, folder: &Path) -> Result<()> {
         }
         eprintln!("vm: {series}: {version} is listed but cannot be downloaded, trying an older one");
     }
-    bail!("the archive has none that can be downloaded")
+    bail!("the archive has none that can be downloaded: is the mirror in reach? `cargo xtask vm -k` takes other series")
 }
 
 /// Unpacks the packages of a version; none if they cannot be had.

@@ -1,21 +1,23 @@
-//! The kernel tests as a program that needs nothing of the guest: linked statically.
+//! The kernel tests as a program, the very one that `cargo xtask test` runs on this machine, and observer as it is built with it.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::{cargo, paths, shell};
+use crate::cargo;
 
-/// Named, so that the flags below do not reach build scripts and procedural macros, which cannot be static.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-const FLAGS: (&str, &str) = ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
 const TEST: &str = "kernel";
-/// Crates that read the kernel's type information and prepare the programs, each time that a test attaches: without
-/// optimisation that alone takes ten seconds in an emulated machine.
-const OPTIMISED: [&str; 4] = ["aya", "aya-obj", "btf", "object"];
+const OBSERVER: &str = "observer";
+
+/// Paths of programs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Built {
+    pub(super) tests: PathBuf,
+    pub(super) observer: PathBuf,
+}
 
 /// What cargo says of each thing that it has built (`--message-format=json`), as far as it matters here.
 #[derive(Deserialize)]
@@ -29,39 +31,29 @@ struct Target {
     name: String,
 }
 
-/// Builds the tests and gives the path of a copy without debugging information, which would fill the guest's memory.
-pub(super) fn build() -> Result<PathBuf> {
+/// cargo builds a package's programs for its tests.
+pub(super) fn build() -> Result<Built> {
     let mut command = cargo::command("test");
-    command
-        .args(["--package", "observer", "--test", TEST, "--no-run", "--target", TARGET])
-        .arg("--message-format=json-render-diagnostics")
-        .env(FLAGS.0, FLAGS.1);
-    for name in OPTIMISED {
-        command.arg("--config").arg(format!("profile.dev.package.{name}.opt-level=3"));
-    }
+    command.args(cargo::EVERYTHING);
+    command.args(["--test", TEST, "--no-run", "--message-format=json-render-diagnostics"]);
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
-    let mut built = None;
+    let (mut tests, mut observer) = (None, None);
     for line in BufReader::new(child.stdout.take().context("no stdout of cargo test")?).lines() {
-        built = executable(&line.context("cannot read what cargo says")?).or(built);
+        let line = line.context("cannot read what cargo says")?;
+        tests = executable(TEST, &line).or(tests);
+        observer = executable(OBSERVER, &line).or(observer);
     }
     let status = child.wait().context("cannot wait for cargo test")?;
     if !status.success() {
         bail!("the kernel tests cannot be built: {status}");
     }
-    strip(&built.context("cargo built no kernel tests")?)
+    let tests = tests.context("cargo built no kernel tests")?;
+    Ok(Built { tests, observer: observer.context("cargo built no observer with the tests")? })
 }
 
-fn executable(line: &str) -> Option<PathBuf> {
+fn executable(name: &str, line: &str) -> Option<PathBuf> {
     let message: Message = serde_json::from_str(line).ok()?;
-    message.executable.filter(|_| message.target.is_some_and(|target| target.name == TEST))
-}
-
-fn strip(program: &PathBuf) -> Result<PathBuf> {
-    let stripped = paths::machines().join("kernel-tests");
-    std::fs::create_dir_all(paths::machines()).context("cannot create target/vm")?;
-    shell::output(Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(program))
-        .context("the tests cannot be made small (strip is in binutils)")?;
-    Ok(stripped)
+    message.executable.filter(|_| message.target.is_some_and(|target| target.name == name))
 }
 
 #[cfg(test)]
@@ -71,8 +63,8 @@ mod tests {
     #[test]
     fn the_tests_are_told_from_what_else_cargo_builds() {
         let line = |name: &str| format!(r#"{{"target":{{"name":"{name}"}},"executable":"/t/{name}-1"}}"#);
-        assert_eq!(executable(&line("kernel")), Some("/t/kernel-1".into()));
-        assert_eq!(executable(&line("observer")), None);
-        assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(executable(TEST, &line("kernel")), Some("/t/kernel-1".into()));
+        assert_eq!(executable(TEST, &line("observer")), None);
+        assert_eq!(executable(TEST, r#"{"reason":"build-finished","success":true}"#), None);
     }
 }

@@ -1,6 +1,8 @@
-//! What a machine reported: the tests' own lines (libtest's, one test at a time), then how they ended.
+//! What a machine reported: the tests' own lines (libtest's), the lab's (JSON), then how they ended.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+
+use serde::Deserialize;
 
 /// The last line that the guest writes, with the tests' exit status.
 pub(super) const EXIT: &str = "VM-EXIT ";
@@ -30,15 +32,30 @@ pub(super) struct Report {
     pub(super) tests: Vec<(String, Outcome)>,
     /// None when the machine did not come so far.
     pub(super) exit: Option<i32>,
-    /// What the failed tests printed.
+    /// What the failed tests printed, and why trials did not pass.
     pub(super) failures: String,
+}
+
+/// A trial of the lab (`lab::outcome`), as far as it matters here.
+#[derive(Deserialize)]
+struct Trial {
+    scenario: String,
+    topology: String,
+    pass: bool,
+    problems: Vec<String>,
 }
 
 pub(super) fn parse(text: &str) -> Report {
     let mut report = Report::default();
     let mut in_failures = false;
     for line in text.lines().map(str::trim_end) {
-        if let Some(status) = line.strip_prefix(EXIT) {
+        if let Ok(Trial { scenario, topology, pass, problems }) = serde_json::from_str(line) {
+            let name = format!("lab {scenario} {topology}");
+            for problem in problems {
+                let _ = writeln!(report.failures, "{name}: {problem}");
+            }
+            report.tests.push((name, if pass { Outcome::Passed } else { Outcome::Failed }));
+        } else if let Some(status) = line.strip_prefix(EXIT) {
             report.exit = status.trim().parse().ok();
         } else if let Some(test) = line.strip_prefix("test ").and_then(test) {
             report.tests.push(test);
@@ -79,6 +96,17 @@ mod tests {
         assert_eq!(report.tests, expected.map(|(name, outcome)| (name.to_owned(), outcome)));
         assert_eq!(report.exit, Some(101));
         assert!(report.failures.contains("panicked") && !report.failures.contains("    b::c"));
+    }
+
+    #[test]
+    fn trials_are_read_from_the_labs_lines() {
+        let text = "{\"scenario\":\"a\",\"proxy\":\"nginx\",\"topology\":\"local\",\"pass\":true,\"problems\":[]}\n\
+                    {\"scenario\":\"b\",\"proxy\":\"nginx\",\"topology\":\"remote\",\"pass\":false,\"problems\":[\"why\"]}\n\
+                    VM-EXIT 1\n";
+        let report = parse(text);
+        let expected = [("lab a local", Outcome::Passed), ("lab b remote", Outcome::Failed)];
+        assert_eq!(report.tests, expected.map(|(name, outcome)| (name.to_owned(), outcome)));
+        assert_eq!((report.exit, report.failures.as_str()), (Some(1), "lab b remote: why\n"));
     }
 
     #[test]

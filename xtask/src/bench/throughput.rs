@@ -1,0 +1,182 @@
+//! nginx at full speed with and without something beside it, in turn. Machines are noisy, often more than what is
+//! measured: each run counts against the one without in the same round, and the processor time a request against that.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use super::beside::{OBSERVER, TOOLS, WITHOUT_ANSWERS, Way};
+use super::cost::{self, Share};
+use super::figures::Spread;
+use super::ground::{Ground, Traffic};
+use super::{say, wrk};
+use crate::interrupt;
+
+/// Of a run; a second before it is not measured, so that whatever was started has settled.
+const SECONDS: u32 = 2;
+/// Before the first run: caches, TIME_WAIT sockets.
+const WARM: u32 = 5;
+/// With each of the others: what they cost shows in fewer.
+const ROUNDS: u32 = 4;
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    per_second: f64,
+    /// Processor time a request, of all that take part in it, microseconds.
+    micros: f64,
+    /// Share of a core that what ran beside it took itself.
+    own: f64,
+}
+
+/// The runs of one way, with those without beside them.
+#[derive(Debug, Default)]
+struct Pairs(Vec<(Run, Run)>);
+
+pub(super) fn measure(pairs: u32) -> Result<Value> {
+    say(&format!(
+        "\nnginx at full speed: requests a second with it over without, and processor time a request of nginx and wrk likewise\n\
+         {:<10} {:<20} {:>5} {:>10} {:>19} {:>9} {:>19} {:>8}",
+        "traffic", "with", "pairs", "throughput", "quartiles", "cpu", "quartiles", "its own"
+    ))?;
+    let mut all = Map::new();
+    for traffic in Traffic::ALL {
+        let ground = Ground::stage(traffic)?;
+        wrk::run(&ground, WARM)?;
+        let (runs, refused) = attempt(&ground)?;
+        let mut without = Vec::new();
+        let mut ways = Map::new();
+        let mut results = rounds(&ground, &[OBSERVER], pairs)?;
+        results.append(&mut rounds(&ground, &runs, ROUNDS)?);
+        for (key, pairs) in &results {
+            without.extend(pairs.0.iter().map(|(_, without)| *without));
+            say(&row(traffic, key, pairs)?)?;
+            ways.insert((*key).to_owned(), pairs.json());
+        }
+        for (key, why) in &refused {
+            say(&format!("{:<10} {key:<20} does not run here: {why}", traffic.name()))?;
+            ways.insert((*key).to_owned(), Value::Null);
+        }
+        ways.insert("not_run".to_owned(), json!(refused));
+        ways.insert("without".to_owned(), alone(&without));
+        all.insert(traffic.name().to_owned(), Value::Object(ways));
+    }
+    Ok(Value::Object(all))
+}
+
+/// Which of the others run here, and why the rest does not.
+fn attempt(ground: &Ground) -> Result<(Vec<Way>, BTreeMap<&'static str, String>)> {
+    let mut runs = vec![WITHOUT_ANSWERS];
+    let mut refused = BTreeMap::new();
+    for tool in &TOOLS {
+        match Way::Tool(tool).start(ground) {
+            Ok(_) => runs.push(Way::Tool(tool)),
+            Err(error) => {
+                interrupt::check()?;
+                refused.insert(tool.key, format!("{error:#}"));
+            }
+        }
+    }
+    Ok((runs, refused))
+}
+
+/// Each round has a run without and one of each way, in an order that turns from round to round.
+fn rounds(ground: &Ground, ways: &[Way], count: u32) -> Result<BTreeMap<&'static str, Pairs>> {
+    let mut all: BTreeMap<&'static str, Pairs> = BTreeMap::new();
+    let mut order: Vec<_> = [Way::Without].iter().chain(ways).copied().collect();
+    for _ in 0..count {
+        let mut runs = BTreeMap::new();
+        for way in &order {
+            runs.insert(way.key(), run(ground, *way).with_context(|| format!("with {}", way.key()))?);
+        }
+        let without = runs.remove(Way::Without.key()).context("every round has one")?;
+        for (key, run) in runs {
+            all.entry(key).or_default().0.push((run, without));
+        }
+        order.reverse();
+    }
+    Ok(all)
+}
+
+fn run(ground: &Ground, way: Way) -> Result<Run> {
+    let running = way.start(ground)?;
+    wrk::run(ground, 1)?;
+    let share = running.pid().map(Share::begin).transpose()?;
+    let (before, children) = (ground.run_time()?, cost::ended_children()?);
+    let done = wrk::run(ground, SECONDS)?;
+    let used = ground.run_time()?.saturating_sub(before) + cost::ended_children()?.saturating_sub(children);
+    let own = share.map_or(Ok(0.0), |share| share.end())?;
+    running.stop()?;
+    Ok(Run { per_second: done.per_second, micros: used.as_secs_f64() * 1e6 / f64::from(done.requests), own })
+}
+
+impl Pairs {
+    fn ratios(&self, of: impl Fn(&Run) -> f64) -> Option<Spread> {
+        Spread::of(&self.0.iter().map(|(with, without)| of(with) / of(without)).collect::<Vec<_>>())
+    }
+
+    fn own(&self) -> Option<Spread> {
+        Spread::of(&self.0.iter().map(|(with, _)| with.own).collect::<Vec<_>>())
+    }
+
+    fn json(&self) -> Value {
+        let throughput = self.ratios(|run| run.per_second);
+        let cpu = self.ratios(|run| run.micros);
+        json!({
+            "pairs": self.0.len(),
+            "median_ratio": throughput.map(|spread| spread.median),
+            "quartiles": throughput.map(|spread| spread.quartiles),
+            "cpu_ratio": cpu.map(|spread| spread.median),
+            "cpu_ratio_quartiles": cpu.map(|spread| spread.quartiles),
+            "own_cores": self.own().map(|spread| spread.median),
+        })
+    }
+}
+
+fn alone(runs: &[Run]) -> Value {
+    json!({
+        "requests_per_second": Spread::of(&runs.iter().map(|run| run.per_second).collect::<Vec<_>>()),
+        "cpu_micros_per_request": Spread::of(&runs.iter().map(|run| run.micros).collect::<Vec<_>>()),
+    })
+}
+
+fn row(traffic: Traffic, key: &str, pairs: &Pairs) -> Result<String> {
+    let shown = |spread: Spread| {
+        let [low, high] = spread.quartiles;
+        (format!("x{:.3}", spread.median), format!("{low:.3} to {high:.3}"))
+    };
+    let (throughput, throughput_apart) = shown(pairs.ratios(|run| run.per_second).context("no pairs")?);
+    let (cpu, cpu_apart) = shown(pairs.ratios(|run| run.micros).context("no pairs")?);
+    let own = pairs.own().context("no pairs")?.median * 100.0;
+    Ok(format!(
+        "{:<10} {key:<20} {:>5} {throughput:>10} {throughput_apart:>19} {cpu:>9} {cpu_apart:>19} {own:>6.1} %",
+        traffic.name(),
+        pairs.0.len(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(per_second: f64, micros: f64) -> Run {
+        Run { per_second, micros, own: 0.1 }
+    }
+
+    #[test]
+    fn each_run_counts_against_its_own_round() {
+        // The machine is half as fast in the second round, which says nothing about what ran beside it.
+        let pairs = Pairs(vec![(run(900.0, 11.0), run(1000.0, 10.0)), (run(450.0, 22.0), run(500.0, 20.0))]);
+        let value = pairs.json();
+        assert_eq!(value["median_ratio"], 0.9);
+        assert_eq!(value["quartiles"], json!([0.9, 0.9]));
+        assert_eq!(value["cpu_ratio"], 1.1);
+        assert_eq!(value["pairs"], 2);
+    }
+
+    #[test]
+    fn no_pairs_are_null_and_not_a_ratio() {
+        assert_eq!(Pairs::default().json()["median_ratio"], Value::Null);
+    }
+}
