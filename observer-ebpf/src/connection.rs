@@ -156,9 +156,9 @@ fn arrived(sock: Sock) {
 /// net/ipv4/tcp_minisocks.c). An error says that it was reset instead.
 #[inline(always)]
 fn time_wait(sock: Sock) {
-    if let Some(tcp) = sock.tcp()
-        && tcp.err() == 0
-    {
+    let Some(tcp) = sock.tcp() else { return };
+    let matters = port_matters(u16::from_be(sock.dport())) || port_matters(tcp.local_port());
+    if tcp.err() == 0 && matters && netns_matters(sock.netns()) {
         emit::count(Counter::TimeWaitsEntered);
     }
 }

@@ -24,7 +24,6 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
     let sock = Sock::new(ctx.arg(0));
     let skb: *const u8 = ctx.arg(1);
     let reason = if setting!(reset_has_reason) == 1 { ctx.arg(2) } else { NO_REASON };
-    emit::count(Counter::ResetsSent);
 
     // TIME_WAIT and request sockets are smaller than a full one; only what the packet says is safe there.
     let tcp = sock.and_then(Sock::tcp);
@@ -43,6 +42,7 @@ pub(crate) fn sent(ctx: &BtfTracePointContext) {
     if !port_matters(port) || !netns_matters(netns) {
         return;
     }
+    emit::count(Counter::ResetsSent);
     // Listening is tested on the common part, which every socket has.
     let listening = sock.is_some_and(|sock| sock.state() == state::LISTEN);
     let retracts =
