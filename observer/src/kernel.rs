@@ -5,6 +5,7 @@ pub mod btf;
 pub mod decode;
 pub(crate) mod first_bytes;
 pub mod load;
+pub mod losses;
 pub mod statistics;
 pub mod walk;
 pub mod walk_unix;

@@ -17,10 +17,11 @@ use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
-use observer_common::{COMM_LEN, Kind, counter::Counter, layout};
+use observer_common::{COMM_LEN, counter::Counter, layout};
 
 use super::{
     btf::{self, BtfError, Layout},
+    losses::{self, Losses},
     statistics::{self, Statistics},
 };
 use crate::{
@@ -38,6 +39,9 @@ pub const MAX_PROXIES: usize = 64;
 pub const MAX_PORTS: usize = 1024;
 /// Size of the ring unless asked otherwise, bytes: two seconds of 25,000 connections a second.
 pub const DEFAULT_RING: u32 = 8 << 20;
+
+/// Connections of proxies that are followed at once unless asked otherwise: twice what 64 Ki ports let one address open.
+pub const DEFAULT_TRIES: u32 = 131_072;
 
 /// Tracepoints that are loaded alike: the hook, the program, and the tracepoint of the same name.
 const TRACEPOINTS: [(Hook, &str); 5] = [
@@ -57,6 +61,8 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Size of the ring in bytes, a power of two and a multiple of the page size.
     pub ring: u32,
+    /// Connections of proxies that can be followed at once; further ones are counted as `tries_untracked`.
+    pub tries: u32,
     /// Carriers to be tried for [`Hook::ListenOverflow`], in order.
     pub overflow_carriers: Vec<Carrier>,
     /// The only network namespace that matters.
@@ -73,6 +79,7 @@ impl Default for Options {
             proxies: crate::proxy::KNOWN.iter().map(|&name| name.to_owned()).collect(),
             ports: Vec::new(),
             ring: DEFAULT_RING,
+            tries: DEFAULT_TRIES,
             overflow_carriers: vec![Carrier::CgroupSkb, Carrier::KfreeSkb],
             netns: None,
             answers: true,
@@ -178,6 +185,7 @@ impl Kernel {
             .override_global("SETTINGS", &settings, true)
             .override_global("AYA_LOG_LEVEL", &level, false)
             .map_max_entries("EVENTS", options.ring)
+            .map_max_entries("TRIES", options.tries)
             .load(OBJECT)
             .map_err(object_error)?;
         fill(&mut ebpf, options)?;
@@ -278,14 +286,16 @@ impl Kernel {
         EbpfLogger::init(&mut self.ebpf).ok()
     }
 
+    /// What the ring had no room for, for whoever reads it.
+    pub fn losses(&self) -> Result<Losses, LoadError> {
+        Ok(Losses::of(&self.counters)?)
+    }
+
     /// The counters' totals over all CPUs.
     pub fn counters(&self) -> Result<Counters, LoadError> {
         let read = |slot: u32| -> Result<u64, LoadError> { Ok(self.counters.get(&slot, 0)?.iter().sum()) };
         let named = |counter: Counter| read(counter as u32);
-        let mut records = [0; Kind::ALL.len()];
-        for (slot, kind) in records.iter_mut().zip(Kind::ALL) {
-            *slot = read(Counter::lost(kind))?;
-        }
+        let records = losses::records(&self.counters)?;
         Ok(Counters {
             connections_started: named(Counter::ConnectionsStarted)?,
             connections_adopted: named(Counter::ConnectionsAdopted)?,

@@ -26,6 +26,7 @@ use crate::{
     kernel::{
         Kernel, LoadError, Options,
         first_bytes::Read,
+        losses::Losses,
         statistics::Statistics,
         walk::{Open, Walked},
         walk_unix::UnixListener,
@@ -50,6 +51,7 @@ pub(super) struct Round {
 pub(super) struct Attached {
     pub(super) ring: RingBuf<MapData>,
     pub(super) reset_reasons: HashMap<u32, String>,
+    pub(super) losses: Losses,
     pub(super) hooks: Hooks,
     pub(super) statistics: Statistics,
 }
@@ -64,7 +66,8 @@ pub(super) fn run(
     let started = Kernel::attach(options).and_then(|mut kernel| {
         let ring = kernel.take_ring()?;
         let (reset_reasons, hooks) = (kernel.reset_reasons(), kernel.hooks().clone());
-        let ready = Attached { ring, reset_reasons, hooks, statistics: kernel.statistics() };
+        let losses = kernel.losses()?;
+        let ready = Attached { ring, reset_reasons, losses, hooks, statistics: kernel.statistics() };
         Ok((kernel, ready))
     });
     let (mut kernel, ready) = match started {
