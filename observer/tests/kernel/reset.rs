@@ -1,8 +1,9 @@
 //! RSTs: what is counted as sent is what the kernel counts as OutRsts, what as received was staged. Each once.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -29,6 +30,14 @@ fn is_reset(client: &mut TcpStream) {
     assert_eq!(client.read(&mut [0; 8]).unwrap_err().raw_os_error(), Some(104));
 }
 
+/// Whether a socket of this thread's namespace waits for its FIN to be acknowledged.
+fn in_fin_wait_1() -> bool {
+    ["tcp", "tcp6"].into_iter().any(|file| {
+        let sockets = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
+        sockets.lines().any(|line| line.split_whitespace().nth(3) == Some("04"))
+    })
+}
+
 /// Five RSTs that a proxy receives: two of them from no socket of the sender's, or from one in TIME_WAIT.
 fn resets_received(bound: &str, to: SocketAddr) {
     let listener = listen(bound, 8);
@@ -42,8 +51,11 @@ fn resets_received(bound: &str, to: SocketAddr) {
     eventually("the request to be there", || (upstream.peek(&mut [0; 18]).unwrap() == 18).then_some(()));
     drop(upstream);
     is_reset(&mut proxy);
-    // Closed long ago: in TIME_WAIT, as the kernel keeps it.
+    // Closed before: by then what the kernel keeps of it is no socket. One that is closed before its FIN was acknowledged may
+    // stay one (tcp_rcv_state_process, net/ipv4/tcp_input.c).
     let (mut proxy, upstream) = pair(&listener, to);
+    upstream.shutdown(Shutdown::Write).unwrap();
+    eventually("the FIN to be acknowledged", || (!in_fin_wait_1()).then_some(()));
     drop(upstream);
     assert_eq!(proxy.read(&mut [0; 8]).unwrap(), 0);
     proxy.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
