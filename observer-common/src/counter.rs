@@ -20,7 +20,8 @@ pub enum Counter {
     ListenOverflowsAck,
     /// ACKs at a full listener that turned out to belong to no handshake.
     OverflowsRetracted,
-    /// RST segments sent by this host, for whatever reason; those of [`Counter::ResetsWithoutSocket`] come on top.
+    /// RST segments sent by this host, for whatever reason, from ports and namespaces that matter; those of
+    /// [`Counter::ResetsWithoutSocket`] come on top.
     ResetsSent,
     /// RST segments received on proxies' connections to upstreams.
     ResetsReceived,
@@ -28,7 +29,7 @@ pub enum Counter {
     Retransmits,
     /// SYN-ACKs sent again by listeners although the client had answered.
     SynAckRetransmits,
-    /// Sockets of this host that entered TIME_WAIT (or its FIN_WAIT2 form).
+    /// Sockets of this host, with a port at either end that matters, that entered TIME_WAIT (or its FIN_WAIT2 form).
     TimeWaitsEntered,
     /// Connections that ended in an accept queue.
     Unaccepted,

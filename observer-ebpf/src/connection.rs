@@ -175,9 +175,9 @@ fn arrived(sock: Sock<impl Access>) {
 /// net/ipv4/tcp_minisocks.c). An error says that it was reset instead.
 #[inline(always)]
 fn time_wait(sock: Sock<impl Access>) {
-    if let Some(tcp) = sock.tcp()
-        && tcp.err() == 0
-    {
+    let Some(tcp) = sock.tcp() else { return };
+    let matters = port_matters(u16::from_be(sock.dport())) || port_matters(tcp.local_port());
+    if tcp.err() == 0 && matters && netns_matters(sock.netns()) {
         emit::count(Counter::TimeWaitsEntered);
     }
 }

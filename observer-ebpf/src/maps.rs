@@ -26,7 +26,7 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::SLOTS, 0);
 
 /// Proxies' open connections, by the address of their socket. Written by `connection`, and by `walk` for those that
-/// were there before us. Full: a connection is not followed, counted in `TriesUntracked`.
+/// were there before us. Full: a connection is not followed, counted in `TriesUntracked`. Userspace sets the size.
 #[map]
 pub(crate) static TRIES: HashMap<u64, Try> = HashMap::with_max_entries(131_072, 0);
 

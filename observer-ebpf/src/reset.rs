@@ -25,11 +25,10 @@ pub(crate) fn sent<C: Arguments>(ctx: &C) {
     let sock = ctx.sock(0);
     let skb: *const u8 = ctx.argument(1);
     let reason = if setting!(reset_has_reason) == 1 { ctx.argument(2) } else { NO_REASON };
-    emit::count(Counter::ResetsSent);
     let mut segment = Segment::NONE;
     // SAFETY: tested against NULL.
     let answers = !skb.is_null() && unsafe { packet::of_skb::<C::Access>(skb, &mut segment) };
-    tell(sock, answers, &segment, reason);
+    tell(sock, answers, &segment, reason, Counter::ResetsSent);
 }
 
 /// This host is about to answer a segment with a RST; told of where the tracepoint does not, for want of a full socket. A segment
@@ -46,13 +45,12 @@ pub(crate) fn sent_without_socket<C: Arguments>(ctx: &C) {
     if !unsafe { packet::of_skb::<C::Access>(ctx.argument(1), &mut segment) } || segment.flags & RST != 0 {
         return;
     }
-    emit::count(Counter::ResetsWithoutSocket);
-    tell(sock, true, &segment, NO_REASON);
+    tell(sock, true, &segment, NO_REASON, Counter::ResetsWithoutSocket);
 }
 
-/// Tells of a RST, as an answer to a segment or not.
+/// Tells of a RST, as an answer to a segment or not, and counts it: a counter for each program.
 #[inline(always)]
-fn tell(sock: Option<Sock<impl Access>>, answers: bool, segment: &Segment, reason: u32) {
+fn tell(sock: Option<Sock<impl Access>>, answers: bool, segment: &Segment, reason: u32, counter: Counter) {
     // TIME_WAIT and request sockets are smaller than a full one; only what the packet says is safe there.
     let tcp = sock.and_then(Sock::tcp);
     let port = match tcp {
@@ -67,6 +65,7 @@ fn tell(sock: Option<Sock<impl Access>>, answers: bool, segment: &Segment, reaso
     if !port_matters(port) || !netns_matters(netns) {
         return;
     }
+    emit::count(counter);
     // Listening is tested on the common part, which every socket has.
     let listening = sock.is_some_and(|sock| sock.state() == state::LISTEN);
     let unknown = listening && tcp.is_some_and(|tcp| no_handshake(tcp, answers && segment.flags & ACK != 0, reason));

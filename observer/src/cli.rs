@@ -19,7 +19,7 @@ use crate::{
     kernel::look::When,
     kernel::{
         Options,
-        load::{DEFAULT_RING, MAX_PORTS, MAX_PROXIES},
+        load::{DEFAULT_RING, DEFAULT_TRIES, MAX_PORTS, MAX_PROXIES},
     },
     proxy,
     sink::{Format, report},
@@ -273,6 +273,7 @@ impl Filters {
             proxies,
             ports: self.ports.clone(),
             ring: self.ring_size.0,
+            tries: DEFAULT_TRIES,
             netns: self.netns,
             answers: !self.no_answers,
             look: self.close_look,

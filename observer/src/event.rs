@@ -57,7 +57,8 @@ pub enum Body {
     ListenerSample(Box<ListenerSample>),
     /// A network namespace as it stands.
     NamespaceSample(Box<NamespaceSample>),
-    /// The kernel's counters, totals since attaching. They are seldom told and would make every event twice as large.
+    /// The kernel's counters, totals since attaching: every second, and as soon as records are known to be lost, when all else is
+    /// as told before. They are seldom told and would make every event twice as large.
     Counters(Box<Counters>),
     /// Nothing but the time.
     Tick,

@@ -7,6 +7,7 @@ pub mod decode;
 pub(crate) mod first_bytes;
 pub mod load;
 pub mod look;
+pub mod losses;
 pub(crate) mod memory;
 pub mod statistics;
 pub mod walk;

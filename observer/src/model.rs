@@ -5,6 +5,7 @@ pub mod bounded;
 pub mod contact;
 pub mod door;
 pub mod flow;
+pub mod holes;
 pub mod listener;
 pub mod namespace;
 pub mod processors;
@@ -20,6 +21,7 @@ pub use attempt::{Answer, Attempt, Ending};
 pub use contact::Contact;
 pub use door::Door;
 pub use flow::{FlowEvidence, FlowKey};
+pub use holes::Holes;
 pub use listener::Listener;
 pub use namespace::Namespace;
 pub use processors::Processors;
@@ -100,6 +102,7 @@ pub struct Model {
     doors: Recent<(NetNs, Endpoint), Door, MAX_DOORS>,
     processors: Processors,
     counters: Counters,
+    holes: Holes,
     events: u64,
 }
 
@@ -169,7 +172,10 @@ impl Model {
                 let key = UpstreamKey::tcp(handshake.flow.netns, handshake.flow.remote);
                 self.upstream_mut(key).contact.handshake(now, handshake.syn_retransmits);
             }
-            Body::Counters(counters) => self.counters = **counters,
+            Body::Counters(counters) => {
+                self.holes.told(event.time, &counters.lost);
+                self.counters = **counters;
+            }
             // Outcomes are the engine's concern: it knows which try is meant. How fast answers are is for views alone.
             Body::Outcome(_) | Body::FirstBytes(_) | Body::Tick => {}
         }
@@ -308,6 +314,11 @@ impl Model {
     /// The kernel's counters as last told.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// When records were lost.
+    pub fn holes(&self) -> &Holes {
+        &self.holes
     }
 
     /// How the tries of a proxy's process have failed of late, if any did.

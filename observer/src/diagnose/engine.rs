@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::{
     incident::Incidents,
     kept::Over,
-    open::{GRACE, Harmless, Open, Settled},
+    open::{GRACE, HOLD, Harmless, Open, Settled},
     registry::CAUSES,
     rule::{Case, Finding, Judgement},
-    verdict::{Said, Verdict, Warning},
+    verdict::{Confidence, Said, Verdict, Warning},
 };
-use observer_common::{Kind, answer::THREADS_SHARED};
+use observer_common::answer::THREADS_SHARED;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -72,7 +72,7 @@ impl Engine {
 
     /// Judges whatever still waits: the stream has ended.
     pub fn finish(&mut self, say: &mut impl FnMut(Said)) {
-        let answers_lost = self.answers_lost();
+        let answers_lost = self.answers_lost(self.model.now());
         while let Some(settled) = self.open.last(answers_lost) {
             self.settle(Some(settled), say);
         }
@@ -104,15 +104,15 @@ impl Engine {
     }
 
     fn judge_due(&mut self, now: Time, say: &mut impl FnMut(Said)) {
-        let answers_lost = self.answers_lost();
+        let answers_lost = self.answers_lost(now);
         while let Some(settled) = self.open.due(now, answers_lost) {
             self.settle(Some(settled), say);
         }
     }
 
-    /// Once answers were lost, their absence says nothing any more.
-    fn answers_lost(&self) -> bool {
-        self.model.counters().lost.of(Kind::Outcome) > 0
+    /// For as long as an answer is waited for, after some were lost, its absence says nothing.
+    fn answers_lost(&self, now: Time) -> bool {
+        self.model.holes().outcomes_lost().is_some_and(|lost| now.since(lost) <= HOLD)
     }
 
     fn settle(&mut self, settled: Option<Settled>, say: &mut impl FnMut(Said)) {
@@ -194,7 +194,7 @@ pub fn judge(attempt: &Attempt, model: &Model) -> Verdict {
         }
     }
     let (code, found) = best.unwrap_or_else(|| (unknown::RULE.code, unknown::finding(&case, &missing)));
-    let Finding { confidence, status, because, also, summary, evidence, advice } = found;
+    let Finding { confidence, status, because, also, summary, evidence, advice } = doubted(found, &case);
     Verdict {
         time: attempt.time,
         cause: code,
@@ -212,11 +212,31 @@ pub fn judge(attempt: &Attempt, model: &Model) -> Verdict {
     }
 }
 
+/// A finding whose evidence may be incomplete says so, and is less sure: what was lost meanwhile may have told otherwise.
+fn doubted(found: Finding, case: &Case<'_>) -> Finding {
+    let (began, ended) = case.span();
+    // Of a connection that had served, only what came after that is evidence.
+    let served = case.attempt.connection.as_ref().and_then(|connection| connection.last_read);
+    let lost = case.model.holes().within(began.max(served.unwrap_or_default()), ended + GRACE);
+    if lost == 0 {
+        return found;
+    }
+    Finding {
+        confidence: match found.confidence {
+            Confidence::Certain => Confidence::Likely,
+            Confidence::Likely | Confidence::Possible => Confidence::Possible,
+        },
+        summary: format!("{}; {lost} records were lost meanwhile, evidence perhaps among them", found.summary),
+        evidence: found.evidence.with("records_lost", lost),
+        ..found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        event::{ConnectionEnded, ListenOverflow, OverflowPath, State},
+        event::{ConnectionEnded, Counters, ListenOverflow, OverflowPath, State},
         testing::{
             connection, event, refused_connection, reset_sent,
             sequence::{Dice, any_sequence, exaggerated},
@@ -330,6 +350,55 @@ mod tests {
             }
             run(&events);
         }
+    }
+
+    /// Counters by which so many records of overflows have been lost.
+    fn lost(ms: u64, records: u64) -> Event {
+        let mut counters = Counters::default();
+        counters.lost.records[3] = records;
+        event(ms, Body::Counters(Box::new(counters)))
+    }
+
+    #[test]
+    fn a_verdict_of_a_time_in_which_records_were_lost_says_so_and_is_less_sure() {
+        let refused = |ms| {
+            let refused = ConnectionEnded { started: crate::testing::at(ms), ..refused_connection() };
+            event(ms, Body::ConnectionEnded(Box::new(refused)))
+        };
+        let told =
+            [lost(0, 0), refused(500), lost(1_000, 0), refused(1_500), lost(1_510, 7), lost(2_000, 7), refused(2_500)];
+        let verdicts: Vec<_> = run(&told)
+            .into_iter()
+            .filter_map(|said| match said {
+                Said::Verdict(verdict) => Some(*verdict),
+                Said::Warning(_) => None,
+            })
+            .collect();
+        let doubts: Vec<_> = verdicts.iter().map(|it| it.evidence.get("records_lost").cloned()).collect();
+        assert_eq!(doubts, [None, Some(7_u64.into()), None]);
+        let [before, doubted, after] = &verdicts[..] else { panic!("{verdicts:?}") };
+        assert!(before.confidence > doubted.confidence, "{doubted:?}");
+        assert!(
+            doubted.summary.ends_with("; 7 records were lost meanwhile, evidence perhaps among them"),
+            "{doubted:?}"
+        );
+        assert_eq!((doubted.cause, after.confidence), (before.cause, before.confidence));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_seen_says_nothing_until_a_while_after_answers_were_lost() {
+        let failed = |ms| {
+            let visible = ConnectionEnded { answers_visible: true, ..refused_connection() };
+            event(ms, Body::ConnectionEnded(Box::new(visible)))
+        };
+        let mut counters = Counters::default();
+        let before = event(0, Body::Counters(Box::new(counters)));
+        counters.lost.records[8] = 1;
+        let after = |ms| event(ms, Body::Counters(Box::new(counters)));
+        assert_eq!(counters.lost.of(observer_common::Kind::Outcome), 1);
+        let told = [before, failed(100), after(1_000), failed(2_000), after(2_100), after(70_000), failed(71_000)];
+        // The first is waited for in vain, as is the last; the second may have been answered for.
+        assert_eq!(causes(&run(&told)), ["upstream-refused"]);
     }
 
     #[test]

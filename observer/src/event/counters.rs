@@ -18,7 +18,7 @@ pub struct Counters {
     pub listen_overflow_syn: u64,
     /// Accept-queue overflows by an ACK.
     pub listen_overflow_ack: u64,
-    /// RSTs sent by this host.
+    /// RSTs sent by this host, as far as the filters let them through.
     pub resets_sent: u64,
     /// RSTs received by proxies from upstreams.
     pub resets_received: u64,

@@ -7,13 +7,14 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
-use observer_common::{COMM_LEN, Kind, counter::Counter, layout};
+use observer_common::{COMM_LEN, counter::Counter, layout};
 
 use super::{
     attach::{Attaching, find_tracefs},
     btf::{self, BtfError, Layout},
     decode::Decoder,
     look::{Close, When},
+    losses::{self, Losses},
     statistics::{self, Statistics},
 };
 use crate::{
@@ -32,6 +33,9 @@ pub const MAX_PORTS: usize = 1024;
 /// Size of the ring unless asked otherwise, bytes: two seconds of 25,000 connections a second.
 pub const DEFAULT_RING: u32 = 8 << 20;
 
+/// Connections of proxies that are followed at once unless asked otherwise: twice what 64 Ki ports let one address open.
+pub const DEFAULT_TRIES: u32 = 131_072;
+
 /// What to attach for.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -41,6 +45,8 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Size of the ring in bytes, a power of two and a multiple of the page size.
     pub ring: u32,
+    /// Connections of proxies that can be followed at once; further ones are counted as `tries_untracked`.
+    pub tries: u32,
     /// For these hooks only one carrier is tried; of two for one hook the last counts.
     pub forced: Vec<Forced>,
     /// The only network namespace that matters.
@@ -59,6 +65,7 @@ impl Default for Options {
             proxies: crate::proxy::KNOWN.iter().map(|&name| name.to_owned()).collect(),
             ports: Vec::new(),
             ring: DEFAULT_RING,
+            tries: DEFAULT_TRIES,
             forced: Vec::new(),
             netns: None,
             answers: true,
@@ -167,6 +174,7 @@ impl Kernel {
             .override_global("SETTINGS", &settings, true)
             .override_global("AYA_LOG_LEVEL", &level, false)
             .map_max_entries("EVENTS", options.ring)
+            .map_max_entries("TRIES", options.tries)
             .load(OBJECT)
             .map_err(object_error)?;
         fill(&mut ebpf, options)?;
@@ -238,14 +246,16 @@ impl Kernel {
         EbpfLogger::init(&mut self.ebpf).ok()
     }
 
+    /// What the ring had no room for, for whoever reads it.
+    pub fn losses(&self) -> Result<Losses, LoadError> {
+        Ok(Losses::of(&self.counters)?)
+    }
+
     /// The counters' totals over all CPUs.
     pub fn counters(&self) -> Result<Counters, LoadError> {
         let read = |slot: u32| -> Result<u64, LoadError> { Ok(self.counters.get(&slot, 0)?.iter().sum()) };
         let named = |counter: Counter| read(counter as u32);
-        let mut records = [0; Kind::ALL.len()];
-        for (slot, kind) in records.iter_mut().zip(Kind::ALL) {
-            *slot = read(Counter::lost(kind))?;
-        }
+        let records = losses::records(&self.counters)?;
         let retracted = if self.retracts() { named(Counter::OverflowsRetracted)? } else { 0 };
         Ok(Counters {
             connections_started: named(Counter::ConnectionsStarted)?,

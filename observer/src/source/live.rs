@@ -1,6 +1,7 @@
 //! The live source: the kernel's ring and the host's samples, as batches of Events.
 
 use std::{
+    collections::VecDeque,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::{self, JoinHandle},
     time::Duration,
@@ -13,12 +14,13 @@ use super::{
     sampler::{self, Attached, Round},
 };
 use crate::{
-    event::{Body, Event},
+    event::{Body, Counters, Event, Lost},
     hooks::Hooks,
     host,
     kernel::{
         LoadError, Options,
         decode::Decoder,
+        losses::Losses,
         statistics::{RunTime, Statistics},
     },
     time::Time,
@@ -44,10 +46,21 @@ pub struct Live {
     trouble: Option<String>,
     /// When the kernel's thread was last told that something goes wrong.
     alarmed: Time,
+    /// Samples that are younger than the records read so far.
+    waiting: VecDeque<Event>,
+    /// Records read and not yet handed on.
+    read: Vec<Event>,
+    losses: Losses,
+    /// Size of the ring, bytes.
+    room: usize,
+    /// Bytes read since the ring was last found empty.
+    read_bytes: usize,
+    /// As last told.
+    counters: Counters,
     hooks: Hooks,
     statistics: Statistics,
     undecoded: u64,
-    /// Time of the last tick.
+    /// Time of the last tick; of the start before there is one.
     ticked: Time,
     /// To the kernel's thread: something goes wrong. Dropped, it ends.
     alarm: Option<SyncSender<()>>,
@@ -71,21 +84,29 @@ pub enum StartError {
 impl Live {
     /// Attaches, and returns when every hook is in place and the host has been sampled once.
     pub fn start(options: Options) -> Result<Self, StartError> {
+        let (started, room) = (host::now(), usize::try_from(options.ring).unwrap_or(usize::MAX));
         let (attached, is_attached) = sync_channel(1);
         let (samples_in, samples) = sync_channel(MAX_SAMPLES);
         let (alarm, alarms) = sync_channel(1);
         let thread = thread::Builder::new()
             .name("observer-kernel".into())
             .spawn(move || sampler::run(&options, &attached, &samples_in, &alarms))?;
-        let Attached { ring, decoder, hooks, statistics } = is_attached.recv().map_err(|_| StartError::Ended)??;
+        let Attached { ring, decoder, losses, hooks, statistics } =
+            is_attached.recv().map_err(|_| StartError::Ended)??;
         Ok(Self {
             ring,
             decoder,
             samples,
+            waiting: VecDeque::new(),
+            read: Vec::new(),
+            losses,
+            room,
+            read_bytes: 0,
+            counters: Counters::default(),
             hooks,
             statistics,
             undecoded: 0,
-            ticked: Time::default(),
+            ticked: started,
             trouble: None,
             alarmed: Time::default(),
             alarm: Some(alarm),
@@ -98,48 +119,102 @@ impl Live {
         &self.hooks
     }
 
-    fn take_samples(&mut self, round: Round, batch: &mut Vec<Event>) {
-        let Round { mut events, last: _, trouble } = round;
+    /// A round of samples may take longer than the ticks wait; what is told after a tick must not be from before it, or a
+    /// recording without that tick would mean something else.
+    fn take_samples(&mut self, round: Round) {
+        let Round { events, last: _, trouble } = round;
         self.trouble = trouble.or(self.trouble.take());
-        for event in &mut events {
-            // A round of samples may take longer than the ticks wait; what is told after a tick must not be from before it, or
-            // a recording without that tick would mean something else.
-            event.time = event.time.max(self.ticked);
-            if let Body::Counters(counters) = &mut event.body {
-                counters.lost.undecoded = self.undecoded;
-            }
-        }
-        batch.append(&mut events);
+        let ticked = self.ticked;
+        self.waiting.extend(events.into_iter().map(|Event { time, body }| Event { time: time.max(ticked), body }));
     }
-}
 
-impl Source for Live {
-    /// With a tick at the end.
-    fn poll(&mut self, batch: &mut Vec<Event>) -> Polled {
-        let before = host::now();
-        let first = batch.len();
-        while let Ok(round) = self.samples.try_recv() {
-            self.take_samples(round, batch);
+    /// Has the kernel's thread look closely if something goes wrong.
+    fn raise_alarm(&mut self, now: Time, events: &[Event]) {
+        if now >= self.alarmed + ALARM_EVERY && events.iter().any(|event| attention::is_trouble(&event.body)) {
+            self.alarmed = now;
+            // Full, it has been told already.
+            let _ = self.alarm.as_ref().map(|alarm| alarm.try_send(()));
         }
+    }
+
+    /// What is in the ring, as far as it fits into a batch; whether it did not.
+    fn read(&mut self) -> bool {
         let mut taken = 0;
         while taken < MAX_BATCH
             && let Some(record) = self.ring.next()
         {
             taken += 1;
+            self.read_bytes += record.len();
             match self.decoder.decode(&record) {
-                Ok(event) => batch.push(event),
+                Ok(event) => self.read.push(event),
                 Err(_) => self.undecoded += 1,
             }
         }
-        if before >= self.alarmed + ALARM_EVERY && batch[first..].iter().any(|event| attention::is_trouble(&event.body))
-        {
-            self.alarmed = before;
-            // Full, it has been told already.
-            let _ = self.alarm.as_ref().map(|alarm| alarm.try_send(()));
+        taken == MAX_BATCH
+    }
+
+    /// Tells at once of records that were lost, ahead of all that was read since the last tick: some of it came after them, and
+    /// must not be judged as if nothing were missing. All else is as last told.
+    ///
+    /// What finds the ring full leaves a whole ring to be read, most of it in this reading or in the next: who has read less
+    /// need not ask.
+    fn tell_losses(&mut self, batch: &mut Vec<Event>) {
+        if self.read_bytes < self.room / 4 {
+            return;
         }
-        if taken == MAX_BATCH {
+        // What cannot be read now can be with the next batch, or with the next samples.
+        let records = self.losses.read().unwrap_or(self.counters.lost.records);
+        let lost = Lost { records, undecoded: self.undecoded, ..self.counters.lost };
+        if lost != self.counters.lost {
+            self.counters.lost = lost;
+            batch.push(Event { time: self.ticked, body: Body::Counters(Box::new(self.counters)) });
+        }
+    }
+
+    /// The first of the samples that wait, if it is not younger than that.
+    fn sampled_by(&mut self, time: Time) -> Option<Event> {
+        let mut event = self.waiting.pop_front_if(|event| event.time <= time)?;
+        if let Body::Counters(counters) = &mut event.body {
+            // They were read before the losses that have been told since.
+            for (count, told) in counters.lost.records.iter_mut().zip(self.counters.lost.records) {
+                *count = told.max(*count);
+            }
+            counters.lost.undecoded = self.undecoded;
+            self.counters = **counters;
+        }
+        Some(event)
+    }
+}
+
+impl Source for Live {
+    /// In the order of time, with a tick at the end. Records lie in the ring until they are read, samples do not: one that comes
+    /// first would have tries judged whose evidence is still to be read.
+    fn poll(&mut self, batch: &mut Vec<Event>) -> Polled {
+        let (before, first) = (host::now(), batch.len());
+        if self.waiting.is_empty() {
+            while let Ok(round) = self.samples.try_recv() {
+                self.take_samples(round);
+            }
+        }
+        let more = self.read();
+        self.tell_losses(batch);
+        let mut read = std::mem::take(&mut self.read);
+        for event in read.drain(..) {
+            while let Some(sample) = self.sampled_by(event.time) {
+                batch.push(sample);
+            }
+            batch.push(event);
+        }
+        self.read = read;
+        if more {
+            self.raise_alarm(before, &batch[first..]);
             return Polled::More;
         }
+        while let Some(sample) = self.sampled_by(Time(u64::MAX)) {
+            batch.push(sample);
+        }
+        self.raise_alarm(before, &batch[first..]);
+        self.read_bytes = 0;
         self.ticked = before - SETTLED;
         batch.push(Event { time: self.ticked, body: Body::Tick });
         Polled::Idle
@@ -150,14 +225,14 @@ impl Source for Live {
     fn last(&mut self) -> Vec<Event> {
         // Dropping the sender ends the thread's wait; it takes a last sample and then detaches.
         drop(self.alarm.take());
-        let mut batch = Vec::new();
         while let Ok(round) = self.samples.recv() {
             let last = round.last;
-            self.take_samples(round, &mut batch);
+            self.take_samples(round);
             if last {
                 break;
             }
         }
+        let mut batch = Vec::new();
         while self.poll(&mut batch) == Polled::More {}
         batch
     }

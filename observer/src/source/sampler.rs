@@ -27,6 +27,7 @@ use crate::{
         Kernel, LoadError, Options,
         decode::Decoder,
         first_bytes::Read,
+        losses::Losses,
         memory,
         statistics::Statistics,
         walk::{Open, Walked},
@@ -63,6 +64,7 @@ pub(super) struct Round {
 pub(super) struct Attached {
     pub(super) ring: RingBuf<MapData>,
     pub(super) decoder: Decoder,
+    pub(super) losses: Losses,
     pub(super) hooks: Hooks,
     pub(super) statistics: Statistics,
 }
@@ -77,7 +79,8 @@ pub(super) fn run(
     let started = Kernel::attach(options).and_then(|mut kernel| {
         let ring = kernel.take_ring()?;
         let (decoder, hooks) = (kernel.decoder(), kernel.hooks());
-        let ready = Attached { ring, decoder, hooks, statistics: kernel.statistics() };
+        let losses = kernel.losses()?;
+        let ready = Attached { ring, decoder, losses, hooks, statistics: kernel.statistics() };
         Ok((kernel, ready))
     });
     let (mut kernel, ready) = match started {

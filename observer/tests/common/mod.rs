@@ -11,6 +11,7 @@ use std::{
 
 use nix::sched::{CloneFlags, unshare};
 use observer::{
+    addr::NetNs,
     diagnose::{Engine, Said, Verdict},
     event::{Body, Counters, Event, NamespaceSample},
     hooks::{Carrier, Forced, Hook},
@@ -49,9 +50,14 @@ pub(crate) fn sysctl(name: &str, value: &str) {
 
 /// A counter of this thread's namespace, from /proc/net/netstat or snmp.
 pub(crate) fn kernel_counter(name: &str) -> u64 {
+    kernel_counter_of("thread-self", name)
+}
+
+/// The same of the namespace of a task, named as in /proc.
+pub(crate) fn kernel_counter_of(task: &str, name: &str) -> u64 {
     let mut counters = HashMap::new();
     for file in ["netstat", "snmp"] {
-        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
+        let text = fs::read_to_string(format!("/proc/{task}/net/{file}")).unwrap();
         let lines: Vec<_> = text.lines().collect();
         for pair in lines.chunks(2) {
             let numbers = pair[1].split_whitespace().skip(1).map(|number| number.parse::<i64>().unwrap());
@@ -97,6 +103,22 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
     }
 }
 
+/// Whether this kernel's types have that name, asked of their strings alone.
+pub(crate) fn kernel_knows(name: &str) -> bool {
+    let types = fs::read(observer::kernel::btf::VMLINUX).unwrap();
+    types.split(|byte| *byte == 0).any(|string| string == name.as_bytes())
+}
+
+pub(crate) fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+pub(crate) fn nft(rules: &str) {
+    let status = Command::new("nft").arg(rules).status().unwrap();
+    assert!(status.success(), "nft {rules}");
+}
+
 /// What a test watches: a live source, the engine behind it, and all that came.
 pub(crate) struct Watcher {
     pub(crate) live: Live,
@@ -114,6 +136,11 @@ pub(crate) fn only(comm: &str, port: u16) -> Options {
         look: When::Always,
         ..Options::default()
     }
+}
+
+/// All ports of this thread's namespace, which makes the kernel's own counters comparable.
+pub(crate) fn here(comm: &str) -> Options {
+    Options { ports: Vec::new(), netns: Some(NetNs(netns())), ..only(comm, 0) }
 }
 
 /// The same with only this carrier for a hook.

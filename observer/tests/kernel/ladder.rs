@@ -16,8 +16,12 @@ use observer::{
 };
 use socket2::Socket;
 
-use super::{forgotten_handshakes_are_no_overflows, kernel_knows, overflow_by_ack, overflows, settled};
-use crate::common::{Watcher, carried_by, connect, eventually, in_netns, kernel_counter, listen, netns, only, sysctl};
+use crate::{
+    common::{
+        Watcher, carried_by, connect, eventually, in_netns, kernel_counter, kernel_knows, listen, netns, only, sysctl,
+    },
+    overflow::{forgotten_handshakes_are_no_overflows, overflow_by_ack, overflows, settled},
+};
 
 /// Whether this kernel lets a carrier attach; what it must let attach is checked, and a refusal must be one that is known.
 fn offered(watcher: &Watcher, hook: Hook, carrier: Carrier) -> bool {

@@ -31,8 +31,13 @@ const MOUNTS: [(&str, &str); 7] = [
 ];
 /// Of all programs. glibc's allocator (mallopt(3)) asks the kernel for each page of a thread's heap, ten thousand times while the
 /// kernel's types are read; where that is emulated it costs seconds.
-const ENVIRONMENT: [(&str, &str); 3] =
-    [("RUST_BACKTRACE", "0"), ("MALLOC_ARENA_MAX", "1"), ("MALLOC_TOP_PAD_", "16777216")];
+const ENVIRONMENT: [(&str, &str); 4] = [
+    ("RUST_BACKTRACE", "0"),
+    ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_TOP_PAD_", "16777216"),
+    // Tests may do to this machine what they would to no other.
+    ("OBSERVER_OWN_MACHINE", "1"),
+];
 /// Tests side by side. They wait for the kernel's timers more than they work; with more of them those that do work, the
 /// machine being slow, would keep others from their deadlines.
 const TESTS_AT_A_TIME: usize = 4;

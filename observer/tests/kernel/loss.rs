@@ -1,0 +1,198 @@
+//! When there is no room: what is counted stays exact, and what is lost is counted by kind.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use observer::{
+    diagnose::Confidence,
+    event::{Body, Counters, Event},
+};
+use observer_common::Kind;
+use socket2::Socket;
+
+use crate::{
+    common::{Watcher, connect, eventually, here, in_netns, kernel_counter, listen, only},
+    overflow::overflows,
+};
+
+#[test]
+fn a_hundred_thousand_connections_are_counted_exactly_though_the_ring_overflows() {
+    const CONNECTIONS: u64 = 100_000;
+    in_netns("obs-flood", || {
+        let mut options = only("obs-flood", 7150);
+        // Small, and not read meanwhile: most records must find it full.
+        options.ring = 64 << 10;
+        let mut watcher = Watcher::start(options);
+        let listener = TcpListener::bind("127.0.0.1:7150").unwrap();
+        let opened = kernel_counter("ActiveOpens");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..CONNECTIONS {
+                    drop(listener.accept().unwrap());
+                }
+            });
+            for _ in 0..CONNECTIONS {
+                let client = TcpStream::connect("127.0.0.1:7150").unwrap();
+                Socket::from(client).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+        });
+        let opened = kernel_counter("ActiveOpens") - opened;
+        assert_eq!(opened, CONNECTIONS);
+        watcher.until("the counters to have it all", |watcher| {
+            (watcher.engine.model().counters().connections_started >= CONNECTIONS).then_some(())
+        });
+        let (counters, events) = watcher.finish();
+        assert_eq!(counters.connections_started, opened, "the kernel's ActiveOpens");
+        assert_eq!(counters.connections_ended, CONNECTIONS);
+        let told = events.iter().filter(|event| matches!(event.body, Body::ConnectionEnded(_))).count() as u64;
+        let lost = counters.lost.records[0];
+        assert!(lost > 0, "the ring was meant to overflow");
+        assert_eq!(told + lost, CONNECTIONS, "{told} told, {lost} lost");
+        assert_eq!(counters.lost.undecoded, 0);
+    });
+}
+
+/// A kind of record, how many were made, and whether an event is one.
+type Told = (Kind, fn(&Counters) -> u64, fn(&Body) -> bool);
+
+#[test]
+fn of_each_kind_what_was_not_told_is_counted_as_lost() {
+    in_netns("obs-kinds", || {
+        // Room for a few records, and nobody reads.
+        let mut watcher = Watcher::start(observer::kernel::Options { ring: 4096, ..here("obs-kinds") });
+        let full = listen("127.0.0.1:7440", 0);
+        for _ in 0..100 {
+            TcpStream::connect("127.0.0.1:7441").unwrap_err();
+            TcpStream::connect("192.0.2.1:7441").unwrap_err();
+            drop(listen("127.0.0.1:7442", 1));
+            connect("127.0.0.1:7440");
+        }
+        eventually("SYNs that found the queue full", || (kernel_counter("ListenOverflows") >= 99).then_some(()));
+        watcher.until("all of them to be counted", |watcher| {
+            let ours = watcher.engine.model().counters();
+            (overflows(ours) == kernel_counter("ListenOverflows") && ours.listener_changes >= 200).then_some(())
+        });
+        drop(full);
+        let overflowed = kernel_counter("ListenOverflows");
+        let (counters, events) = watcher.finish();
+        assert_eq!((counters.connects_failed, overflows(&counters)), (100, overflowed));
+        // The full listener opened, too, and closed.
+        assert_eq!((counters.listener_changes, counters.connections_started), (202, 200));
+        let kinds: [Told; 5] = [
+            (Kind::ConnectionEnded, |it| it.connections_ended, |body| matches!(body, Body::ConnectionEnded(_))),
+            (Kind::ConnectFailed, |it| it.connects_failed, |body| matches!(body, Body::ConnectFailed(_))),
+            (Kind::ListenOverflow, overflows, |body| matches!(body, Body::ListenOverflow(_))),
+            (Kind::ListenerChanged, |it| it.listener_changes, |body| matches!(body, Body::ListenerChanged(_))),
+            (Kind::ResetSent, |it| it.resets_sent, |body| matches!(body, Body::ResetSent(_))),
+        ];
+        for (kind, made, is) in kinds {
+            let told = events.iter().filter(|event| is(&event.body)).count() as u64;
+            assert_eq!(told + counters.lost.of(kind), made(&counters), "{kind:?}: {told} told");
+        }
+        assert!(counters.lost.of(Kind::ConnectFailed) > 50, "the ring was meant to overflow");
+        assert_eq!((counters.lost.undecoded, counters.lost.tries_untracked), (0, 0));
+    });
+}
+
+#[test]
+fn connections_for_which_there_is_no_room_are_counted() {
+    const ROOM: u32 = 16;
+    const CONNECTIONS: u64 = 40;
+    in_netns("obs-room", || {
+        let mut watcher = Watcher::start(observer::kernel::Options { tries: ROOM, ..here("obs-room") });
+        let listener = TcpListener::bind("127.0.0.1:7443").unwrap();
+        let open: Vec<_> = (0..CONNECTIONS).map(|_| TcpStream::connect("127.0.0.1:7443").unwrap()).collect();
+        watcher.until("all of them", |watcher| {
+            (watcher.engine.model().counters().connections_started >= CONNECTIONS).then_some(())
+        });
+        let (counters, room) = (*watcher.engine.model().counters(), u64::from(ROOM));
+        assert_eq!((counters.connections_started, counters.lost.tries_untracked), (CONNECTIONS, CONNECTIONS - room));
+        drop(open);
+        // There is room again for as many as have ended.
+        let again: Vec<_> = (0..ROOM).map(|_| TcpStream::connect("127.0.0.1:7443").unwrap()).collect();
+        drop((again, listener));
+        let (counters, events) = watcher.finish();
+        assert_eq!(counters.connections_started, CONNECTIONS + room);
+        assert_eq!((counters.connections_ended, counters.lost.tries_untracked), (2 * room, CONNECTIONS - room));
+        let told = |event: &&Event| matches!(event.body, Body::ConnectionEnded(_));
+        assert_eq!(events.iter().filter(told).count() as u64, 2 * room, "nothing is told of the others");
+    });
+}
+
+#[test]
+fn a_verdict_says_that_its_evidence_may_have_been_lost() {
+    in_netns("obs-hole", || {
+        let mut watcher = Watcher::start(observer::kernel::Options { ring: 4096, ..here("obs-hole") });
+        let refused = |times| (0..times).for_each(|_| drop(TcpStream::connect("127.0.0.1:7444").unwrap_err()));
+        refused(1);
+        watcher.until("a verdict", |watcher| (watcher.verdicts().len() == 1).then_some(()));
+        // Nobody reads meanwhile.
+        refused(200);
+        watcher.until("verdicts on those that were told", |watcher| (watcher.verdicts().len() > 1).then_some(()));
+        watcher.until("counters from after the loss", |watcher| {
+            let counters = watcher.events.iter().filter_map(|event| match &event.body {
+                Body::Counters(counters) => Some(counters.lost.total()),
+                _ => None,
+            });
+            (counters.rev().take_while(|lost| *lost > 0).count() >= 3).then_some(())
+        });
+        let count = watcher.verdicts().len();
+        refused(1);
+        watcher.until("another verdict", |watcher| (watcher.verdicts().len() > count).then_some(()));
+        let lost = watcher.engine.model().counters().lost.total();
+        assert!(lost > 100, "{lost}");
+        let verdicts = watcher.verdicts();
+        assert!(verdicts.iter().all(|verdict| verdict.cause == "upstream-refused"), "{verdicts:?}");
+        let doubts: Vec<_> =
+            verdicts.iter().map(|it| (it.confidence, it.evidence.get("records_lost").cloned())).collect();
+        let sure = (Confidence::Certain, None);
+        let doubted = (Confidence::Likely, Some(lost.into()));
+        let [before, meanwhile @ .., after] = &doubts[..] else { panic!("{doubts:?}") };
+        assert_eq!((before, after), (&sure, &sure));
+        assert!(meanwhile.iter().all(|doubt| *doubt == doubted), "{meanwhile:?}");
+    });
+}
+
+/// Set where the whole machine is the tests' own, as in `cargo xtask vm`.
+const OWN_MACHINE: &str = "OBSERVER_OWN_MACHINE";
+
+#[test]
+fn processors_that_come_and_go_change_no_count() {
+    const TRIES: u64 = 4_000;
+    const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
+    if std::env::var_os(OWN_MACHINE).is_none() || !std::path::Path::new(SWITCH).exists() {
+        println!(
+            "skipped: takes a machine of its own ({OWN_MACHINE}) with two processors, of which one can be switched off"
+        );
+        return;
+    }
+    in_netns("obs-cpus", || {
+        let mut watcher = Watcher::start(here("obs-cpus"));
+        let switched = thread::scope(|scope| {
+            let load = [7445_u16, 7446].map(|port| {
+                scope.spawn(move || {
+                    for _ in 0..TRIES / 2 {
+                        TcpStream::connect(("127.0.0.1", port)).unwrap_err();
+                    }
+                })
+            });
+            let mut switched = 0;
+            while !load.iter().all(thread::ScopedJoinHandle::is_finished) {
+                for state in ["0", "1"] {
+                    std::fs::write(SWITCH, state).unwrap();
+                    watcher.poll();
+                }
+                switched += 1;
+            }
+            switched
+        });
+        assert!(switched >= 2, "{switched}");
+        let (counters, events) = watcher.finish();
+        let told = events.iter().filter(|event| matches!(event.body, Body::ConnectionEnded(_))).count() as u64;
+        let counted = [counters.connections_started, counters.connections_ended, counters.resets_received, told];
+        assert_eq!((counted, counters.lost.total()), ([TRIES; 4], 0), "switched {switched} times");
+    });
+}

@@ -1,0 +1,157 @@
+//! Overflows where several listen: both protocols at one listener, listeners that share a port, namespaces that use the same one.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Barrier, mpsc::channel},
+    thread,
+};
+
+use observer::{
+    addr::NetNs,
+    diagnose::Confidence,
+    event::{Body, ListenOverflow, OverflowPath},
+};
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    common::{Watcher, connect, in_netns, kernel_counter, kernel_counter_of, listen, netns, only, sysctl},
+    overflow::{overflow_by_ack, overflows, settled},
+};
+
+fn told(watcher: &Watcher) -> impl Iterator<Item = &ListenOverflow> {
+    watcher.events.iter().filter_map(|event| match &event.body {
+        Body::ListenOverflow(overflow) => Some(overflow),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_listener_of_both_protocols_counts_the_clients_of_both() {
+    in_netns("obs-dual", || {
+        let mut watcher = Watcher::start(only("obs-dual", 7420));
+        let _listener = listen("[::]:7420", 0);
+        let clients = ["127.0.0.1:7420", "[::1]:7420", "[::ffff:127.0.0.1]:7420"].map(|to| [0; 4].map(|_| connect(to)));
+        let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 11);
+        assert_eq!((overflows(&ours), ours.lost.total()), (kernel, 0));
+        assert_eq!(told(&watcher).count() as u64, kernel, "each is told once");
+        // Whoever came by IPv4 is told so, whichever way its socket and the listener's write it.
+        let clients: Vec<SocketAddr> = clients
+            .iter()
+            .flatten()
+            .map(|client| client.local_addr().unwrap().as_socket().unwrap())
+            .map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()))
+            .collect();
+        for overflow in told(&watcher) {
+            let from = SocketAddr::new(overflow.flow.remote.ip, overflow.flow.remote.port);
+            assert!(clients.contains(&from), "{from} of {clients:?}");
+            assert_eq!(overflow.flow.local.port, 7420);
+        }
+    });
+}
+
+#[test]
+fn of_listeners_that_share_a_port_the_full_one_overflows() {
+    const CLIENTS: usize = 60;
+    in_netns("obs-shared", || {
+        let shared = |backlog| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_reuse_port(true).unwrap();
+            socket.bind(&SocketAddr::from(([127, 0, 0, 1], 7421)).into()).unwrap();
+            socket.listen(backlog).unwrap();
+            socket
+        };
+        let mut watcher = Watcher::start(only("obs-shared", 7421));
+        let (full, roomy) = (shared(0), shared(128));
+        let clients: Vec<_> = (0..CLIENTS).map(|_| connect("127.0.0.1:7421")).collect();
+        // Each is assigned by its addresses' hash: about half of them to each.
+        let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 10);
+        assert_eq!((overflows(&ours), ours.lost.total()), (kernel, 0));
+        let of_full = |overflow: &ListenOverflow| (overflow.limit, overflow.depth, overflow.path);
+        assert!(told(&watcher).all(|overflow| of_full(overflow) == (0, 1, OverflowPath::Syn)));
+        assert_eq!(told(&watcher).count() as u64, kernel, "each is told once");
+        drop((clients, full, roomy));
+        let turned_away =
+            told(&watcher).map(|overflow| overflow.flow.remote.port).collect::<std::collections::HashSet<_>>().len();
+        watcher.until("a verdict for each", |watcher| (watcher.verdicts().len() >= turned_away).then_some(()));
+        for verdict in watcher.verdicts() {
+            assert_eq!(
+                (verdict.cause, verdict.confidence),
+                ("accept-queue-overflow", Confidence::Certain),
+                "{verdict:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn namespaces_that_use_the_same_port_are_told_apart() {
+    const CLIENTS: [usize; 2] = [6, 11];
+    let release = Barrier::new(CLIENTS.len() + 1);
+    let mut watcher = Watcher::start(only("obs-apart", 7422));
+    thread::scope(|scope| {
+        let (tell, namespaces) = channel();
+        for count in CLIENTS {
+            let (tell, release) = (tell.clone(), &release);
+            scope.spawn(move || {
+                in_netns("obs-apart", || {
+                    let _listener = listen("127.0.0.1:7422", 2);
+                    let clients: Vec<_> = (0..count).map(|_| connect("127.0.0.1:7422")).collect();
+                    tell.send((NetNs(netns()), format!("self/task/{}", nix::unistd::gettid()))).unwrap();
+                    release.wait();
+                    drop(clients);
+                    release.wait();
+                });
+            });
+        }
+        let namespaces: Vec<_> = namespaces.iter().take(CLIENTS.len()).collect();
+        let kernel = || namespaces.iter().map(|(netns, task)| (*netns, kernel_counter_of(task, "ListenOverflows")));
+        watcher.until("as many overflows of each as its kernel counts", |watcher| {
+            let before: HashMap<_, _> = kernel().collect();
+            let mut ours: HashMap<_, u64> = HashMap::new();
+            for overflow in told(watcher) {
+                *ours.entry(overflow.flow.netns).or_default() += 1;
+            }
+            // Three fit in each.
+            let enough = before.values().sum::<u64>() >= CLIENTS.iter().sum::<usize>() as u64 - 6;
+            (enough && ours == before && kernel().collect::<HashMap<_, _>>() == before).then_some(())
+        });
+        assert_eq!(watcher.engine.model().counters().lost.total(), 0);
+        release.wait();
+        watcher.until("a verdict for each", |watcher| (watcher.verdicts().len() >= 11).then_some(()));
+        for ((netns, _), limit) in namespaces.iter().zip([2, 2]) {
+            let of_it = watcher.verdicts().into_iter().filter(|verdict| verdict.upstream.netns == *netns);
+            let of_it: Vec<_> = of_it.collect();
+            assert!(CLIENTS.iter().any(|count| of_it.len() == count - 3), "{} in {netns:?}", of_it.len());
+            for verdict in of_it {
+                assert_eq!(
+                    (verdict.cause, verdict.evidence.get("queue_limit")),
+                    ("accept-queue-overflow", Some(&u32::into(limit)))
+                );
+            }
+        }
+        release.wait();
+    });
+}
+
+#[test]
+fn aborts_on_overflow_equal_the_kernels_count() {
+    in_netns("obs-abort", || {
+        sysctl("net.ipv4.tcp_syncookies", "0");
+        sysctl("net.ipv4.tcp_abort_on_overflow", "1");
+        let mut watcher = Watcher::start(only("obs-abort", 7423));
+        let (_listener, clients) = overflow_by_ack("127.0.0.1:7423", "127.0.0.1:7423");
+        // One fits; each other is reset by its first segment.
+        let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 7);
+        assert_eq!((kernel, ours.listen_overflow_ack, ours.listen_overflow_syn), (7, 7, 0));
+        watcher.until("a verdict for each", |watcher| (watcher.verdicts().len() >= 7).then_some(()));
+        for verdict in watcher.verdicts() {
+            let found = (verdict.cause, verdict.because, verdict.status);
+            assert_eq!(found, ("accept-queue-overflow", Some("abort-on-overflow"), Some(502)), "{verdict:?}");
+        }
+        let kernel = (kernel_counter("OutRsts"), kernel_counter("EmbryonicRsts"));
+        let (counters, _) = watcher.finish();
+        assert_eq!((counters.resets_sent, counters.resets_received, kernel), (7, 7, (7, 7)));
+        drop(clients);
+    });
+}

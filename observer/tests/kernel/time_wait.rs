@@ -1,0 +1,80 @@
+//! TIME_WAIT as it is shown, against the kernel's own gauge.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    sync::{Barrier, mpsc::channel},
+    thread,
+};
+
+use crate::common::{Watcher, in_netns, netns, only, sysctl};
+
+/// Connections whose proxy closes first, so that it is the proxy's end that waits.
+fn leave(port: u16, count: u32) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    for _ in 0..count {
+        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (served, _) = listener.accept().unwrap();
+        drop(client);
+        drop(served);
+    }
+}
+
+/// The gauge of this thread's namespace.
+fn sockstat() -> u32 {
+    let text = std::fs::read_to_string("/proc/thread-self/net/sockstat").unwrap();
+    let after = text.split(" tw ").nth(1).unwrap();
+    after.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn time_wait_shown_equals_the_kernels_own() {
+    in_netns("obs-tw", || {
+        let mut watcher = Watcher::start(only("obs-tw", 7140));
+        leave(7140, 500);
+        let here = netns();
+        let (shown, to_upstream) = watcher.until("a sample with all of them", |watcher| {
+            let sample = watcher.namespace(here).filter(|sample| sample.time_wait >= 495)?;
+            Some((sample.time_wait, sample.time_wait_by_destination.clone()))
+        });
+        let kernel = sockstat();
+        assert!(shown.abs_diff(kernel) * 100 <= kernel, "shown {shown}, sockstat {kernel}");
+        let to_upstream = to_upstream.iter().find(|(to, _)| to.port == 7140).map(|(_, count)| *count);
+        assert_eq!(to_upstream, Some(shown), "every one of them is towards the upstream");
+    });
+}
+
+#[test]
+fn time_wait_of_several_namespaces_is_each_ones_own() {
+    const COUNTS: [u32; 3] = [30, 70, 110];
+    let done = Barrier::new(COUNTS.len() + 1);
+    let mut watcher = Watcher::start(only("obs-tws", 7141));
+    thread::scope(|scope| {
+        let (tell, namespaces) = channel();
+        for count in COUNTS {
+            let (tell, done) = (tell.clone(), &done);
+            scope.spawn(move || {
+                in_netns("obs-tws", || {
+                    // None is used again, so that all stay for a minute.
+                    sysctl("net.ipv4.tcp_tw_reuse", "0");
+                    leave(7141, count);
+                    assert_eq!(sockstat(), count);
+                    tell.send((netns(), count)).unwrap();
+                    done.wait();
+                    assert_eq!(sockstat(), count, "as long as it took");
+                });
+            });
+        }
+        let namespaces: Vec<_> = namespaces.iter().take(COUNTS.len()).collect();
+        watcher.until("each to be told", |watcher| {
+            let told = |netns, count| {
+                let sample = watcher.namespace(netns)?;
+                let to = sample.time_wait_by_destination.iter().map(|(to, count)| (to.port, *count));
+                Some(sample.time_wait == count && to.collect::<Vec<_>>() == [(7141, count)])
+            };
+            namespaces.iter().all(|(netns, count)| told(*netns, *count) == Some(true)).then_some(())
+        });
+        done.wait();
+    });
+    let entered = watcher.finish().0.time_waits_entered;
+    assert_eq!(entered, COUNTS.iter().map(|count| u64::from(*count)).sum::<u64>());
+}
