@@ -1,7 +1,8 @@
 //! What the kernel programs cost, by the kernel's own statistics, beside programs that do nothing on the same hooks
 //! (`observer-ebpf/src/empty.rs`): attached together, so that both ran equally often and in the same conditions. Measured
 //! while a command runs (`cargo bench -p observer --bench programs -- wrk …`), or for some seconds of whatever the host
-//! does. The last line is the same as one JSON object.
+//! does. `--close-look` measures those too that are attached only while something goes wrong. The last line is the same as one JSON
+//! object.
 
 use std::{
     collections::HashMap,
@@ -21,7 +22,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use observer::{
-    kernel::{Options, statistics::RunTime},
+    kernel::{Options, look::When, statistics::RunTime},
     source::{Live, Polled, Source as _},
 };
 use serde_json::json;
@@ -35,9 +36,14 @@ static EMPTY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/emp
 
 fn main() -> ExitCode {
     // cargo adds an option of its own.
-    let command: Vec<OsString> = std::env::args_os().skip(1).filter(|argument| argument != "--bench").collect();
+    let mut command: Vec<OsString> = std::env::args_os().skip(1).filter(|argument| argument != "--bench").collect();
+    let closely = command.first().is_some_and(|argument| argument == "--close-look");
+    if closely {
+        command.remove(0);
+    }
     see_tracefs();
-    let mut live = Live::start(Options::default()).expect("attaching: this needs root");
+    let look = if closely { When::Always } else { When::Never };
+    let mut live = Live::start(Options { look, ..Options::default() }).expect("attaching: this needs root");
     live.measure(true);
     let attached = live.run_times().expect("it runs");
     let empty = attach_empty(&attached);

@@ -180,6 +180,9 @@ impl Kernel {
         fill(&mut ebpf, options)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
 
+        let mut since = Array::try_from(take(&mut ebpf, "LOOK")?)?;
+        // What ends while the programs are being attached waits for its answer, as what ends later does.
+        since.set(observer_common::look::PROXIES, crate::host::now().0, 0)?;
         let mut attaching = Attaching {
             ebpf: &mut ebpf,
             btf,
@@ -196,7 +199,7 @@ impl Kernel {
             }
         }
         let (ladders, held) = (attaching.ladders, attaching.held);
-        let close = Close::new(Array::try_from(take(&mut ebpf, "LOOK")?)?, held);
+        let close = Close::new(since, held);
 
         let programs = ebpf
             .programs()

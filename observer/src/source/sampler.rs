@@ -114,6 +114,7 @@ pub(super) fn run(
     memory::give_back();
     let mut attention = Attention::new(options.look, host::now());
     let mut next = host::now() + EVERY;
+    let _ = rounds.kernel.look(attention.closely(host::now()));
     loop {
         let mut now = host::now();
         let due = attention.next(now).map_or(next, |look| look.min(next));
@@ -272,7 +273,9 @@ impl Sampler<'_> {
 
     /// Samples the namespace that this thread is in.
     fn sample(&mut self, netns: NetNs, events: &mut Vec<Event>) {
-        let Walked { listeners, mut time_waits, accepted } = self.kernel.walk().unwrap_or_default();
+        // A walk goes through the host's whole table: most containers of a large host have nothing in it.
+        let walked = if has_sockets() { self.kernel.walk() } else { Ok(Walked::default()) };
+        let Walked { listeners, mut time_waits, accepted } = walked.unwrap_or_default();
         let mut inodes: HashMap<Endpoint, Vec<u64>> = HashMap::new();
         for listener in &listeners {
             inodes.entry(Endpoint::from_wire(listener.addr, listener.port)).or_default().push(listener.inode);
@@ -355,12 +358,25 @@ pub(crate) fn port_range() -> Option<(u16, u16)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// `TCP: inuse 5 orphan 0 tw 12 alloc 7 mem 1`
+/// TIME_WAIT sockets of the namespace that this thread is in, both families (`sockstat_seq_show`, net/ipv4/proc.c).
 fn sockstat_time_wait() -> Option<u32> {
-    let text = fs::read_to_string("/proc/thread-self/net/sockstat").ok()?;
-    let line = text.lines().find(|line| line.starts_with("TCP:"))?;
+    sockstat("sockstat", "TCP:", "tw")
+}
+
+/// Whether the namespace that this thread is in has any TCP socket with a port, TIME_WAIT among them; yes if that cannot be told.
+fn has_sockets() -> bool {
+    let some = |count: Option<u32>| count.is_none_or(|count| count > 0);
+    // Without IPv6 there is no such file.
+    let v6 = sockstat("sockstat6", "TCP6:", "inuse").is_some_and(|count| count > 0);
+    v6 || some(sockstat("sockstat", "TCP:", "inuse")) || some(sockstat_time_wait())
+}
+
+/// A number behind its name in a line like `TCP: inuse 5 orphan 0 tw 12 alloc 7 mem 1`.
+fn sockstat(file: &str, protocol: &str, name: &str) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok()?;
+    let line = text.lines().find(|line| line.starts_with(protocol))?;
     let mut words = line.split_whitespace();
-    words.find(|word| *word == "tw")?;
+    words.find(|word| *word == name)?;
     words.next()?.parse().ok()
 }
 

@@ -19,6 +19,8 @@ use super::ground::Ground;
 use crate::lab::Watch;
 use crate::{interrupt, paths, shell, wait};
 
+/// How long observer looks closely at first (`FIRST_LOOK` in its source/attention.rs), and a while for it to end that.
+const FIRST_LOOK: Duration = Duration::from_secs(11);
 /// bcc compiles its programs first.
 const READY: Duration = Duration::from_secs(20);
 /// Bytes read at a time of what a tool prints; a sign that is cut in two comes again.
@@ -59,8 +61,10 @@ pub(super) struct Tool {
     ready: Option<&'static str>,
 }
 
+/// As it is while nothing goes wrong.
 pub(super) static OBSERVER: Way = Way::Observer("observer", &[]);
-pub(super) static WITHOUT_ANSWERS: Way = Way::Observer("observer_no_answers", &["--no-answers"]);
+/// As it is while something does.
+pub(super) static CLOSELY: Way = Way::Observer("observer_close_look", &["--close-look", "always"]);
 pub(super) static TOOLS: [Tool; 5] = [
     Tool { key: "bpftrace", program: "bpftrace", package: "bpftrace", arguments: &["-e", SCRIPT], ready: None },
     Tool { key: "libbpf_tcpstates", program: "tcpstates", package: "libbpf-tools", arguments: &[], ready: None },
@@ -99,6 +103,10 @@ impl Way {
             Self::Observer(key, options) => {
                 let mut watch = Watch::spawn(ground.folder(), key, None, options)?;
                 watch.wait_ready()?;
+                if options.is_empty() {
+                    // Nothing happens that could be waited for: that is what it is about.
+                    wait::at_most(FIRST_LOOK, || interrupt::check().map(|()| false))?;
+                }
                 Ok(Running::Observer(watch))
             }
             Self::Tool(tool) => tool.start(ground).map(Running::Tool),

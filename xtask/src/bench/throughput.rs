@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::beside::{OBSERVER, TOOLS, WITHOUT_ANSWERS, Way};
+use super::beside::{CLOSELY, OBSERVER, TOOLS, Way};
 use super::cost::{self, Share};
 use super::figures::Spread;
 use super::ground::{Ground, Traffic};
 use super::{say, wrk};
 use crate::interrupt;
 
-/// Of a run; a second before it is not measured, so that whatever was started has settled.
-const SECONDS: u32 = 2;
+/// Of a run. What runs beside it has been started and has settled; nothing ends meanwhile, for at its end wrk gives up requests that
+/// are under way, and that is trouble to be looked at closely.
+const SECONDS: u32 = 3;
 /// Before the first run: caches, TIME_WAIT sockets.
 const WARM: u32 = 5;
 /// With each of the others: what they cost shows in fewer.
@@ -67,7 +68,7 @@ pub(super) fn measure(pairs: u32) -> Result<Value> {
 
 /// Which of the others run here, and why the rest does not.
 fn attempt(ground: &Ground) -> Result<(Vec<Way>, BTreeMap<&'static str, String>)> {
-    let mut runs = vec![WITHOUT_ANSWERS];
+    let mut runs = vec![CLOSELY];
     let mut refused = BTreeMap::new();
     for tool in &TOOLS {
         match Way::Tool(tool).start(ground) {
@@ -100,8 +101,8 @@ fn rounds(ground: &Ground, ways: &[Way], count: u32) -> Result<BTreeMap<&'static
 }
 
 fn run(ground: &Ground, way: Way) -> Result<Run> {
-    let running = way.start(ground)?;
     wrk::run(ground, 1)?;
+    let running = way.start(ground)?;
     let share = running.pid().map(Share::begin).transpose()?;
     let (before, children) = (ground.run_time()?, cost::ended_children()?);
     let done = wrk::run(ground, SECONDS)?;
