@@ -87,15 +87,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     judge(all)
 }
 
-/// All on the kernels that must be had, for `cargo xtask test`; returns the closing lines.
-pub(crate) fn run_required() -> Result<Vec<String>> {
-    // Each is busy with one CPU.
-    let jobs = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let tallies = test(&REQUIRED.map(str::to_owned), jobs, &[])?;
-    tallies.iter().try_for_each(|(_, tally)| judge(*tally))?;
-    Ok(tallies.iter().map(|(series, tally)| format!("{series}: {tally}")).collect())
-}
-
 fn judge(tally: Tally) -> Result<()> {
     if tally.failed > 0 {
         bail!("{tally} in virtual machines; the logs are under {}", paths::machines().join("runs").display());
