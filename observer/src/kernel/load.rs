@@ -1,6 +1,6 @@
 //! Loads and attaches the programs, hook by hook. A hook that this kernel refuses is a degradation, not an error.
 
-use std::{io, os::fd::AsRawFd};
+use std::{io, os::fd::AsRawFd, thread};
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Pod,
@@ -135,8 +135,14 @@ impl Kernel {
         if !options.answers {
             without.answers = Some("left out (--no-answers)".to_owned());
         }
-        let layout = btf::resolve(crate::host::jiffy())?;
-        let btf = Btf::from_sys_fs().map_err(|error| BtfError::Unreadable(error.to_string()))?;
+        // Both read the kernel's types, each its own way, which is half of what it takes to be ready.
+        let (layout, btf) = thread::scope(|scope| {
+            let btf = scope.spawn(Btf::from_sys_fs);
+            let layout = btf::resolve(crate::host::jiffy());
+            (layout, btf.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let layout = layout?;
+        let btf = btf.map_err(|error| BtfError::Unreadable(error.to_string()))?;
         let attached = Self::attach_having(options, &without, layout.clone(), &btf)?;
         // The programs were told what they can rely on before it was tried.
         let hooks = attached.hooks();
