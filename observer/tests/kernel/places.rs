@@ -116,7 +116,9 @@ fn namespaces_that_use_the_same_port_are_told_apart() {
             (enough && ours == before && kernel().collect::<HashMap<_, _>>() == before).then_some(())
         });
         assert_eq!(lost(watcher.engine.model().counters()), 0);
-        releases.iter().for_each(|release| release.send(()).unwrap());
+        for release in &releases {
+            release.send(()).unwrap();
+        }
         watcher.until("a verdict for each", |watcher| (watcher.verdicts().len() >= 11).then_some(()));
         for ((netns, _), limit) in namespaces.iter().zip([2, 2]) {
             let of_it = watcher.verdicts().into_iter().filter(|verdict| verdict.upstream.netns == *netns);

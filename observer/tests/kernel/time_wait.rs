@@ -74,7 +74,9 @@ fn time_wait_of_several_namespaces_is_each_ones_own() {
         let namespaces: Vec<_> = ready.iter().take(COUNTS.len()).collect();
         assert_eq!(namespaces.len(), COUNTS.len(), "a thread failed");
         // All at once, so that their minutes are the same.
-        starts.iter().for_each(|start| start.send(()).unwrap());
+        for start in &starts {
+            start.send(()).unwrap();
+        }
         watcher.until("each to be told", |watcher| {
             let told = |netns, count| {
                 let sample = watcher.namespace(netns)?;
