@@ -5,6 +5,7 @@ use std::{
     fs,
     net::SocketAddr,
     process::{Command, Stdio},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -148,8 +149,18 @@ pub(crate) fn carried_by(hook: Hook, carrier: Carrier, options: Options) -> Opti
     Options { forced: vec![Forced { hook, carrier }], ..options }
 }
 
+/// Waits until no other run of these tests watches this host: the same names and ports are in both, and each would see the
+/// other's. The kernel lets go of it when this process ends.
+fn only_run() -> fs::File {
+    let lock = fs::File::create(std::env::temp_dir().join("observer-kernel-tests.lock")).unwrap();
+    lock.lock().unwrap();
+    lock
+}
+
 impl Watcher {
     pub(crate) fn start(options: Options) -> Self {
+        static RUN: OnceLock<fs::File> = OnceLock::new();
+        RUN.get_or_init(only_run);
         let live = Live::start(options).expect("attaching");
         Self { live, engine: Engine::default(), events: Vec::new(), said: Vec::new() }
     }
@@ -206,6 +217,11 @@ impl Watcher {
         events.extend(rest);
         (*engine.model().counters(), events)
     }
+}
+
+/// What was lost, but for programs that were skipped: that happens to other tests' sockets as well, and not by socket.
+pub(crate) fn lost(counters: &Counters) -> u64 {
+    counters.lost.total() - counters.lost.skipped
 }
 
 /// Inode of this thread's network namespace.

@@ -9,7 +9,7 @@ use std::{
 use observer::event::{Body, Event};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::common::{Watcher, here, in_netns, ip, nft, sysctl};
+use crate::common::{Watcher, here, in_netns, ip, lost, nft, sysctl};
 
 /// The errno of a connect() that waits.
 fn errno(to: &str) -> i32 {
@@ -100,7 +100,7 @@ fn each_errno_is_counted_as_often_as_it_was_staged() {
             (ours.connects_failed >= failed && ours.connections_ended >= ended).then_some(())
         });
         let (counters, events) = watcher.finish();
-        assert_eq!((counters.connects_failed, counters.lost.total()), (failed, 0));
+        assert_eq!((counters.connects_failed, lost(&counters)), (failed, 0));
         let at_once_told = by_errno(&events, |body| match body {
             Body::ConnectFailed(failed) => Some(failed.error),
             _ => None,

@@ -2,7 +2,7 @@
 
 use std::{
     net::{TcpListener, TcpStream},
-    sync::{Barrier, mpsc::channel},
+    sync::mpsc::channel,
     thread,
 };
 
@@ -46,25 +46,37 @@ fn time_wait_shown_equals_the_kernels_own() {
 #[test]
 fn time_wait_of_several_namespaces_is_each_ones_own() {
     const COUNTS: [u32; 3] = [30, 70, 110];
-    let done = Barrier::new(COUNTS.len() + 1);
     let mut watcher = Watcher::start(only("obs-tws", 7141));
     thread::scope(|scope| {
-        let (tell, namespaces) = channel();
-        for count in COUNTS {
-            let (tell, done) = (tell.clone(), &done);
+        let (tell, ready) = channel();
+        // What a thread waits for comes, or the test has failed and its channel is gone.
+        let starts = COUNTS.map(|count| {
+            let tell = tell.clone();
+            let (start, started) = channel::<()>();
             scope.spawn(move || {
-                in_netns("obs-tws", || {
+                in_netns("obs-tws", move || {
                     // None is used again, so that all stay for a minute.
                     sysctl("net.ipv4.tcp_tw_reuse", "0");
+                    tell.send((netns(), count)).unwrap();
+                    if started.recv().is_err() {
+                        return;
+                    }
                     leave(7141, count);
                     assert_eq!(sockstat(), count);
-                    tell.send((netns(), count)).unwrap();
-                    done.wait();
+                    // Until the test has seen what it waits for, which is sooner than they are over.
+                    let _ = started.recv();
                     assert_eq!(sockstat(), count, "as long as it took");
                 });
             });
+            start
+        });
+        drop(tell);
+        let namespaces: Vec<_> = ready.iter().take(COUNTS.len()).collect();
+        assert_eq!(namespaces.len(), COUNTS.len(), "a thread failed");
+        // All at once, so that their minutes are the same.
+        for start in &starts {
+            start.send(()).unwrap();
         }
-        let namespaces: Vec<_> = namespaces.iter().take(COUNTS.len()).collect();
         watcher.until("each to be told", |watcher| {
             let told = |netns, count| {
                 let sample = watcher.namespace(netns)?;
@@ -73,7 +85,6 @@ fn time_wait_of_several_namespaces_is_each_ones_own() {
             };
             namespaces.iter().all(|(netns, count)| told(*netns, *count) == Some(true)).then_some(())
         });
-        done.wait();
     });
     let entered = watcher.finish().0.time_waits_entered;
     assert_eq!(entered, COUNTS.iter().map(|count| u64::from(*count)).sum::<u64>());
