@@ -25,7 +25,5 @@ mod places;
 mod reset;
 #[path = "kernel/retransmit.rs"]
 mod retransmit;
-#[path = "kernel/skipped.rs"]
-mod skipped;
 #[path = "kernel/time_wait.rs"]
 mod time_wait;

@@ -1,4 +1,9 @@
-//! Programs that the kernel skips, because it has interrupted them.
+//! Programs that the kernel skips, because it has interrupted them. Apart from the other kernel tests, which count what is seen on the
+//! CPU that is kept busy here. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[expect(dead_code, reason = "what the kernel tests share; these need some of it")]
+mod common;
 
 use std::{
     fs,
@@ -16,7 +21,7 @@ use nix::{
 use observer::event::{Body, State};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::common::{Watcher, connect, eventually, in_netns, only};
+use common::{Watcher, connect, eventually, in_netns, only};
 
 /// What a RST leaves as a socket's error.
 const RESET: u16 = 104;
