@@ -1,11 +1,6 @@
 //! Overflows where several listen: both protocols at one listener, listeners that share a port, namespaces that use the same one.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{Barrier, mpsc::channel},
-    thread,
-};
+use std::{collections::HashMap, net::SocketAddr, sync::mpsc::channel, thread};
 
 use observer::{
     addr::NetNs,
@@ -15,8 +10,8 @@ use observer::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    common::{Watcher, connect, in_netns, kernel_counter, kernel_counter_of, listen, netns, only, sysctl},
-    overflow::{overflow_by_ack, overflows, settled},
+    common::{Watcher, in_netns, kernel_counter, kernel_counter_of, listen, netns, only, sysctl},
+    overflow::{crowd, overflow_by_ack, overflows, settled},
 };
 
 fn told(watcher: &Watcher) -> impl Iterator<Item = &ListenOverflow> {
@@ -31,7 +26,7 @@ fn a_listener_of_both_protocols_counts_the_clients_of_both() {
     in_netns("obs-dual", || {
         let mut watcher = Watcher::start(only("obs-dual", 7420));
         let _listener = listen("[::]:7420", 0);
-        let clients = ["127.0.0.1:7420", "[::1]:7420", "[::ffff:127.0.0.1]:7420"].map(|to| [0; 4].map(|_| connect(to)));
+        let clients = ["127.0.0.1:7420", "[::1]:7420", "[::ffff:127.0.0.1]:7420"].map(|to| crowd(to, 4));
         let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 11);
         assert_eq!((overflows(&ours), ours.lost.total()), (kernel, 0));
         assert_eq!(told(&watcher).count() as u64, kernel, "each is told once");
@@ -63,7 +58,7 @@ fn of_listeners_that_share_a_port_the_full_one_overflows() {
         };
         let mut watcher = Watcher::start(only("obs-shared", 7421));
         let (full, roomy) = (shared(0), shared(128));
-        let clients: Vec<_> = (0..CLIENTS).map(|_| connect("127.0.0.1:7421")).collect();
+        let clients = crowd("127.0.0.1:7421", CLIENTS);
         // Each is assigned by its addresses' hash: about half of them to each.
         let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 10);
         assert_eq!((overflows(&ours), ours.lost.total()), (kernel, 0));
@@ -87,24 +82,29 @@ fn of_listeners_that_share_a_port_the_full_one_overflows() {
 #[test]
 fn namespaces_that_use_the_same_port_are_told_apart() {
     const CLIENTS: [usize; 2] = [6, 11];
-    let release = Barrier::new(CLIENTS.len() + 1);
     let mut watcher = Watcher::start(only("obs-apart", 7422));
     thread::scope(|scope| {
+        // Whoever fails drops its ends of the channels, so that nobody waits for it.
         let (tell, namespaces) = channel();
+        let mut release = Vec::new();
         for count in CLIENTS {
-            let (tell, release) = (tell.clone(), &release);
+            let tell = tell.clone();
+            let (step, released) = channel();
+            release.push(step);
             scope.spawn(move || {
-                in_netns("obs-apart", || {
+                in_netns("obs-apart", move || {
                     let _listener = listen("127.0.0.1:7422", 2);
-                    let clients: Vec<_> = (0..count).map(|_| connect("127.0.0.1:7422")).collect();
+                    let clients = crowd("127.0.0.1:7422", count);
                     tell.send((NetNs(netns()), format!("self/task/{}", nix::unistd::gettid()))).unwrap();
-                    release.wait();
+                    let _ = released.recv();
                     drop(clients);
-                    release.wait();
+                    let _ = released.recv();
                 });
             });
         }
+        drop(tell);
         let namespaces: Vec<_> = namespaces.iter().take(CLIENTS.len()).collect();
+        assert_eq!(namespaces.len(), CLIENTS.len());
         let kernel = || namespaces.iter().map(|(netns, task)| (*netns, kernel_counter_of(task, "ListenOverflows")));
         watcher.until("as many overflows of each as its kernel counts", |watcher| {
             let before: HashMap<_, _> = kernel().collect();
@@ -117,7 +117,9 @@ fn namespaces_that_use_the_same_port_are_told_apart() {
             (enough && ours == before && kernel().collect::<HashMap<_, _>>() == before).then_some(())
         });
         assert_eq!(watcher.engine.model().counters().lost.total(), 0);
-        release.wait();
+        for step in &release {
+            step.send(()).unwrap();
+        }
         watcher.until("a verdict for each", |watcher| (watcher.verdicts().len() >= 11).then_some(()));
         for ((netns, _), limit) in namespaces.iter().zip([2, 2]) {
             let of_it = watcher.verdicts().into_iter().filter(|verdict| verdict.upstream.netns == *netns);
@@ -130,7 +132,7 @@ fn namespaces_that_use_the_same_port_are_told_apart() {
                 );
             }
         }
-        release.wait();
+        drop(release);
     });
 }
 

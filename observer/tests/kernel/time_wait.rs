@@ -1,21 +1,23 @@
 //! TIME_WAIT as it is shown, against the kernel's own gauge.
 
 use std::{
+    io::Read as _,
     net::{TcpListener, TcpStream},
-    sync::{Barrier, mpsc::channel},
+    sync::mpsc::channel,
     thread,
 };
 
-use crate::common::{Watcher, in_netns, netns, only, sysctl};
+use crate::common::{Watcher, eventually, in_netns, netns, only, sysctl};
 
-/// Connections whose proxy closes first, so that it is the proxy's end that waits.
+/// Connections whose proxy closes first, so that it is the proxy's end that waits. The upstream has seen it when it closes: else
+/// both would have closed first, and both wait.
 fn leave(port: u16, count: u32) {
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     for _ in 0..count {
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let (served, _) = listener.accept().unwrap();
+        let (mut served, _) = listener.accept().unwrap();
         drop(client);
-        drop(served);
+        assert_eq!(served.read(&mut [0; 8]).unwrap(), 0);
     }
 }
 
@@ -46,25 +48,30 @@ fn time_wait_shown_equals_the_kernels_own() {
 #[test]
 fn time_wait_of_several_namespaces_is_each_ones_own() {
     const COUNTS: [u32; 3] = [30, 70, 110];
-    let done = Barrier::new(COUNTS.len() + 1);
     let mut watcher = Watcher::start(only("obs-tws", 7141));
     thread::scope(|scope| {
+        // Whoever fails drops its ends of the channels, so that nobody waits for it.
         let (tell, namespaces) = channel();
+        let mut release = Vec::new();
         for count in COUNTS {
-            let (tell, done) = (tell.clone(), &done);
+            let tell = tell.clone();
+            let (done, released) = channel::<()>();
+            release.push(done);
             scope.spawn(move || {
-                in_netns("obs-tws", || {
+                in_netns("obs-tws", move || {
                     // None is used again, so that all stay for a minute.
                     sysctl("net.ipv4.tcp_tw_reuse", "0");
                     leave(7141, count);
-                    assert_eq!(sockstat(), count);
+                    eventually("all of them to wait", || (sockstat() == count).then_some(()));
                     tell.send((netns(), count)).unwrap();
-                    done.wait();
+                    let _ = released.recv();
                     assert_eq!(sockstat(), count, "as long as it took");
                 });
             });
         }
+        drop(tell);
         let namespaces: Vec<_> = namespaces.iter().take(COUNTS.len()).collect();
+        assert_eq!(namespaces.len(), COUNTS.len());
         watcher.until("each to be told", |watcher| {
             let told = |netns, count| {
                 let sample = watcher.namespace(netns)?;
@@ -73,7 +80,7 @@ fn time_wait_of_several_namespaces_is_each_ones_own() {
             };
             namespaces.iter().all(|(netns, count)| told(*netns, *count) == Some(true)).then_some(())
         });
-        done.wait();
+        drop(release);
     });
     let entered = watcher.finish().0.time_waits_entered;
     assert_eq!(entered, COUNTS.iter().map(|count| u64::from(*count)).sum::<u64>());
