@@ -243,7 +243,7 @@ fn left(sock: Sock<impl Access>, old: u8, new: u8) {
 }
 
 /// The proxy lets go of a connection.
-#[inline(always)]
+#[inline(never)]
 fn let_go(tcp: TcpSock<impl Access>, entry: &Try, fin: bool) {
     // What was read last is no answer to what was asked since.
     let head = if tcp.write_seq() == entry.write_seq { entry.head } else { 0 };
@@ -317,7 +317,9 @@ struct Ending {
     shutdown: u8,
 }
 
-#[inline(always)]
+// A function of its own, like `let_go`: with both inlined, the raw program of state changes, whose reads take stack, took more
+// than the 512 bytes that a program and what it calls have on 6.1 and 6.12 (`check_max_stack_depth`, kernel/bpf/verifier.c).
+#[inline(never)]
 fn report(tcp: TcpSock<impl Access>, entry: &Try, &Ending { old, new, error, shutdown }: &Ending) -> u64 {
     let visible = answer::visible(entry.task.pid);
     emit::record::<Ended>(Kind::ConnectionEnded, |record, header| {

@@ -5,8 +5,10 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 
 use crate::{connection, reset, retransmit, signal};
 
-/// See [`crate::inet_sock_set_state`].
+/// See [`crate::inet_sock_set_state`]. Within what the macro generates: a call would take stack that is not there on 6.1
+/// (see `report` in [`crate::connection`]).
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+#[inline(always)]
 pub fn raw_inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
     connection::state_changed(&ctx);
     0

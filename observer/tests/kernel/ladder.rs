@@ -20,7 +20,7 @@ use crate::{
     common::{
         Watcher, carried_by, connect, eventually, in_netns, kernel_counter, kernel_knows, listen, netns, only, sysctl,
     },
-    overflow::{forgotten_handshakes_are_no_overflows, overflow_by_ack, overflows, settled},
+    overflow::{crowd, forgotten_handshakes_are_no_overflows, overflow_by_ack, overflows, settled},
 };
 
 /// Whether this kernel lets a carrier attach; what it must let attach is checked, and a refusal must be one that is known.
@@ -62,7 +62,7 @@ fn counts_each_overflow_once(carrier: Carrier, port: u16) {
                     return;
                 }
                 let _listener = listen(&at, 2);
-                let _clients: Vec<_> = (0..10).map(|_| connect(&to)).collect();
+                let _clients = crowd(&to, 10);
                 let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 7);
                 assert_eq!((ours.listen_overflow_syn, ours.listen_overflow_ack), (kernel, 0), "{carrier} {at}");
             });

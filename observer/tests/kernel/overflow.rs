@@ -37,7 +37,7 @@ fn syn_overflows_equal_the_kernels_count() {
             let port = to.rsplit(':').next().unwrap().parse().unwrap();
             let mut watcher = Watcher::start(only(&comm, port));
             let _listener = listen(bind, 2);
-            let clients: Vec<_> = (0..10).map(|_| connect(to)).collect();
+            let clients = crowd(to, 10);
             // Three fit; seven SYNs are dropped at once, and again when they are sent again.
             let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 7);
             assert_eq!((overflows(&ours), ours.listen_overflow_ack), (kernel, 0), "{bind}");
@@ -52,6 +52,21 @@ fn syn_overflows_equal_the_kernels_count() {
             }
         });
     }
+}
+
+/// Clients that connect one after the other, each once the kernel has judged the SYN of the one before. It may leave that to a
+/// thread of its own (ksoftirqd, kernel/softirq.c): of SYNs sent together, more would find the queue not yet full than fit in it,
+/// and overflow later, by their ACKs.
+pub(crate) fn crowd(to: &str, count: usize) -> Vec<Socket> {
+    let connected = |_| {
+        let before = kernel_counter("ListenOverflows");
+        let client = connect(to);
+        eventually("an answer to a SYN, or an overflow", || {
+            (client.peer_addr().is_ok() || kernel_counter("ListenOverflows") > before).then_some(())
+        });
+        client
+    };
+    (0..count).map(connected).collect()
 }
 
 /// Has the listener take nothing but SYNs, so that handshakes stay half done: a filter on the socket, which sees
@@ -75,6 +90,9 @@ pub(crate) fn overflow_by_ack(at: &str, to: &str) -> (Socket, Vec<Socket>) {
     let listener = listen(at, 64);
     only_syns(&listener);
     let clients: Vec<_> = (0..8).map(|_| connect(to)).collect();
+    eventually("handshakes that are done for the clients", || {
+        clients.iter().all(|client| client.peer_addr().is_ok()).then_some(())
+    });
     listener.listen(0).unwrap();
     listener.detach_filter().unwrap();
     for client in &clients {

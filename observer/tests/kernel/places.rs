@@ -10,8 +10,8 @@ use observer::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    common::{Watcher, connect, in_netns, kernel_counter, kernel_counter_of, listen, lost, netns, only, sysctl},
-    overflow::{overflow_by_ack, overflows, settled},
+    common::{Watcher, in_netns, kernel_counter, kernel_counter_of, listen, lost, netns, only, sysctl},
+    overflow::{crowd, overflow_by_ack, overflows, settled},
 };
 
 fn told(watcher: &Watcher) -> impl Iterator<Item = &ListenOverflow> {
@@ -26,7 +26,7 @@ fn a_listener_of_both_protocols_counts_the_clients_of_both() {
     in_netns("obs-dual", || {
         let mut watcher = Watcher::start(only("obs-dual", 7420));
         let _listener = listen("[::]:7420", 0);
-        let clients = ["127.0.0.1:7420", "[::1]:7420", "[::ffff:127.0.0.1]:7420"].map(|to| [0; 4].map(|_| connect(to)));
+        let clients = ["127.0.0.1:7420", "[::1]:7420", "[::ffff:127.0.0.1]:7420"].map(|to| crowd(to, 4));
         let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 11);
         assert_eq!((overflows(&ours), lost(&ours)), (kernel, 0));
         assert_eq!(told(&watcher).count() as u64, kernel, "each is told once");
@@ -58,7 +58,7 @@ fn of_listeners_that_share_a_port_the_full_one_overflows() {
         };
         let mut watcher = Watcher::start(only("obs-shared", 7421));
         let (full, roomy) = (shared(0), shared(128));
-        let clients: Vec<_> = (0..CLIENTS).map(|_| connect("127.0.0.1:7421")).collect();
+        let clients = crowd("127.0.0.1:7421", CLIENTS);
         // Each is assigned by its addresses' hash: about half of them to each.
         let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 10);
         assert_eq!((overflows(&ours), lost(&ours)), (kernel, 0));
@@ -92,7 +92,7 @@ fn namespaces_that_use_the_same_port_are_told_apart() {
             scope.spawn(move || {
                 in_netns("obs-apart", move || {
                     let _listener = listen("127.0.0.1:7422", 2);
-                    let clients: Vec<_> = (0..count).map(|_| connect("127.0.0.1:7422")).collect();
+                    let clients = crowd("127.0.0.1:7422", count);
                     tell.send((NetNs(netns()), format!("self/task/{}", nix::unistd::gettid()))).unwrap();
                     let _ = released.recv();
                     drop(clients);

@@ -1,21 +1,23 @@
 //! TIME_WAIT as it is shown, against the kernel's own gauge.
 
 use std::{
+    io::Read as _,
     net::{TcpListener, TcpStream},
     sync::mpsc::channel,
     thread,
 };
 
-use crate::common::{Watcher, in_netns, netns, only, sysctl};
+use crate::common::{Watcher, eventually, in_netns, netns, only, sysctl};
 
-/// Connections whose proxy closes first, so that it is the proxy's end that waits.
+/// Connections whose proxy closes first, so that it is the proxy's end that waits. The upstream has seen it when it closes: else
+/// both would have closed first, and both wait.
 fn leave(port: u16, count: u32) {
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     for _ in 0..count {
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let (served, _) = listener.accept().unwrap();
+        let (mut served, _) = listener.accept().unwrap();
         drop(client);
-        drop(served);
+        assert_eq!(served.read(&mut [0; 8]).unwrap(), 0);
     }
 }
 
@@ -62,7 +64,7 @@ fn time_wait_of_several_namespaces_is_each_ones_own() {
                         return;
                     }
                     leave(7141, count);
-                    assert_eq!(sockstat(), count);
+                    eventually("all of them to wait", || (sockstat() == count).then_some(()));
                     // Until the test has seen what it waits for, which is sooner than they are over.
                     let _ = started.recv();
                     assert_eq!(sockstat(), count, "as long as it took");

@@ -21,8 +21,8 @@ use super::netns::Netns;
 use super::verdict::Verdict;
 use crate::{paths, shell, wait};
 
-/// Attaching takes well under a second; a loaded machine takes longer.
-const READY: Duration = Duration::from_secs(30);
+/// Attaching takes well under a second; a loaded machine takes longer, and three at once on an emulated one half a minute.
+const READY: Duration = Duration::from_mins(2);
 /// Longer than any trial: we stop it, but if we are killed it must not stay for ever.
 const LIFE: &str = "5m";
 /// How the names end of what it said and of what it recorded.
