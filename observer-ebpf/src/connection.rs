@@ -302,7 +302,8 @@ pub(crate) fn destroyed(sock: Sock) {
 /// (`__bpf_trace_run`, kernel/trace/bpf_trace.c). Nothing of a socket that has reported an error is its process's own doing.
 #[inline(always)]
 fn end_missed(tcp: TcpSock<impl Access>, entry: &mut Try) {
-    let old = if entry.established == 0 { state::SYN_SENT } else { state::ESTABLISHED };
+    // The end of its handshake may have been missed too; the SYN counts as a byte (`tcp_snd_una_update`, net/ipv4/tcp_input.c).
+    let old = if entry.established == 0 && tcp.bytes_acked() == 0 { state::SYN_SENT } else { state::ESTABLISHED };
     let shutdown = if entry.error == 0 { tcp.shutdown() } else { 0 };
     emit::count(Counter::ConnectionsEnded);
     entry.failed = u8::from(old == state::SYN_SENT || request_out(tcp, entry, false));

@@ -99,11 +99,15 @@ fn who_says_that_an_upstream_is_out_of_reach_is_told() {
         ip("link set near up");
         let mut watcher = Watcher::start(only("obs-reach", 7181));
         // Nobody at the other end has that address.
-        let _asked = connect("198.51.100.2:7181");
+        let mut asked = Some(connect("198.51.100.2:7181"));
         for (to, errno) in [("192.0.2.1:7181", 113), ("192.0.2.2:7181", 13), ("192.0.2.3:7181", 22)] {
             assert_eq!(TcpStream::connect(to).unwrap_err().raw_os_error(), Some(errno));
         }
-        watcher.until("a verdict for each", |watcher| (watcher.verdicts().len() >= 4).then_some(()));
+        watcher.until("a verdict for each", |watcher| {
+            // As a proxy does, which fetches the error and closes.
+            asked = asked.take().filter(|asked| asked.take_error().unwrap().is_none());
+            (watcher.verdicts().len() >= 4).then_some(())
+        });
         let told = |verdict: &observer::diagnose::Verdict| {
             (verdict.upstream.to_string(), verdict.evidence.get("refused_by").map(ToString::to_string))
         };
