@@ -7,7 +7,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
-use observer_common::{COMM_LEN, counter::Counter, layout};
+use observer_common::{COMM_LEN, counter::Counter, layout, look::SETTLED};
 
 use super::{
     attach::{Attaching, find_tracefs},
@@ -212,7 +212,8 @@ impl Kernel {
             .filter_map(|(name, program)| Some((name.to_owned(), program.fd().ok()?.as_fd_raw())))
             .collect();
         let mut kernel = Self { ebpf, counters, ladders, layout, close, unadopted: 0, programs };
-        kernel.told(crate::host::now().0).map_err(LoadError::Blind)?;
+        // Settled from the first: whoever waits for observer to be ready may count on the next answer.
+        kernel.told(crate::host::now().0.saturating_sub(SETTLED)).map_err(LoadError::Blind)?;
         Ok(kernel)
     }
 
