@@ -211,8 +211,8 @@ pub struct Filters {
     /// Do not look at what proxies write to their clients; statuses are then those to be expected.
     #[arg(long)]
     pub no_answers: bool,
-    /// When to look at each read, write and packet, which costs a busy proxy several per cent: on trouble and at a glance now and
-    /// then (auto), always, or never. What went wrong unlooked at is told without the client's status.
+    /// When to look at each read, write and packet, which costs a busy proxy several per cent: at first, on trouble and at a glance
+    /// now and then (auto), always, or never. Else proxies' own answers and connect() calls that fail at once are missed.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub close_look: When,
     /// Size of the ring between kernel and observer (a power of two, with K or M): raise it if records are lost.
@@ -230,7 +230,7 @@ impl Default for Filters {
             comms: Vec::new(),
             netns: None,
             no_answers: false,
-            close_look: When::Auto,
+            close_look: When::default(),
             ring_size: RingSize(DEFAULT_RING),
             carriers: Carriers::default(),
         }

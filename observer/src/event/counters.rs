@@ -44,6 +44,8 @@ pub struct Counters {
     pub sees_syn_drops: bool,
     /// What proxies read, answer and connect to is not looked at just now, nor on some kernels are packets at full accept queues.
     pub light_look: bool,
+    /// There has been such a time: what is counted of these is a lower bound.
+    pub looked_away: bool,
     /// What was lost.
     pub lost: Lost,
 }
@@ -92,6 +94,7 @@ impl Counters {
             syn_queue_drops: rise(|it| it.syn_queue_drops),
             sees_syn_drops: self.sees_syn_drops,
             light_look: self.light_look,
+            looked_away: self.looked_away,
             lost: self.lost.since(&earlier.lost),
         }
     }

@@ -69,7 +69,7 @@ impl Default for Options {
             forced: Vec::new(),
             netns: None,
             answers: true,
-            look: When::Auto,
+            look: When::default(),
             verbose: false,
         }
     }
@@ -286,6 +286,7 @@ impl Kernel {
             application_errors: named(Counter::ApplicationErrors)?,
             syn_queue_drops: named(Counter::SynQueueDrops)?,
             light_look: self.looks_lightly(),
+            looked_away: self.looked_away(),
             sees_syn_drops: self
                 .carrier(Hook::ListenOverflow)
                 .is_some_and(|carrier| Hook::ListenOverflow.unseen_by(carrier).is_none() && self.saw_all_by(carrier)),

@@ -278,6 +278,7 @@ fn sum(here: &Counters, there: &Counters) -> Counters {
         syn_queue_drops: add(|it| it.syn_queue_drops),
         sees_syn_drops: here.sees_syn_drops && there.sees_syn_drops,
         light_look: here.light_look || there.light_look,
+        looked_away: here.looked_away || there.looked_away,
         lost: Lost {
             records,
             tries_untracked: add(|it| it.lost.tries_untracked),

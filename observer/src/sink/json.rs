@@ -153,9 +153,11 @@ pub(super) fn totals(counters: &Counters) -> Value {
         syn_queue_drops,
         sees_syn_drops: _,
         light_look: _,
+        looked_away,
         lost: _,
     } = counters;
     json!({
+        "looked_away": looked_away,
         "connections_started": connections_started,
         "connections_adopted": connections_adopted,
         "connections_ended": connections_ended,

@@ -47,6 +47,12 @@ impl Sink for Text {
                 counters.answers, counters.answers_failed, counters.application_errors
             ));
         }
+        if counters.looked_away {
+            lines.push(
+                "  not always looked at closely (--close-look): overflows, answers and connect() errors are lower bounds"
+                    .to_owned(),
+            );
+        }
         let Harmless { retried, clients_gone, answered_otherwise, abandoned, unanswered } = summary.harmless;
         let harmless = [
             (retried, "more failed and were tried again"),

@@ -1,7 +1,8 @@
 //! When to look closely. Programs that run for every read, write and packet of a host tell what became of a try to the client
 //! that waits for it, and cost a busy proxy several per cent. They are attached at first, while something goes wrong and for
 //! some time after, and in between for a moment every few seconds, so that nothing goes wrong for long unseen that the
-//! cheap programs cannot see.
+//! cheap programs cannot see. What goes wrong only now and then, and shows in none of them (a malformed answer, a unix
+//! socket), may be missed: counters say that there was such a time.
 
 use std::time::Duration;
 

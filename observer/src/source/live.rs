@@ -123,7 +123,7 @@ impl Live {
     /// recording without that tick would mean something else.
     fn take_samples(&mut self, round: Round) {
         let Round { events, last: _, trouble } = round;
-        self.trouble = trouble.or(self.trouble.take());
+        self.trouble = trouble.map(|why| format!("could not look closely: {why}")).or(self.trouble.take());
         let ticked = self.ticked;
         self.waiting.extend(events.into_iter().map(|Event { time, body }| Event { time: time.max(ticked), body }));
     }

@@ -48,7 +48,7 @@ pub(super) fn measure(pairs: u32) -> Result<Value> {
         let (runs, refused) = attempt(&ground)?;
         let mut without = Vec::new();
         let mut ways = Map::new();
-        let mut results = rounds(&ground, &[OBSERVER], pairs)?;
+        let mut results = rounds(&ground, &[OBSERVER, CLOSELY], pairs)?;
         results.append(&mut rounds(&ground, &runs, ROUNDS)?);
         for (key, pairs) in &results {
             without.extend(pairs.0.iter().map(|(_, without)| *without));
@@ -68,7 +68,7 @@ pub(super) fn measure(pairs: u32) -> Result<Value> {
 
 /// Which of the others run here, and why the rest does not.
 fn attempt(ground: &Ground) -> Result<(Vec<Way>, BTreeMap<&'static str, String>)> {
-    let mut runs = vec![CLOSELY];
+    let mut runs = Vec::new();
     let mut refused = BTreeMap::new();
     for tool in &TOOLS {
         match Way::Tool(tool).start(ground) {

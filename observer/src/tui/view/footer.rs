@@ -134,11 +134,11 @@ fn parts(theme: Theme, shown: &Snapshot) -> Vec<Part> {
     let full = hooks.0.iter().filter(|(_, status)| matches!(status, HookStatus::Full(_))).count();
     let mut parts = vec![
         part(lost_text(lost), if lost.total() > 0 { theme.failing() } else { FAINT }),
-        part(
-            format!("hooks {full}/{}{}", hooks.0.len(), if shown.counters.light_look { ", light look" } else { "" }),
-            FAINT,
-        ),
+        part(format!("hooks {full}/{}", hooks.0.len()), FAINT),
     ];
+    if shown.counters.light_look {
+        parts.push(part("light look: some failures are missed (5)".to_owned(), theme.warning()));
+    }
     parts.extend(degradations(hooks).take(HOOKS_NAMED).map(|sentence| part(sentence, theme.warning())));
     if shown.evicted > 0 {
         parts.push(part(format!("tables full: {} entries forgotten", number::count(shown.evicted)), theme.warning()));

@@ -22,8 +22,8 @@ use crate::{
 const LABEL: usize = 20;
 
 /// What a light look leaves out.
-const LIGHT: &str = "nothing goes wrong: what proxies read, answer and connect to, and packets at full queues, are looked at \
-                     for a moment every 15 s, and all the time as soon as something does (--close-look always)";
+const LIGHT: &str = "not looked at just now: what proxies read and answer, connect() calls that fail at once, and on some kernels \
+                     packets at full queues; such failures are missed (--close-look always)";
 
 /// Cells of a program's name.
 const PROGRAM: usize = 26;
