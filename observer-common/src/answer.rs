@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{Flow, Header, Task};
+use crate::{COMM_LEN, Flow, Header, Task};
 
 /// [`Outcome::what`]: a plain HTTP answer with [`Outcome::status`].
 pub const ANSWERED: u8 = 1;
@@ -90,8 +90,10 @@ pub struct Process {
     pub read_in_silence: u32,
     /// 1 once it has connected to a unix socket.
     pub unix: u32,
+    /// The name by which it was recognised last; zeroes if not by the programs.
+    pub comm: [u8; COMM_LEN],
 }
-const _: () = assert!(size_of::<Process>() == 40);
+const _: () = assert!(size_of::<Process>() == 56);
 
 impl Process {
     /// One of which nothing has been seen.
@@ -103,6 +105,7 @@ impl Process {
             threading: threading as u32,
             read_in_silence: 0,
             unix: 0,
+            comm: [0; COMM_LEN],
         }
     }
 }

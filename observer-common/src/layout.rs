@@ -194,5 +194,9 @@ pub struct Settings {
     pub pad: u8,
     /// The only network namespace that matters, by inode number; 0 for all.
     pub only_netns: u32,
+    /// Padding, 0.
+    pub pad2: u32,
+    /// The proxies' names through [`crate::names::bit`].
+    pub names: u64,
 }
-const _: () = assert!(size_of::<Settings>() == 28);
+const _: () = assert!(size_of::<Settings>() == 40);

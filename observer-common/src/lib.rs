@@ -14,6 +14,7 @@ pub mod latency;
 pub mod layout;
 pub mod listener;
 pub mod look;
+pub mod names;
 pub mod reset;
 pub mod retransmit;
 pub mod signal;

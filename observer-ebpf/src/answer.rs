@@ -20,7 +20,7 @@ use crate::{
     emit,
     filter::{self, netns_matters},
     look,
-    maps::{HEAD_BYTES, HEADS, PROCESSES, THREADS, TRIES, Thread},
+    maps::{HEAD_BYTES, HEADS, PROCESSES, THREADS, Thread},
     settings::setting,
     sock::{Described, of_descriptor},
 };
@@ -404,11 +404,10 @@ fn wrote_something(process: *mut Process, fd: u32, length: u64, head: &Head) {
     if !silent && !answers {
         return;
     }
-    let Some(Described { key, protocol, .. }) = of_descriptor(fd) else { return };
+    let Some(Described { began: again, protocol, .. }) = of_descriptor(fd) else { return };
     if protocol != IPPROTO_TCP {
         return;
     }
-    let again = TRIES.get_ptr(key).is_some();
     if silent && !again && length > GOODBYE_BYTES {
         // SAFETY: as above.
         unsafe { (*process).speaks = IN_CIPHER };

@@ -60,7 +60,7 @@ fn started(ctx: &impl EbpfContext, sock: Sock<impl Access>) {
     answer::connects_again();
     connect::began(sock);
     // SAFETY: a helper without arguments.
-    let mut entry = Try::of(task, unsafe { bpf_ktime_get_ns() });
+    let mut entry = Try::of(&task, unsafe { bpf_ktime_get_ns() });
     entry.look = look::at_reads();
     if entry.look != 0 {
         entry.write_seq = tcp.write_seq();
@@ -78,13 +78,13 @@ fn established(sock: Sock<impl Access>) {
     let Some(tcp) = sock.tcp() else { return };
     // SAFETY: the entry is valid for the program's run; only this socket's events write it, one at a time.
     unsafe {
-        (*entry).established = bpf_ktime_get_ns();
+        let now = bpf_ktime_get_ns();
+        (*entry).established = now;
         // The sequence number is chosen within connect(), after it began.
         (*entry).write_seq = tcp.snd_una();
         (*entry).copied_seq = tcp.copied_seq();
+        handshake::succeeded(sock, (*entry).syn_retransmits, now);
     }
-    // SAFETY: as above.
-    handshake::succeeded(sock, unsafe { &*entry });
 }
 
 /// The proxy has read from a connection: what it wrote before has begun to be answered.
@@ -189,22 +189,21 @@ fn left(sock: Sock<impl Access>, old: u8, new: u8) {
     if sock.max_ack_backlog() != 0 {
         return left_by_others(sock, old, new);
     }
-    let key = sock.key();
-    let Some(pointer) = TRIES.get_ptr_mut(key) else {
+    let Some(pointer) = TRIES.get_ptr_mut(sock.key()) else {
         left_by_others(sock, old, new);
         return;
     };
-    // SAFETY: as in `established`; copied, because the entry may be removed below.
-    let mut entry = unsafe { *pointer };
+    // SAFETY: as in `established`; of no use to anyone once it is forgotten, which comes last.
+    let entry = unsafe { &mut *pointer };
     if entry.ended == 1 {
         // The end of that socket was missed, and its memory is another's now.
-        let _ = TRIES.remove(key);
+        let _ = TRIES.remove(sock.key());
         left_by_others(sock, old, new);
         return;
     }
     let look = look::at_reads();
     if look == 0 || entry.look != look {
-        forget_reads(&mut entry);
+        forget_reads(entry);
     }
     let Some(tcp) = sock.tcp() else { return };
     let error = tcp.err();
@@ -217,29 +216,25 @@ fn left(sock: Sock<impl Access>, old: u8, new: u8) {
         emit::count(Counter::ConnectionsEnded);
     }
     let fin = old == state::CLOSE_WAIT || new == state::CLOSE_WAIT;
-    let out = old == state::SYN_SENT || request_out(tcp, &entry, fin);
+    let out = old == state::SYN_SENT || request_out(tcp, entry, fin);
     // After the upstream's FIN: it died with an error, or the proxy had asked for more and now gives it up.
     let more = (new == state::CLOSE && broken) || (new == state::LAST_ACK && out && entry.failed == 0);
     if !in_connect && (!closing || more) {
         entry.failed = u8::from(out);
-        entry.told = report(tcp, &entry, &Ending { old, new, error: error as u16, shutdown: tcp.shutdown() });
+        entry.told = report(tcp, entry, &Ending { old, new, error: error as u16, shutdown: tcp.shutdown() });
     }
     // Closed by its own process, which thereby lets go of it; else by what came from the network.
     let by_proxy = tcp.shutdown() == BOTH_WAYS && !broken;
     if by_proxy && !in_connect {
-        let_go(tcp, &entry, fin);
+        let_go(tcp, entry, fin);
     }
     if new == state::CLOSE_WAIT {
         entry.closing = 1;
     } else if by_proxy || in_connect || setting!(destroys_traced) == 0 || look == 0 {
-        // Sockets are reused at once, so an entry must not outlive its connection.
-        let _ = TRIES.remove(key);
-        return;
+        let _ = TRIES.remove(sock.key());
     } else {
         entry.ended = 1;
     }
-    // SAFETY: as above.
-    unsafe { *pointer = entry };
 }
 
 /// The proxy lets go of a connection.
@@ -283,19 +278,20 @@ fn unread(tcp: TcpSock<impl Access>, fin: bool) -> u32 {
 /// A socket goes away for good (`tcp_destroy_sock`). One that the network had closed before is let go of by its process now.
 #[inline(always)]
 pub(crate) fn destroyed(sock: Sock) {
-    let Some(pointer) = TRIES.get_ptr(sock.key()) else { return };
-    // SAFETY: as above; copied, because the entry is removed.
-    let mut entry = unsafe { *pointer };
+    let Some(pointer) = TRIES.get_ptr_mut(sock.key()) else { return };
+    // SAFETY: as in `left`.
+    let entry = unsafe { &mut *pointer };
     let look = look::at_reads();
     if look == 0 || entry.look != look {
-        forget_reads(&mut entry);
+        forget_reads(entry);
+    }
+    if let Some(tcp) = sock.tcp() {
+        if entry.ended == 0 && entry.closing == 0 {
+            end_missed(tcp, entry);
+        }
+        let_go(tcp, entry, entry.closing == 1);
     }
     let _ = TRIES.remove(sock.key());
-    let Some(tcp) = sock.tcp() else { return };
-    if entry.ended == 0 && entry.closing == 0 {
-        end_missed(tcp, &mut entry);
-    }
-    let_go(tcp, &entry, entry.closing == 1);
 }
 
 /// Its end was not seen: the kernel skips a program that it has interrupted to run the timers and packets of that CPU

@@ -1,19 +1,19 @@
 //! Which processes and ports matter. Decided here, so that what does not matter costs a lookup at most.
 
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
-use observer_common::{COMM_LEN, Task, answer::Process};
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use observer_common::{Task, answer::Process, names};
 
 use crate::{
     maps::{PORTS, PROCESSES, PROXIES},
     settings::setting,
-    sock::process_comm,
+    sock::{process_comm, thread_comm},
 };
 
 /// The current task, or nothing of it where the kernel would not say.
 #[inline(always)]
 pub(crate) fn current() -> Task {
     let id = bpf_get_current_pid_tgid();
-    Task { pid: (id >> 32) as u32, tid: id as u32, comm: bpf_get_current_comm().unwrap_or([0; COMM_LEN]) }
+    Task { pid: (id >> 32) as u32, tid: id as u32, comm: thread_comm() }
 }
 
 /// The current task if it is a proxy's: by its own name, or by that of its process where threads have names of their own
@@ -21,23 +21,38 @@ pub(crate) fn current() -> Task {
 #[inline(always)]
 pub(crate) fn current_proxy() -> Option<Task> {
     let mut task = current();
-    let mut threading = PROXIES.get_ptr(task.comm);
-    if threading.is_none() {
-        // The process has this very name.
-        if task.tid == task.pid {
-            return None;
-        }
-        task.comm = process_comm()?;
-        threading = PROXIES.get_ptr(task.comm);
+    if is_proxy(&task) {
+        return Some(task);
     }
-    let threading = threading?;
-    if PROCESSES.get_ptr(task.pid).is_none() {
+    // The process has this very name.
+    if task.tid == task.pid {
+        return None;
+    }
+    task.comm = process_comm()?;
+    is_proxy(&task).then_some(task)
+}
+
+#[inline(always)]
+fn is_proxy(task: &Task) -> bool {
+    if setting!(names) & names::bit(&task.comm) == 0 {
+        return false;
+    }
+    let process = PROCESSES.get_ptr_mut(task.pid);
+    // SAFETY: valid for the program's run; a thread that races writes the same.
+    if process.is_some_and(|process| unsafe { (*process).comm } == task.comm) {
+        return true;
+    }
+    let Some(threading) = PROXIES.get_ptr(task.comm) else { return false };
+    if let Some(process) = process {
+        // SAFETY: as above.
+        unsafe { (*process).comm = task.comm };
+    } else {
         // SAFETY: valid for the program's run; written before attaching only.
-        let process = Process::new(unsafe { *threading });
+        let process = Process { comm: task.comm, ..Process::new(unsafe { *threading }) };
         // Without room its answers are not seen; its tries are.
         let _ = PROCESSES.insert(task.pid, process, 0);
     }
-    Some(task)
+    true
 }
 
 /// Whether sockets of this network namespace matter.

@@ -23,6 +23,8 @@ pub(crate) static SETTINGS: Settings = Settings {
     task_readable: 0,
     pad: 0,
     only_netns: 0,
+    pad2: 0,
+    names: 0,
 };
 
 /// Reads a field as userspace set it, not as it was compiled.

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use aya_ebpf::helpers::{
-    bpf_probe_read_kernel, bpf_probe_read_kernel_buf, bpf_probe_read_user,
+    bpf_get_current_comm, bpf_probe_read_kernel, bpf_probe_read_kernel_buf, bpf_probe_read_user,
     generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs},
 };
 use observer_common::{
@@ -222,7 +222,37 @@ fn inode_of(socket: *const u8) -> u64 {
     unsafe { bpf_probe_read_kernel(socket.wrapping_add(offset!(socket_inode)).cast()) }.unwrap_or(0)
 }
 
-/// The name of the current task's process. Its thread's is the helper's to tell.
+/// The name of the current thread.
+#[inline(always)]
+pub(crate) fn thread_comm() -> [u8; COMM_LEN] {
+    if setting!(task_readable) == 0 {
+        return bpf_get_current_comm().unwrap_or([0; COMM_LEN]);
+    }
+    // A call of the helper takes longer than all the rest that is done to a connection of no interest.
+    // SAFETY: the current task, loaded from at BTF's offsets; two words for sixteen bytes.
+    let words: [u64; 2] = unsafe {
+        let task = bpf_get_current_task_btf() as *const u8;
+        [Direct::load(task, offset!(comm)), Direct::load(task, offset!(comm) + size_of::<u64>())]
+    };
+    // Before 5.17 the end of an older and longer name may lie behind a shorter one's NUL (`__set_task_comm`, fs/exec.c).
+    let (first, closed) = until_nul(words[0]);
+    let (second, _) = until_nul(words[1]);
+    // SAFETY: as many bytes.
+    unsafe { core::mem::transmute([first, if closed { 0 } else { second }]) }
+}
+
+/// The bytes of a word before its first NUL, and whether there is one.
+#[inline(always)]
+fn until_nul(word: u64) -> (u64, bool) {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let word = u64::from_le(word);
+    // The lowest bit that is set is the highest of the first byte that is zero.
+    let zeroes = word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let before = (zeroes & zeroes.wrapping_neg()) >> 7;
+    (u64::to_le(if zeroes == 0 { word } else { word & before.wrapping_sub(1) }), zeroes != 0)
+}
+
+/// The name of the current task's process.
 #[inline(always)]
 pub(crate) fn process_comm() -> Option<[u8; COMM_LEN]> {
     // SAFETY: helpers that cannot fault; a task has a leader for as long as it runs.
@@ -235,8 +265,8 @@ pub(crate) fn process_comm() -> Option<[u8; COMM_LEN]> {
 
 /// What lies behind a descriptor of the current task.
 pub(crate) struct Described {
-    /// Address of its `struct sock`, to be used as a key only.
-    pub(crate) key: u64,
+    /// Whether connect() made it, and no listener; of a TCP socket only.
+    pub(crate) began: bool,
     /// Protocol number.
     pub(crate) protocol: u16,
     /// Both ends, the namespace; ports and addresses of a TCP socket only.
@@ -276,7 +306,8 @@ pub(crate) fn of_descriptor(fd: u32) -> Option<Described> {
             flow.local = bpf_probe_read_kernel(sk.wrapping_add(offset!(v6_rcv_saddr)).cast()).ok()?;
             flow.remote = bpf_probe_read_kernel(sk.wrapping_add(offset!(v6_daddr)).cast()).ok()?;
         }
-        Some(Described { key: sk as u64, protocol, flow })
+        let backlog: u32 = bpf_probe_read_kernel(sk.wrapping_add(offset!(max_ack_backlog)).cast()).ok()?;
+        Some(Described { began: backlog == 0, protocol, flow })
     }
 }
 
@@ -290,16 +321,17 @@ const PF_EXITING: u32 = 4;
 pub(crate) fn dying() -> (bool, u32) {
     // SAFETY: helpers that cannot fault.
     unsafe {
-        let task = bpf_get_current_task() as *const u8;
         // Asked at every close of an accepted connection. The helper that gives a task to be read plainly came with 5.11.
         let flags: u32 = if setting!(task_readable) == 1 {
             Direct::load(bpf_get_current_task_btf() as *const u8, offset!(task_flags))
         } else {
+            let task = bpf_get_current_task() as *const u8;
             bpf_probe_read_kernel(task.wrapping_add(offset!(task_flags)).cast()).unwrap_or(0)
         };
         if flags & PF_EXITING == 0 {
             return (false, 0);
         }
+        let task = bpf_get_current_task() as *const u8;
         match bpf_probe_read_kernel(task.wrapping_add(offset!(exit_code)).cast()) {
             Ok(code) => (true, code),
             Err(_) => (false, 0),

@@ -2,7 +2,10 @@
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    helpers::generated::{bpf_seq_write, bpf_skc_to_tcp_timewait_sock},
+    helpers::{
+        bpf_ktime_get_ns,
+        generated::{bpf_seq_write, bpf_skc_to_tcp_timewait_sock},
+    },
 };
 use observer_common::{
     Flow,
@@ -107,13 +110,14 @@ fn adopt(sock: Sock) {
         return;
     }
     // SAFETY: valid for the program's run; userspace changes it between walks only.
-    let mut entry = Try::of(unsafe { *task }, 0);
+    let mut entry = Try::of(unsafe { &*task }, 0);
     entry.closing = u8::from(sock.state() == state::CLOSE_WAIT);
     // One that began since the programs were attached is there already, and better known.
     match TRIES.insert(sock.key(), entry, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
             emit::count(Counter::ConnectionsAdopted);
-            handshake::succeeded(sock, &entry);
+            // SAFETY: a helper without arguments.
+            handshake::succeeded(sock, 0, unsafe { bpf_ktime_get_ns() });
         }
         Err(EEXIST) => {}
         Err(_) => emit::count(Counter::TriesUntracked),

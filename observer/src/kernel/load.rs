@@ -170,6 +170,7 @@ impl Kernel {
             destroys_traced: u8::from(without.reads.is_none()),
             answers_traced: u8::from(without.answers.is_none()),
             only_netns: options.netns.map_or(0, |netns| netns.0),
+            names: options.proxies.iter().fold(0, |names, name| names | observer_common::names::bit(&comm(name))),
             ..layout.settings
         };
         let (offsets, settings) = (Rodata(layout.offsets), Rodata(settings));
@@ -333,18 +334,22 @@ pub(super) fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, Map
 fn fill(ebpf: &mut Ebpf, options: &Options) -> Result<(), LoadError> {
     let mut proxies: HashMap<_, [u8; COMM_LEN], u8> = HashMap::try_from(map(ebpf, "PROXIES")?)?;
     for name in &options.proxies {
-        let mut comm = [0; COMM_LEN];
-        // As the kernel does it: cut to 15 bytes, closed by a NUL (strscpy in __set_task_comm, fs/exec.c).
-        for (to, from) in comm.iter_mut().take(COMM_LEN - 1).zip(name.bytes()) {
-            *to = from;
-        }
-        proxies.insert(comm, crate::proxy::threading(name), 0)?;
+        proxies.insert(comm(name), crate::proxy::threading(name), 0)?;
     }
     let mut ports: HashMap<_, u16, u8> = HashMap::try_from(map(ebpf, "PORTS")?)?;
     for port in &options.ports {
         ports.insert(port, 1, 0)?;
     }
     Ok(())
+}
+
+/// A name as the kernel keeps it: cut to 15 bytes, closed by a NUL (strscpy in `__set_task_comm`, fs/exec.c).
+fn comm(name: &str) -> [u8; COMM_LEN] {
+    let mut comm = [0; COMM_LEN];
+    for (to, from) in comm.iter_mut().take(COMM_LEN - 1).zip(name.bytes()) {
+        *to = from;
+    }
+    comm
 }
 
 /// A program's descriptor as a number, for /proc.
