@@ -185,22 +185,9 @@ fn time_wait(sock: Sock<impl Access>) {
 /// A connection left `SYN_SENT`, `ESTABLISHED` or `CLOSE_WAIT`.
 #[inline(always)]
 fn left(sock: Sock<impl Access>, old: u8, new: u8) {
-    // Most sockets of a host are of no interest, and this is the cheapest way to know.
-    if sock.max_ack_backlog() != 0 {
-        return left_by_others(sock, old, new);
-    }
-    let Some(pointer) = TRIES.get_ptr_mut(sock.key()) else {
-        left_by_others(sock, old, new);
-        return;
-    };
+    let Some(pointer) = followed(sock) else { return left_by_others(sock, old, new) };
     // SAFETY: as in `established`; of no use to anyone once it is forgotten, which comes last.
     let entry = unsafe { &mut *pointer };
-    if entry.ended == 1 {
-        // The end of that socket was missed, and its memory is another's now.
-        let _ = TRIES.remove(sock.key());
-        left_by_others(sock, old, new);
-        return;
-    }
     let look = look::at_reads();
     if look == 0 || entry.look != look {
         forget_reads(entry);
@@ -235,6 +222,23 @@ fn left(sock: Sock<impl Access>, old: u8, new: u8) {
     } else {
         entry.ended = 1;
     }
+}
+
+/// The connection of this socket, if it is followed and has not ended.
+#[inline(always)]
+fn followed(sock: Sock<impl Access>) -> Option<*mut Try> {
+    // Most sockets of a host are of no interest, and this is the cheapest way to know.
+    if sock.max_ack_backlog() != 0 {
+        return None;
+    }
+    let entry = TRIES.get_ptr_mut(sock.key())?;
+    // SAFETY: as in `established`.
+    if unsafe { (*entry).ended } == 1 {
+        // The end of that socket was missed, and its memory is another's now.
+        let _ = TRIES.remove(sock.key());
+        return None;
+    }
+    Some(entry)
 }
 
 /// The proxy lets go of a connection.

@@ -102,6 +102,12 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether this proxy's process has connected to a unix socket under a close look.
+    pub fn has_unix_upstreams(&self, pid: u32) -> bool {
+        let processes = self.ebpf.map("PROCESSES").and_then(|map| HashMap::<_, u32, Wire<Process>>::try_from(map).ok());
+        processes.and_then(|processes| processes.get(&pid, 0).ok()).is_some_and(|process| process.0.unix != 0)
+    }
+
     /// Connections that have come to a listener's accept queue since attaching; `None` if none has.
     pub fn arrivals(&self, netns: NetNs, port: u16) -> Option<u64> {
         let arrivals: PerCpuHashMap<_, Wire<Door>, u64> = PerCpuHashMap::try_from(self.ebpf.map("ARRIVALS")?).ok()?;

@@ -1,8 +1,9 @@
 //! When to look closely. Programs that run for every read, write and packet of a host tell what became of a try to the client
 //! that waits for it, and cost a busy proxy several per cent. They are attached at first, while something goes wrong and for
 //! some time after, and in between for a moment every few seconds, so that nothing goes wrong for long unseen that the
-//! cheap programs cannot see. What goes wrong only now and then, and shows in none of them (a malformed answer, a unix
-//! socket), may be missed: counters say that there was such a time.
+//! cheap programs cannot see. An overflow that only the kernel's own count shows is trouble too, and so is a proxy with upstreams
+//! behind unix sockets, whose failures nothing else shows. What goes wrong now and then and shows in none of all that (a malformed
+//! answer, a connect() that fails at once) may be missed: counters say that there was such a time.
 
 use std::time::Duration;
 
@@ -70,12 +71,13 @@ pub(super) fn is_trouble(body: &Body) -> bool {
         Body::ConnectionEnded(ended) => ended_badly(ended),
         Body::Retransmit(sent) => sent.syn,
         Body::Outcome(outcome) => !matches!(outcome.did, Did::Answered(..500)),
+        // Load balancers try every few seconds whether a port can be connected to, and send nothing.
+        Body::Unserved(unserved) => unserved.bytes_received > 0,
         Body::ListenerSample(sample) => half_full(sample.depth, sample.limit),
         Body::UnixListenerSample(sample) => half_full(sample.depth, sample.limit),
         Body::ConnectFailed(_)
         | Body::ListenOverflow(_)
         | Body::SynAckRetransmit(_)
-        | Body::Unserved(_)
         | Body::Hurt(_)
         | Body::Signal(_) => true,
         Body::ResetSent(_)
@@ -109,7 +111,10 @@ fn ended_badly(ended: &ConnectionEnded) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{at, refused_connection};
+    use crate::{
+        event::Unserved,
+        testing::{at, refused_connection},
+    };
 
     #[test]
     fn a_quiet_host_is_looked_at_closely_at_first_and_then_at_a_glance() {
@@ -156,5 +161,22 @@ mod tests {
         ] {
             assert!(is_trouble(&Body::ConnectionEnded(Box::new(badly))));
         }
+    }
+
+    #[test]
+    fn a_client_that_says_nothing_is_no_trouble() {
+        let given_up = |bytes_received| {
+            is_trouble(&Body::Unserved(Unserved {
+                flow: refused_connection().flow,
+                new: State::CloseWait,
+                accepted: false,
+                reset: false,
+                bytes_received,
+                bytes_sent: 0,
+                unacked: 0,
+                waited: None,
+            }))
+        };
+        assert!(given_up(40) && !given_up(0));
     }
 }

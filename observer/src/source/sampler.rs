@@ -100,6 +100,7 @@ pub(super) fn run(
         unix: options.ports.is_empty(),
         proxies: Proxies { names: &options.proxies, known: Vec::new(), rounds: 0 },
         first_bytes: Read::default(),
+        overflows: HashMap::new(),
     };
     // The programs are attached, so that a connection which ends meanwhile is seen to end. What cannot be taken over stays
     // unfollowed, and one that cannot be walked says so in the status of its hook.
@@ -141,6 +142,9 @@ pub(super) fn run(
         if now >= next || stop {
             let begun = host::processor_time();
             events = rounds.round();
+            if rounds.needs_a_close_look(&events) {
+                attention.trouble(host::now());
+            }
             let took = host::processor_time().saturating_sub(begun);
             let pause = if rounds.kernel.looks_closely() {
                 (took * PAUSE_CLOSELY).min(MAX_PAUSE_CLOSELY)
@@ -178,6 +182,19 @@ fn task(process: &Process) -> Task {
     Task { pid: process.pid, tid: process.pid, comm }
 }
 
+/// Whether an accept queue of some namespace has overflowed since it was sampled before.
+fn overflowed(before: &mut HashMap<NetNs, u64>, events: &[Event]) -> bool {
+    let mut any = false;
+    for event in events {
+        if let Body::NamespaceSample(sample) = &event.body
+            && let Some(overflows) = sample.listen_overflows
+        {
+            any |= before.insert(sample.netns, overflows).is_some_and(|before| overflows > before);
+        }
+    }
+    any
+}
+
 /// Calls `visit` in each of these namespaces that still exists and may be entered, until it says no, and comes back.
 fn visit_namespaces(namespaces: &[(NetNs, PathBuf)], mut visit: impl FnMut(NetNs) -> bool) {
     let home = File::open("/proc/thread-self/ns/net");
@@ -205,6 +222,8 @@ struct Sampler<'a> {
     unix: bool,
     proxies: Proxies<'a>,
     first_bytes: Read,
+    /// Each namespace's `ListenOverflows` as last sampled.
+    overflows: HashMap<NetNs, u64>,
 }
 
 /// The proxies' processes, looked up again every [`Proxies::REFRESH`] rounds.
@@ -262,6 +281,13 @@ impl Sampler<'_> {
         events.extend(first_bytes.map(|told| Event { time, body: Body::FirstBytes(Box::new(told)) }));
         self.count(&mut events);
         events
+    }
+
+    /// Whether a round shows what only a close look can tell of: an accept queue has overflowed since the round before, or a
+    /// proxy has upstreams behind unix sockets, whose failures show in no connection.
+    fn needs_a_close_look(&mut self, events: &[Event]) -> bool {
+        overflowed(&mut self.overflows, events)
+            || self.proxies.known.iter().any(|proxy| self.kernel.has_unix_upstreams(proxy.pid))
     }
 
     /// The counters as they stand.
@@ -398,6 +424,24 @@ mod tests {
         let sample = |depth, limit| Sample { port: 80, depth, limit, ..Sample::default() };
         let merged = merge(&[sample(1, 128), sample(100, 128), sample(3, 128)]);
         assert_eq!(merged.iter().map(|sample| sample.depth).collect::<Vec<_>>(), vec![100]);
+    }
+
+    #[test]
+    fn an_overflow_is_noticed_by_the_kernels_own_count() {
+        let round = |counts: &[(u32, u64)]| -> Vec<Event> {
+            let sample = |(netns, count): &(u32, u64)| NamespaceSample {
+                netns: NetNs(*netns),
+                listen_overflows: Some(*count),
+                ..NamespaceSample::default()
+            };
+            let event = |sample| Event { time: Time::default(), body: Body::NamespaceSample(Box::new(sample)) };
+            counts.iter().map(|count| event(sample(count))).collect()
+        };
+        let mut before = HashMap::new();
+        let mut noticed = |counts| overflowed(&mut before, &round(counts));
+        // What was counted before observer came, or a namespace that it sees for the first time, says nothing.
+        assert!(!noticed(&[(1, 7), (2, 0)]) && !noticed(&[(1, 7), (3, 9)]));
+        assert!(noticed(&[(3, 9), (1, 8)]) && !noticed(&[(1, 8)]));
     }
 
     #[test]
