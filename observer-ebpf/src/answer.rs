@@ -453,20 +453,24 @@ fn visible_plainly(process: *mut Process) -> bool {
 /// The current thread begins a connection.
 #[inline(always)]
 pub(crate) fn connects_again() {
-    if speaks()
-        && let Some(thread) = take(WITHOUT_WAITING, true)
-    {
-        outcome(Flow::empty(), &thread, 0, RETRIED, false);
+    if speaks() {
+        settle(RETRIED);
     }
 }
 
 /// The current thread closes a connection that it had accepted.
 #[inline(always)]
 pub(crate) fn hangs_up() {
-    if speaks()
-        && let Some(thread) = take(WITHOUT_WAITING, true)
-    {
-        outcome(Flow::empty(), &thread, 0, CLIENT_GONE, false);
+    if speaks() {
+        settle(CLIENT_GONE);
+    }
+}
+
+/// What the current thread did last about a try that failed, if there is one. Not inlined, for the sake of its callers' stack.
+#[inline(never)]
+fn settle(what: u8) {
+    if let Some(thread) = take(WITHOUT_WAITING, true) {
+        outcome(Flow::empty(), &thread, 0, what, false);
     }
 }
 

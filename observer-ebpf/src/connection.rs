@@ -34,7 +34,11 @@ pub(crate) fn state_changed(ctx: &impl Arguments) {
     let (old, new): (i32, i32) = (ctx.argument(1), ctx.argument(2));
     let (old, new) = (old as u8, new as u8);
     match (old, new) {
-        (state::CLOSE, state::SYN_SENT) => started(ctx, sock),
+        (state::CLOSE, state::SYN_SENT) => {
+            if started(ctx, sock) {
+                answer::connects_again();
+            }
+        }
         (state::SYN_SENT, state::ESTABLISHED) => established(sock),
         (state::SYN_RECV, state::ESTABLISHED) => arrived(sock),
         (_, state::LISTEN) => listener::changed(sock, true),
@@ -45,19 +49,19 @@ pub(crate) fn state_changed(ctx: &impl Arguments) {
     }
 }
 
-/// A connect() in its caller's context: the one moment at which the kernel says for certain who it is.
-#[inline(always)]
-fn started(ctx: &impl EbpfContext, sock: Sock<impl Access>) {
+/// A connect() in its caller's context: the one moment at which the kernel says for certain who it is. Whether it is a proxy's.
+// Not inlined, like `established`, so that their stack is not there when `report` needs its own.
+#[inline(never)]
+fn started(ctx: &impl EbpfContext, sock: Sock<impl Access>) -> bool {
     if !port_matters(u16::from_be(sock.dport())) {
-        return;
+        return false;
     }
-    let Some(task) = filter::current_proxy() else { return };
-    let Some(tcp) = sock.tcp() else { return };
+    let Some(task) = filter::current_proxy() else { return false };
+    let Some(tcp) = sock.tcp() else { return false };
     if tcp.protocol() != IPPROTO_TCP || !netns_matters(sock.netns()) {
-        return;
+        return false;
     }
     emit::count(Counter::ConnectionsStarted);
-    answer::connects_again();
     connect::began(sock);
     // SAFETY: a helper without arguments.
     let mut entry = Try::of(&task, unsafe { bpf_ktime_get_ns() });
@@ -70,9 +74,10 @@ fn started(ctx: &impl EbpfContext, sock: Sock<impl Access>) {
         emit::count(Counter::TriesUntracked);
         warn!(ctx, "no room to follow a connection of process {}", task.pid);
     }
+    true
 }
 
-#[inline(always)]
+#[inline(never)]
 fn established(sock: Sock<impl Access>) {
     let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
     let Some(tcp) = sock.tcp() else { return };
