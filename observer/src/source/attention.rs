@@ -71,8 +71,9 @@ pub(super) fn is_trouble(body: &Body) -> bool {
         Body::ConnectionEnded(ended) => ended_badly(ended),
         Body::Retransmit(sent) => sent.syn,
         Body::Outcome(outcome) => !matches!(outcome.did, Did::Answered(..500)),
-        // Load balancers try every few seconds whether a port can be connected to, and send nothing.
-        Body::Unserved(unserved) => unserved.bytes_received > 0,
+        // Who waits for an answer in an accept queue. Clients that leave later are every busy site's, and load balancers that try
+        // every few seconds whether a port can be connected to send nothing.
+        Body::Unserved(unserved) => !unserved.accepted && unserved.bytes_received > 0,
         Body::ListenerSample(sample) => half_full(sample.depth, sample.limit),
         Body::UnixListenerSample(sample) => half_full(sample.depth, sample.limit),
         Body::ConnectFailed(_)
@@ -164,12 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_says_nothing_is_no_trouble() {
-        let given_up = |bytes_received| {
+    fn clients_that_leave_are_trouble_only_if_they_waited_to_be_accepted() {
+        let given_up = |accepted, bytes_received| {
             is_trouble(&Body::Unserved(Unserved {
                 flow: refused_connection().flow,
                 new: State::CloseWait,
-                accepted: false,
+                accepted,
                 reset: false,
                 bytes_received,
                 bytes_sent: 0,
@@ -177,6 +178,6 @@ mod tests {
                 waited: None,
             }))
         };
-        assert!(given_up(40) && !given_up(0));
+        assert!(given_up(false, 40) && !given_up(false, 0) && !given_up(true, 40));
     }
 }
