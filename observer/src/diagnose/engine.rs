@@ -70,12 +70,14 @@ impl Engine {
         }
     }
 
-    /// Judges whatever still waits: the stream has ended.
+    /// Judges whatever still waits, and has every rule look at the second that is not over yet: the stream has ended.
     pub fn finish(&mut self, say: &mut impl FnMut(Said)) {
-        let answers_lost = self.answers_lost(self.model.now());
+        let now = self.model.now();
+        let answers_lost = self.answers_lost(now);
         while let Some(settled) = self.open.last(answers_lost) {
             self.settle(Some(settled), say);
         }
+        self.watch_at(now.seconds() + 1, now, say);
     }
 
     /// The model.
@@ -146,14 +148,16 @@ impl Engine {
         let first = (self.model.now().seconds() + 1).max(second.saturating_sub(CATCH_UP));
         for turn in first..=second {
             self.judge_due(Time(turn * 1_000_000_000), say);
-            self.watch_at(turn, say);
+            self.watch_at(turn, Time(turn * 1_000_000_000), say);
         }
         self.judge_due(now, say);
     }
 
-    fn watch_at(&mut self, second: u64, say: &mut impl FnMut(Said)) {
-        let now = Time(second * 1_000_000_000);
-        for warning in CAUSES.iter().filter_map(|rule| rule.watch).flat_map(|watch| watch(&self.model, now)) {
+    /// Has every rule look at the model at the turn to this second, and says at `now` what it finds.
+    fn watch_at(&mut self, second: u64, now: Time, say: &mut impl FnMut(Said)) {
+        let turn = Time(second.saturating_mul(1_000_000_000));
+        for mut warning in CAUSES.iter().filter_map(|rule| rule.watch).flat_map(|watch| watch(&self.model, turn)) {
+            warning.time = now;
             let same = |active: &&mut Active| {
                 (active.warning.cause, active.warning.netns, &active.warning.subject)
                     == (warning.cause, warning.netns, &warning.subject)
@@ -407,5 +411,18 @@ mod tests {
         let steady: Vec<_> = (0..650).map(|n| event(n * 100, Body::ListenOverflow(overflow))).collect();
         let warnings = run(&steady).len();
         assert_eq!(warnings, 3, "at the start, after 30 s and after 60 s");
+    }
+
+    #[test]
+    fn what_happened_in_the_last_second_is_warned_of_at_the_end() {
+        let overflow = ListenOverflow { flow: server_flow(), path: OverflowPath::Syn, depth: 129, limit: 128 };
+        let (before, at) = (event(1_100, Body::Tick), event(1_300, Body::ListenOverflow(overflow)));
+        let said = run(&[before, at.clone(), at.clone()]);
+        let [Said::Warning(warning)] = &said[..] else { panic!("{said:?}") };
+        assert_eq!(
+            (warning.cause, warning.time),
+            ("accept-queue-overflow", at.time),
+            "no later than anything was told"
+        );
     }
 }
