@@ -256,6 +256,8 @@ impl Sampler<'_> {
         let mut events = Vec::new();
         let mut namespaces = procs::namespaces();
         namespaces.retain(|(netns, _)| matters(self.only, *netns));
+        // They are in order still. Containers come and go, and what is gone is not kept.
+        self.overflows.retain(|netns, _| namespaces.binary_search_by_key(netns, |(here, _)| *here).is_ok());
         let count = namespaces.len().max(1);
         namespaces.rotate_left(self.turn % count);
         self.owners.begin_round();
