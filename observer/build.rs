@@ -28,9 +28,9 @@ fn main() -> Result<()> {
         // The inner cargo's progress would come out as warnings of this package.
         env::set_var("CARGO_TERM_QUIET", "true");
         if toolchain != "nightly" {
-            // A stable compiler with a prebuilt core: aya's crates use unstable features. Named, because "1" would
+            // A stable compiler with a prebuilt core: aya's crates and ours (assembly) use unstable features. Named, because "1" would
             // make aya-build ask for build-std.
-            env::set_var("RUSTC_BOOTSTRAP", "aya_ebpf,aya_log_ebpf");
+            env::set_var("RUSTC_BOOTSTRAP", "aya_ebpf,aya_log_ebpf,observer");
         }
     }
     let root = workspace.join("observer-ebpf");

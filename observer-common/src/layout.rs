@@ -1,7 +1,8 @@
 //! Where the running kernel keeps the fields that the programs read.
 //!
-//! Rust emits no CO-RE relocations, so userspace resolves every offset from the kernel's BTF and hands this
-//! struct over as frozen `.rodata`; the verifier then sees constants and allows direct loads.
+//! Rust emits no CO-RE relocations, so userspace resolves every offset from the kernel's BTF and puts it into the programs' own
+//! instructions, in place of a [`placeholder`], before they are loaded: the verifier then sees constants and allows direct loads, and
+//! no load of an offset comes before the load that it is for.
 
 /// An offset that this kernel does not have.
 pub const ABSENT: u16 = u16::MAX;
@@ -25,6 +26,11 @@ macro_rules! offsets {
 
             /// How many fields there are.
             pub const COUNT: usize = [$($path,)+].len();
+
+            /// The offsets in the order of their fields.
+            fn values(&self) -> [u16; Self::COUNT] {
+                [$(self.$field,)+]
+            }
         }
     };
     (@required) => { true };
@@ -158,45 +164,96 @@ offsets! {
     req_acked = "inet_request_sock.acked", required;
 }
 
-/// Constants that the programs take from userspace besides offsets. `.rodata`, frozen before loading.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Nanoseconds per jiffy (`1e9 / CONFIG_HZ`).
-    pub jiffy: u32,
-    /// `SK_RST_REASON_TCP_FLAGS` of this kernel; 0 where it has none.
-    pub reset_flags: u32,
-    /// `SKB_DROP_REASON_TCP_LISTEN_OVERFLOW` of this kernel; 0 where it has none.
-    pub drop_listen_overflow: u32,
-    /// Mask of the `acked` bit within its byte.
-    pub req_acked_mask: u8,
-    /// 1 if `tcp_send_reset` passes a reason.
-    pub reset_has_reason: u8,
-    /// 1 if `tcp_retransmit_skb` passes an error.
-    pub retransmit_has_error: u8,
-    /// 1 if `kfree_skb` passes the receiving socket.
-    pub kfree_has_socket: u8,
-    /// 1 if the connect syscalls are traced.
-    pub connect_traced: u8,
-    /// 1 if only the ports in the PORTS map matter.
-    pub filter_ports: u8,
-    /// 1 if reads are traced (`tcp_rcv_space_adjust`).
-    pub reads_traced: u8,
-    /// 1 if the end of sockets is traced (`tcp_destroy_sock`).
-    pub destroys_traced: u8,
-    /// 1 if a program can look at the registers of the current system call (`bpf_task_pt_regs`, x86-64).
-    pub registers_readable: u8,
-    /// 1 if what proxies write is traced.
-    pub answers_traced: u8,
-    /// 1 if a program can load fields of the current task (`bpf_get_current_task_btf`, 5.11).
-    pub task_readable: u8,
-    /// Padding, 0.
-    pub pad: u8,
-    /// The only network namespace that matters, by inode number; 0 for all.
-    pub only_netns: u32,
-    /// Padding, 0.
-    pub pad2: u32,
-    /// The proxies' names through [`crate::names::bit`].
-    pub names: u64,
+macro_rules! settings {
+    ($($(#[$doc:meta])* $field:ident: $type:ty;)+) => {
+        /// Constants that the programs take from userspace besides offsets.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Settings { $($(#[$doc])* pub $field: $type,)+ }
+
+        /// Numbers of the settings.
+        #[expect(non_camel_case_types, reason = "named as the fields are")]
+        #[derive(Clone, Copy)]
+        pub enum Setting { $($(#[$doc])* $field,)+ }
+
+        impl Settings {
+            /// How many there are.
+            const COUNT: usize = [$(stringify!($field),)+].len();
+
+            /// The settings in the order of their numbers.
+            fn values(&self) -> [u64; Self::COUNT] {
+                [$(u64::from(self.$field),)+]
+            }
+        }
+    };
 }
-const _: () = assert!(size_of::<Settings>() == 40);
+
+settings! {
+    /// Nanoseconds per jiffy (`1e9 / CONFIG_HZ`).
+    jiffy: u32;
+    /// `SK_RST_REASON_TCP_FLAGS` of this kernel; 0 where it has none.
+    reset_flags: u32;
+    /// `SKB_DROP_REASON_TCP_LISTEN_OVERFLOW` of this kernel; 0 where it has none.
+    drop_listen_overflow: u32;
+    /// Mask of the `acked` bit within its byte.
+    req_acked_mask: u8;
+    /// 1 if `tcp_send_reset` passes a reason.
+    reset_has_reason: u8;
+    /// 1 if `tcp_retransmit_skb` passes an error.
+    retransmit_has_error: u8;
+    /// 1 if `kfree_skb` passes the receiving socket.
+    kfree_has_socket: u8;
+    /// 1 if the connect syscalls are traced.
+    connect_traced: u8;
+    /// 1 if only the ports in the PORTS map matter.
+    filter_ports: u8;
+    /// 1 if reads are traced (`tcp_rcv_space_adjust`).
+    reads_traced: u8;
+    /// 1 if the end of sockets is traced (`tcp_destroy_sock`).
+    destroys_traced: u8;
+    /// 1 if a program can look at the registers of the current system call (`bpf_task_pt_regs`, x86-64).
+    registers_readable: u8;
+    /// 1 if what proxies write is traced.
+    answers_traced: u8;
+    /// 1 if a program can load fields of the current task (`bpf_get_current_task_btf`, 5.11).
+    task_readable: u8;
+    /// The only network namespace that matters, by inode number; 0 for all.
+    only_netns: u32;
+    /// Entries of the table of proxies' connections, less one: a power of two, so that it is a mask.
+    tries_mask: u32;
+    /// The proxies' names through [`crate::names::bit`].
+    names: u64;
+}
+
+/// What stands in the programs for a constant until userspace has put its value there: the operand of an instruction that loads
+/// 64 bits (`BPF_LD | BPF_IMM | BPF_DW`). Offsets are numbered in the order of their fields, then come the settings.
+pub const fn placeholder(number: usize) -> u64 {
+    MARK | number as u64
+}
+
+/// Begins every placeholder. Nothing else in the programs is such a number.
+const MARK: u64 = u64::from_be_bytes(*b"observ\0\0");
+/// The rest of it.
+const NUMBER: u64 = 0xffff;
+
+/// The number of a setting among all constants.
+pub const fn setting(setting: Setting) -> usize {
+    Offsets::COUNT + setting as usize
+}
+
+/// Constants of the programs.
+pub const CONSTANTS: usize = Offsets::COUNT + Settings::COUNT;
+
+/// The values of all constants, by number.
+pub fn constants(offsets: &Offsets, settings: &Settings) -> [u64; CONSTANTS] {
+    let mut values = [0; CONSTANTS];
+    for (value, offset) in values.iter_mut().zip(offsets.values()) {
+        *value = u64::from(offset);
+    }
+    values[Offsets::COUNT..].copy_from_slice(&settings.values());
+    values
+}
+
+/// The number of the constant for which this is the placeholder.
+pub const fn placed(operand: u64) -> Option<usize> {
+    if operand & !NUMBER == MARK { Some((operand & NUMBER) as usize) } else { None }
+}

@@ -18,6 +18,7 @@ pub mod names;
 pub mod reset;
 pub mod retransmit;
 pub mod signal;
+pub mod spread;
 pub mod time_wait;
 pub mod unix;
 

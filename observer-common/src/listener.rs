@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{Flow, Header, Task};
+use crate::{Flow, Header, Task, spread::spread};
 
 /// [`Overflow::path`]: a SYN was dropped.
 pub const PATH_SYN: u8 = 1;
@@ -91,3 +91,27 @@ pub struct Door {
     pub pad: u16,
 }
 const _: () = assert!(size_of::<Door>() == 8);
+
+/// How many listeners can have a slot of their own in the DOORS map, two to this.
+const SLOT_BITS: u32 = 10;
+/// Entries of the DOORS map.
+pub const SLOTS: u32 = 1 << SLOT_BITS;
+
+impl Door {
+    /// The slot of the DOORS map that it falls on.
+    #[inline]
+    pub const fn slot(self) -> u32 {
+        (spread((self.netns as u64) << 16 | self.port as u64) >> (u64::BITS - SLOT_BITS)) as u32
+    }
+}
+
+/// Value of the DOORS map: who has the slot, and how many connections reached its accept queue.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Arrivals {
+    /// Whose slot it is, if the count is not 0.
+    pub door: Door,
+    /// Connections.
+    pub count: u64,
+}
+const _: () = assert!(size_of::<Arrivals>() == 16);

@@ -1,13 +1,11 @@
 //! A sieve for names: most processes of a host are no proxies, and it must cost next to nothing to know.
 
-use crate::COMM_LEN;
+use crate::{COMM_LEN, spread::spread};
 
 /// The bit of a sieve in which a name falls. A name whose bit is not set is none of those that the sieve was made of.
 pub const fn bit(comm: &[u8; COMM_LEN]) -> u64 {
-    /// 2^64 divided by the golden ratio: spreads neighbours (Knuth, The Art of Computer Programming, 6.4).
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     /// What is left of 64 bits when there are 64 of them.
     const SHIFT: u32 = 58;
     let Some(beginning) = comm.first_chunk() else { return 0 };
-    1 << (u64::from_ne_bytes(*beginning).wrapping_mul(SPREAD) >> SHIFT)
+    1 << (spread(u64::from_ne_bytes(*beginning)) >> SHIFT)
 }

@@ -1,7 +1,7 @@
 //! Two ways to a program's arguments and to what they point at: one code serves programs whose pointers the verifier knows,
 //! and programs to which they are numbers.
 
-use core::mem::MaybeUninit;
+use core::{arch::asm, mem::MaybeUninit};
 
 use aya_ebpf::{
     Argument, EbpfContext,
@@ -10,6 +10,7 @@ use aya_ebpf::{
 };
 
 use crate::{
+    maps::ORIGIN,
     settings::offset,
     sock::{Sock, TIME_WAIT_OR_REQUEST},
 };
@@ -30,6 +31,15 @@ pub(crate) trait Access: Copy {
     /// # Safety
     /// `sock` must be a `struct sock_common *`, for [`Direct`] one that the verifier knows.
     unsafe fn tcp(sock: *const u8) -> *const u8;
+
+    /// A number that stands for an address, the same in all programs.
+    fn number(address: *const u8) -> u64;
+}
+
+/// What addresses are told from: the verifier lets no program calculate with a pointer, but take one from another.
+#[inline(always)]
+fn origin() -> *const u8 {
+    (&raw const ORIGIN).cast()
 }
 
 /// By plain loads, which the verifier checks against the kernel's own types: BTF tracepoints, fentry, iterators, cgroup programs.
@@ -53,6 +63,17 @@ impl Access for Direct {
         // SAFETY: the helper checks family, protocol and state itself and answers NULL.
         unsafe { bpf_skc_to_tcp_sock(sock.cast_mut().cast()) }.cast_const().cast()
     }
+
+    #[inline(always)]
+    fn number(address: *const u8) -> u64 {
+        let mut number = address as u64;
+        // Written out so that the compiler does not calculate otherwise.
+        // SAFETY: changes nothing but that register.
+        unsafe {
+            asm!("{number} -= {origin}", number = inout(reg) number, origin = in(reg) origin(), options(pure, nomem, nostack));
+        }
+        number
+    }
 }
 
 impl Access for Probed {
@@ -75,6 +96,14 @@ impl Access for Probed {
             !TIME_WAIT_OR_REQUEST.contains(&state) && Self::load::<u16>(sock, offset!(protocol)) == IPPROTO_TCP
         };
         if full { sock } else { core::ptr::null() }
+    }
+
+    /// These may not take a pointer from a number, so that the origin has to be made one.
+    #[inline(always)]
+    fn number(address: *const u8) -> u64 {
+        let origin = origin();
+        // SAFETY: a pointer of ours, read as a number.
+        (address as u64).wrapping_sub(unsafe { Self::load::<u64>((&raw const origin).cast(), 0) })
     }
 }
 

@@ -19,9 +19,10 @@ use crate::{
     connect, emit,
     filter::{self, netns_matters, port_matters},
     handshake, latency, listener, look,
-    maps::{ARRIVALS, TRIES, Try},
+    maps::{ARRIVALS, DOORS, Try},
     settings::setting,
     sock::{self, Sock, TcpSock},
+    tries,
 };
 
 /// `IPPROTO_TCP`; MPTCP's own sockets (262) appear here too and are left out.
@@ -35,6 +36,8 @@ pub(crate) fn state_changed(ctx: &impl Arguments) {
     let (old, new) = (old as u8, new as u8);
     match (old, new) {
         (state::CLOSE, state::SYN_SENT) => {
+            // Of a socket whose end was missed, and whose memory is another's now.
+            tries::forget(sock.key());
             if started(ctx, sock) {
                 answer::connects_again();
             }
@@ -63,23 +66,28 @@ fn started(ctx: &impl EbpfContext, sock: Sock<impl Access>) -> bool {
     }
     emit::count(Counter::ConnectionsStarted);
     connect::began(sock);
-    // SAFETY: a helper without arguments.
-    let mut entry = Try::of(&task, unsafe { bpf_ktime_get_ns() });
-    entry.look = look::at_reads();
-    if entry.look != 0 {
-        entry.write_seq = tcp.write_seq();
-        entry.flags = BASELINE;
-    }
-    if TRIES.insert(sock.key(), entry, 0).is_err() {
+    let Some(entry) = tries::begin(sock.key()) else {
         emit::count(Counter::TriesUntracked);
         warn!(ctx, "no room to follow a connection of process {}", task.pid);
+        return true;
+    };
+    let look = look::at_reads();
+    // SAFETY: valid for the program's run; only this socket's events write it, one at a time.
+    unsafe {
+        (*entry).task = task;
+        (*entry).started = bpf_ktime_get_ns();
+        (*entry).look = look;
+        if look != 0 {
+            (*entry).write_seq = tcp.write_seq();
+            (*entry).flags = BASELINE;
+        }
     }
     true
 }
 
 #[inline(never)]
 fn established(sock: Sock<impl Access>) {
-    let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
+    let Some(entry) = tries::of(sock.key()) else { return };
     let Some(tcp) = sock.tcp() else { return };
     // SAFETY: the entry is valid for the program's run; only this socket's events write it, one at a time.
     unsafe {
@@ -101,7 +109,7 @@ pub(crate) fn read(sock: Sock) {
     if look == 0 {
         return;
     }
-    let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
+    let Some(entry) = tries::of(sock.key()) else { return };
     let Some(tcp) = sock.tcp() else { return };
     let written = tcp.write_seq();
     // SAFETY: as above.
@@ -168,6 +176,18 @@ fn arrived(sock: Sock<impl Access>) {
     if !port_matters(door.port) || !netns_matters(door.netns) {
         return;
     }
+    if let Some(arrivals) = DOORS.get_ptr_mut(door.slot()) {
+        // SAFETY: valid for the program's run, and this CPU's own.
+        unsafe {
+            if (*arrivals).count == 0 {
+                (*arrivals).door = door;
+            }
+            if (*arrivals).door == door {
+                (*arrivals).count += 1;
+                return;
+            }
+        }
+    }
     if let Some(count) = ARRIVALS.get_ptr_mut(door) {
         // SAFETY: valid for the program's run, and this CPU's own.
         unsafe { *count += 1 };
@@ -223,7 +243,7 @@ fn left(sock: Sock<impl Access>, old: u8, new: u8) {
     if new == state::CLOSE_WAIT {
         entry.closing = 1;
     } else if by_proxy || in_connect || setting!(destroys_traced) == 0 || look == 0 {
-        let _ = TRIES.remove(sock.key());
+        tries::forget(sock.key());
     } else {
         entry.ended = 1;
     }
@@ -236,11 +256,11 @@ fn followed(sock: Sock<impl Access>) -> Option<*mut Try> {
     if sock.max_ack_backlog() != 0 {
         return None;
     }
-    let entry = TRIES.get_ptr_mut(sock.key())?;
+    let entry = tries::of(sock.key())?;
     // SAFETY: as in `established`.
     if unsafe { (*entry).ended } == 1 {
         // The end of that socket was missed, and its memory is another's now.
-        let _ = TRIES.remove(sock.key());
+        tries::forget(sock.key());
         return None;
     }
     Some(entry)
@@ -287,7 +307,7 @@ fn unread(tcp: TcpSock<impl Access>, fin: bool) -> u32 {
 /// A socket goes away for good (`tcp_destroy_sock`). One that the network had closed before is let go of by its process now.
 #[inline(always)]
 pub(crate) fn destroyed(sock: Sock) {
-    let Some(pointer) = TRIES.get_ptr_mut(sock.key()) else { return };
+    let Some(pointer) = tries::of(sock.key()) else { return };
     // SAFETY: as in `left`.
     let entry = unsafe { &mut *pointer };
     let look = look::at_reads();
@@ -300,7 +320,7 @@ pub(crate) fn destroyed(sock: Sock) {
         }
         let_go(tcp, entry, entry.closing == 1);
     }
-    let _ = TRIES.remove(sock.key());
+    tries::forget(sock.key());
 }
 
 /// Its end was not seen: the kernel skips a program that it has interrupted to run the timers and packets of that CPU
@@ -373,7 +393,7 @@ fn since(now: u32, stamp: u32, bytes: u64) -> u32 {
     if bytes == 0 {
         return u32::MAX;
     }
-    let microseconds = u64::from(now.wrapping_sub(stamp)) * u64::from(setting!(jiffy) / 1000);
+    let microseconds = u64::from(now.wrapping_sub(stamp)) * (setting!(jiffy) / 1000);
     if microseconds >= u64::from(u32::MAX) { u32::MAX - 1 } else { microseconds as u32 }
 }
 
@@ -461,7 +481,7 @@ fn unserved(sock: Sock<impl Access>, tcp: TcpSock<impl Access>, new: u8) {
 #[inline(always)]
 pub(crate) fn error_reported(ctx: &impl Arguments) {
     let Some(sock) = ctx.sock(0) else { return };
-    let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
+    let Some(entry) = tries::of(sock.key()) else { return };
     let Some(tcp) = sock.tcp() else { return };
     let error = tcp.err();
     if error != 0 {

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use observer_common::{Task, answer::Process, names};
 
 use crate::{
-    maps::{PORTS, PROCESSES, PROXIES},
+    maps::{KNOWN, KNOWN_SLOTS, Known, PORTS, PROCESSES, PROXIES},
     settings::setting,
     sock::{process_comm, thread_comm},
 };
@@ -37,6 +37,32 @@ fn is_proxy(task: &Task) -> bool {
     if setting!(names) & names::bit(&task.comm) == 0 {
         return false;
     }
+    let known = KNOWN.get_ptr_mut(task.pid & (KNOWN_SLOTS - 1));
+    if let Some(known) = known {
+        // SAFETY: valid for the program's run, and this CPU's own.
+        unsafe {
+            if (*known).pid == task.pid && (*known).left > 0 && (*known).comm == task.comm {
+                (*known).left -= 1;
+                return true;
+            }
+        }
+    }
+    if !is_found(task) {
+        return false;
+    }
+    if let Some(known) = known {
+        // SAFETY: as above.
+        unsafe { *known = Known { comm: task.comm, pid: task.pid, left: UNTIL_LOOKED_FOR } };
+    }
+    true
+}
+
+/// Connections of a process for which it is looked for once: so rarely that it costs nothing, so often that it is among the last used.
+const UNTIL_LOOKED_FOR: u32 = 64;
+
+/// Whether a name that passes the sieve is a proxy's; its process is known from then on.
+#[inline(never)]
+fn is_found(task: &Task) -> bool {
     let process = PROCESSES.get_ptr_mut(task.pid);
     // SAFETY: valid for the program's run; a thread that races writes the same.
     if process.is_some_and(|process| unsafe { (*process).comm } == task.comm) {
@@ -59,7 +85,7 @@ fn is_proxy(task: &Task) -> bool {
 #[inline(always)]
 pub(crate) fn netns_matters(netns: u32) -> bool {
     let only = setting!(only_netns);
-    only == 0 || only == netns
+    only == 0 || only == u64::from(netns)
 }
 
 /// Whether an upstream on this port matters.

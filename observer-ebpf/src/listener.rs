@@ -120,7 +120,7 @@ pub(crate) fn completed_v6<C: Arguments>(ctx: &C) {
 #[inline(always)]
 pub(crate) fn freed(ctx: &BtfTracePointContext) {
     let reason: u32 = ctx.arg(2);
-    if reason != setting!(drop_listen_overflow) || setting!(kfree_has_socket) == 0 {
+    if u64::from(reason) != setting!(drop_listen_overflow) || setting!(kfree_has_socket) == 0 {
         return;
     }
     let Some(tcp) = ctx.sock(3).and_then(Sock::tcp) else { return };

@@ -42,7 +42,7 @@ pub(crate) fn adopting() -> bool {
 }
 
 #[inline(always)]
-fn since(slot: u32) -> u64 {
-    // SAFETY: valid for the program's run; userspace may change it at any time.
-    LOOK.get_ptr(slot).map_or(0, |since| unsafe { since.read_volatile() })
+fn since(slot: usize) -> u64 {
+    // SAFETY: there are so many slots; userspace may change them at any time.
+    unsafe { LOOK.pointer().cast::<u64>().add(slot).read_volatile() }
 }

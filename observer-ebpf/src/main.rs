@@ -5,6 +5,7 @@
 //! of [`maps`]; nothing but [`emit`] touches the ring.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(missing_docs, unreachable_pub, reason = "aya's attribute macros generate public functions without docs")]
 
 mod access;
@@ -26,6 +27,7 @@ mod retransmit;
 mod settings;
 mod signal;
 mod sock;
+mod tries;
 mod walk;
 mod walk_unix;
 

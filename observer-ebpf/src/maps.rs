@@ -1,20 +1,53 @@
 //! The maps: who writes, who reads, what happens when one is full.
 
+use core::cell::UnsafeCell;
+
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
     maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf},
 };
 use observer_common::{
-    COMM_LEN, Flow, Task, answer::Process, connect, connection, counter::Counter, handshake::Peer, latency::Counts,
-    listener::Door, time_wait::Destination,
+    COMM_LEN, Flow, Task,
+    answer::Process,
+    connect, connection,
+    counter::Counter,
+    handshake::Peer,
+    latency::Counts,
+    listener::{self, Arrivals, Door},
+    time_wait::Destination,
 };
+
+use crate::tries::{NEAR_SLOTS, Slot};
+
+/// A map of one value that programs come at by its address, without a search.
+#[repr(transparent)]
+pub(crate) struct Global<T>(UnsafeCell<T>);
+// SAFETY: all CPUs write and read it at once, only through pointers, and no more than a word at a time.
+unsafe impl<T> Sync for Global<T> {}
+
+impl<T> Global<T> {
+    const fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    /// Valid for as long as a program runs.
+    #[inline(always)]
+    pub(crate) fn pointer(&self) -> *mut T {
+        self.0.get()
+    }
+}
+
+/// Lies at one address for all programs; of no other use.
+#[unsafe(no_mangle)]
+pub(crate) static ORIGIN: u64 = 0;
 
 /// Since when what proxies read, answer and connect to has been looked at (`bpf_ktime_get_ns`; 0 while it is not), and since
 /// when packets at full accept queues have, in the slots that `look` names. Written by userspace, when the programs of the close
-/// look are all attached and before the first is detached, so that what they leave behind is not taken for what is. Cannot be full.
-#[map]
-pub(crate) static LOOK: Array<u64> = Array::with_max_entries(observer_common::look::SLOTS, 0);
+/// look are all attached and before the first is detached, so that what they leave behind is not taken for what is. A map of its own.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.look")]
+pub(crate) static LOOK: Global<[u64; observer_common::look::SLOTS]> = Global::new([0; observer_common::look::SLOTS]);
 
 /// Records for userspace. Written by `emit` only. Full: the record is lost and counted by kind.
 /// Userspace sets the size.
@@ -25,11 +58,16 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::SLOTS, 0);
 
-/// Proxies' open connections, by the address of their socket. Written by `connection`, and by `walk` for those that
-/// were there before us. Full: a connection is not followed, counted in `TriesUntracked`. Userspace sets the size.
+/// Proxies' open connections, as `tries` keeps them for `connection`, and for `walk` those that were there before us. Full, or nearly: a
+/// connection is not followed, counted in `TriesUntracked`. Userspace sets the size, a power of two.
 /// Not socket-local storage: to make and free one costs more than it saves (on 6.18 a connection of a proxy took 1 µs more).
 #[map]
-pub(crate) static TRIES: HashMap<u64, Try> = HashMap::with_max_entries(131_072, 0);
+pub(crate) static TRIES: Array<Slot> = Array::with_max_entries(1, 0);
+
+/// The first of them. Written by `tries` only. Taken: see `TRIES`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.near")]
+pub(crate) static NEAR: Global<[Slot; NEAR_SLOTS]> = Global::new([Slot::EMPTY; NEAR_SLOTS]);
 
 /// connect() calls under way, by thread. Written by `connect` and `connection`. Full: the call's failure is
 /// reported without its address, counted in `ConnectsUntracked`.
@@ -77,28 +115,41 @@ pub(crate) static HEADS: PerCpuArray<[u8; HEAD_BYTES]> = PerCpuArray::with_max_e
 /// Bytes of an answer that are looked at for the end of its head.
 pub(crate) const HEAD_BYTES: usize = 256;
 
-/// Connections that reached an accept queue, by listener and CPU, since attaching. Written by `connection`, read by userspace.
-/// Full: the listener unused longest goes and counts from zero again.
+/// Connections that reached an accept queue, by CPU, each listener in the slot that its name falls on. Written by `connection`, read by
+/// userspace. Taken by another listener: see `ARRIVALS`.
+#[map]
+pub(crate) static DOORS: PerCpuArray<Arrivals> = PerCpuArray::with_max_entries(listener::SLOTS, 0);
+
+/// The same of listeners whose slot in `DOORS` is another's. Full: the listener unused longest goes and counts from zero again.
 #[map]
 pub(crate) static ARRIVALS: LruPerCpuHashMap<Door, u64> = LruPerCpuHashMap::with_max_entries(4096, 0);
 
-/// The handshakes told last, each in the slot of its upstream. Written by `handshake`. Upstreams that share a slot drive each other
-/// out, and their next handshakes are then told early.
+/// Processes that were found to be proxies' last, by CPU, each in the slot that its number falls on: most connections are of few
+/// processes. Written by `filter`. Taken by another process: it is looked for in `PROCESSES` again.
 #[map]
-pub(crate) static HANDSHAKES: Array<[Told; 1 << PEER_BITS]> = Array::with_max_entries(1, 0);
+pub(crate) static KNOWN: PerCpuArray<Known> = PerCpuArray::with_max_entries(KNOWN_SLOTS, 0);
 
-/// A thousand upstreams have slots of their own, or nearly; 64 KiB.
-pub(crate) const PEER_BITS: u32 = 12;
+/// A power of two.
+pub(crate) const KNOWN_SLOTS: u32 = 64;
 
-/// A handshake that was told.
+/// A process that was found to be a proxy's.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Told {
-    /// Names the upstream, among those of its slot.
-    pub(crate) peer: u64,
-    /// When, nanoseconds.
-    pub(crate) time: u64,
+pub(crate) struct Known {
+    pub(crate) comm: [u8; COMM_LEN],
+    pub(crate) pid: u32,
+    /// For how many more connections it is not looked for in `PROCESSES`, where whoever is not looked for may be driven out.
+    pub(crate) left: u32,
 }
+
+/// The handshakes told last, each in the slot of its upstream: half of its number above, and below when it was told. Written by
+/// `handshake`. Upstreams that share a slot drive each other out, and their next handshakes are then told early.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.handshakes")]
+pub(crate) static HANDSHAKES: Global<[u64; 1 << PEER_BITS]> = Global::new([0; 1 << PEER_BITS]);
+
+/// Hundreds of upstreams have slots of their own, or nearly; 16 KiB, for what `tries` says of small tables.
+pub(crate) const PEER_BITS: u32 = 11;
 
 /// How long upstreams took to begin answers, since attaching, by upstream. Written by `latency`, read by userspace, which drops
 /// those that have long been quiet. Full: answers of further upstreams are not measured, counted in `AnswersUnmeasured`.
@@ -146,32 +197,30 @@ pub(crate) struct Try {
 }
 
 impl Try {
-    #[inline(always)]
-    pub(crate) const fn of(task: &Task, started: u64) -> Self {
-        Self {
-            task: *task,
-            started,
-            established: 0,
-            last_read: 0,
-            told: 0,
-            write_seq: 0,
-            copied_seq: 0,
-            exchanges: 0,
-            syn_retransmits: 0,
-            data_retransmits: 0,
-            answer_status: 0,
-            flags: 0,
-            closing: 0,
-            failed: 0,
-            ended: 0,
-            head: 0,
-            pad: 0,
-            soft_error: 0,
-            error: 0,
-            pad2: [0; 4],
-            look: 0,
-        }
-    }
+    /// Of no connection.
+    pub(crate) const NOTHING: Self = Self {
+        task: Task { pid: 0, tid: 0, comm: [0; COMM_LEN] },
+        started: 0,
+        established: 0,
+        last_read: 0,
+        told: 0,
+        write_seq: 0,
+        copied_seq: 0,
+        exchanges: 0,
+        syn_retransmits: 0,
+        data_retransmits: 0,
+        answer_status: 0,
+        flags: 0,
+        closing: 0,
+        failed: 0,
+        ended: 0,
+        head: 0,
+        pad: 0,
+        soft_error: 0,
+        error: 0,
+        pad2: [0; 4],
+        look: 0,
+    };
 }
 
 /// What a proxy's thread did last that its next answer may be about. Forgotten when it waits for events: what belongs

@@ -13,10 +13,10 @@ use crate::{
     emit,
     filter::{self, netns_matters, port_matters},
     look,
-    maps::TRIES,
     packet::{self, ACK, RST, Segment},
     settings::setting,
     sock::{self, Sock, TIME_WAIT_OR_REQUEST, TcpSock},
+    tries,
 };
 
 /// This host sends a RST. `sk` and `skb` may each be NULL; which of them is there says what kind it is.
@@ -58,10 +58,11 @@ fn tell(sock: Option<Sock<impl Access>>, answers: bool, segment: &Segment, reaso
         Some(tcp) => tcp.local_port(),
         None => return,
     };
-    let netns = match tcp {
-        Some(tcp) => tcp.sock().netns(),
-        None => segment.flow.netns,
-    };
+    // The compiler is to load it in any case: it would else copy a register that was never written, for nothing.
+    let mut netns = core::hint::black_box(segment.flow.netns);
+    if let Some(tcp) = tcp {
+        netns = tcp.sock().netns();
+    }
     if !port_matters(port) || !netns_matters(netns) {
         return;
     }
@@ -131,17 +132,20 @@ fn no_handshake(tcp: TcpSock<impl Access>, to_ack: bool, reason: u32) -> bool {
     if !look::at_queues() {
         return false;
     }
-    let forgotten =
-        if setting!(reset_has_reason) == 1 { reason == setting!(reset_flags) } else { tcp.abort_on_overflow() == 0 };
+    let forgotten = if setting!(reset_has_reason) == 1 {
+        u64::from(reason) == setting!(reset_flags)
+    } else {
+        tcp.abort_on_overflow() == 0
+    };
     forgotten && to_ack && tcp.accept_queue_full()
 }
 
 /// A connection was reset by its peer (or, without a RST on the wire, because data came after the application had
-/// closed; such sockets have left TRIES by then).
+/// closed; such sockets have been forgotten by then).
 #[inline(always)]
 pub(crate) fn received(ctx: &impl Arguments) {
     let Some(sock) = ctx.sock(0) else { return };
-    if let Some(entry) = TRIES.get_ptr_mut(sock.key()) {
+    if let Some(entry) = tries::of(sock.key()) {
         // SAFETY: valid for the program's run; one event of a socket at a time.
         unsafe { (*entry).flags |= RESET_RECEIVED };
         emit::count(Counter::ResetsReceived);

@@ -12,9 +12,9 @@ use crate::{
     access::Arguments,
     emit,
     filter::{netns_matters, port_matters},
-    maps::TRIES,
     settings::{offset, setting},
     sock::Sock,
+    tries,
 };
 
 /// A segment is sent again. Only proxies' connections matter; a failed attempt (`err`) put nothing on the wire.
@@ -27,7 +27,7 @@ pub(crate) fn segment(ctx: &impl Arguments) {
         }
     }
     let Some(sock) = ctx.sock(0) else { return };
-    let Some(entry) = TRIES.get_ptr_mut(sock.key()) else { return };
+    let Some(entry) = tries::of(sock.key()) else { return };
     let Some(tcp) = sock.tcp() else { return };
     let state = sock.state();
     // SAFETY: valid for the program's run; one event of a socket at a time.
@@ -53,7 +53,7 @@ pub(crate) fn syn_ack<C: Arguments>(ctx: &C) {
     let request: *const u8 = ctx.argument(1);
     // SAFETY: `struct inet_request_sock` begins with the `struct request_sock` of the argument; the helper cannot fault.
     let acked = unsafe { bpf_probe_read_kernel::<u8>(request.wrapping_add(offset!(req_acked))) };
-    if acked.unwrap_or(0) & setting!(req_acked_mask) == 0 {
+    if u64::from(acked.unwrap_or(0)) & setting!(req_acked_mask) == 0 {
         return;
     }
     let Some(listener) = ctx.sock(0) else { return };

@@ -1,49 +1,39 @@
-//! What userspace found out about this kernel. Frozen `.rodata`: the verifier treats every value as a constant.
+//! What userspace found out about this kernel, and what it was asked for: constants, put into the instructions that load them
+//! (`observer_common::layout`), so that dead branches are none of the verifier's business, nor the processor's.
 
-use observer_common::layout::{Offsets, Settings};
+use core::arch::asm;
 
-#[unsafe(no_mangle)]
-pub(crate) static OFFSETS: Offsets = Offsets::UNRESOLVED;
+use observer_common::layout::placeholder;
 
-#[unsafe(no_mangle)]
-pub(crate) static SETTINGS: Settings = Settings {
-    jiffy: 0,
-    reset_flags: 0,
-    drop_listen_overflow: 0,
-    req_acked_mask: 0,
-    reset_has_reason: 0,
-    retransmit_has_error: 0,
-    kfree_has_socket: 0,
-    connect_traced: 0,
-    filter_ports: 0,
-    reads_traced: 0,
-    destroys_traced: 0,
-    registers_readable: 0,
-    answers_traced: 0,
-    task_readable: 0,
-    pad: 0,
-    only_netns: 0,
-    pad2: 0,
-    names: 0,
-};
-
-/// Reads a field as userspace set it, not as it was compiled.
+/// The value of a constant.
 #[inline(always)]
-pub(crate) fn read<T: Copy>(field: &'static T) -> T {
-    // SAFETY: a reference is valid; volatile, because userspace rewrites the section before loading.
-    unsafe { core::ptr::read_volatile(field) }
+pub(crate) fn constant<const NUMBER: usize>() -> u64 {
+    let value: u64;
+    // Written out so that the compiler knows nothing of the value, and not `pure`, so that it stays behind the tests that it comes after.
+    // SAFETY: loads a number into that register.
+    unsafe {
+        asm!(
+            "{value} = {placeholder} ll",
+            value = out(reg) value,
+            placeholder = const placeholder(NUMBER),
+            options(nomem, nostack)
+        );
+    }
+    value
 }
 
-/// A field of [`SETTINGS`].
+/// A field of [`observer_common::layout::Settings`].
 macro_rules! setting {
     ($field:ident) => {
-        $crate::settings::read(&$crate::settings::SETTINGS.$field)
+        $crate::settings::constant::<{ observer_common::layout::setting(observer_common::layout::Setting::$field) }>()
     };
 }
-/// A field of [`OFFSETS`], ready to be added to a pointer.
+/// A field of [`observer_common::layout::Offsets`], ready to be added to a pointer.
 macro_rules! offset {
     ($field:ident) => {
-        usize::from($crate::settings::read(&$crate::settings::OFFSETS.$field))
+        $crate::settings::constant::<
+            { core::mem::offset_of!(observer_common::layout::Offsets, $field) / size_of::<u16>() },
+        >() as usize
     };
 }
 pub(crate) use {offset, setting};

@@ -58,10 +58,16 @@ impl<A: Access> Sock<A> {
         max_ack_backlog: u32;
     }
 
-    /// The address, to be used as a key only.
+    /// What stands for the address, to be used as a key only; never 0.
     #[inline(always)]
     pub(crate) fn key(self) -> u64 {
-        self.0 as u64
+        A::number(self.0)
+    }
+
+    /// The address, for helpers.
+    #[inline(always)]
+    pub(crate) fn address(self) -> *const u8 {
+        self.0
     }
 
     /// The full TCP socket, if it is one: not a TIME_WAIT or request socket, not MPTCP.
@@ -97,6 +103,21 @@ impl<A: Access> Sock<A> {
                 copy_v6::<A>(self.0.wrapping_add(offset!(v6_rcv_saddr)), &mut flow.local);
                 copy_v6::<A>(self.0.wrapping_add(offset!(v6_daddr)), &mut flow.remote);
             }
+        }
+    }
+}
+
+impl<A: Access> Sock<A> {
+    /// The remote address, in two words that say nothing but which it is.
+    #[inline(always)]
+    pub(crate) fn remote(self) -> [u64; 2] {
+        // SAFETY: as the fields.
+        unsafe {
+            if self.family() == AF_INET {
+                return [0, u64::from(A::load::<u32>(self.0, offset!(daddr)))];
+            }
+            let word = |at: usize| u64::from(A::load::<u32>(self.0, offset!(v6_daddr) + at));
+            [word(0) << 32 | word(4), word(8) << 32 | word(12)]
         }
     }
 }
@@ -229,11 +250,19 @@ pub(crate) fn thread_comm() -> [u8; COMM_LEN] {
         return bpf_get_current_comm().unwrap_or([0; COMM_LEN]);
     }
     // A call of the helper takes longer than all the rest that is done to a connection of no interest.
-    // SAFETY: the current task, loaded from at BTF's offsets; two words for sixteen bytes.
-    let words: [u64; 2] = unsafe {
-        let task = bpf_get_current_task_btf() as *const u8;
-        [Direct::load(task, offset!(comm)), Direct::load(task, offset!(comm) + size_of::<u64>())]
-    };
+    // SAFETY: the current task.
+    unsafe { comm_of(bpf_get_current_task_btf() as *const u8) }
+}
+
+/// A task's name.
+///
+/// # Safety
+/// `task` must be a pointer that the verifier knows as a task.
+#[inline(always)]
+unsafe fn comm_of(task: *const u8) -> [u8; COMM_LEN] {
+    // SAFETY: loaded from at BTF's offsets; two words for sixteen bytes.
+    let words: [u64; 2] =
+        unsafe { [Direct::load(task, offset!(comm)), Direct::load(task, offset!(comm) + size_of::<u64>())] };
     // Before 5.17 the end of an older and longer name may lie behind a shorter one's NUL (`__set_task_comm`, fs/exec.c).
     let (first, closed) = until_nul(words[0]);
     let (second, _) = until_nul(words[1]);
@@ -255,6 +284,10 @@ fn until_nul(word: u64) -> (u64, bool) {
 /// The name of the current task's process.
 #[inline(always)]
 pub(crate) fn process_comm() -> Option<[u8; COMM_LEN]> {
+    if setting!(task_readable) == 1 {
+        // SAFETY: as in `thread_comm`; a task has a leader for as long as it runs.
+        return Some(unsafe { comm_of(Direct::load(bpf_get_current_task_btf() as *const u8, offset!(group_leader))) });
+    }
     // SAFETY: helpers that cannot fault; a task has a leader for as long as it runs.
     unsafe {
         let task = bpf_get_current_task() as *const u8;

@@ -1,11 +1,8 @@
 //! `iter/tcp`: the sockets of one namespace, walked at the start and for samples.
 
-use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::{
-        bpf_ktime_get_ns,
-        generated::{bpf_seq_write, bpf_skc_to_tcp_timewait_sock},
-    },
+use aya_ebpf::helpers::{
+    bpf_ktime_get_ns,
+    generated::{bpf_seq_write, bpf_skc_to_tcp_timewait_sock},
 };
 use observer_common::{
     Flow,
@@ -19,12 +16,10 @@ use crate::{
     emit,
     filter::{netns_matters, port_matters},
     handshake, look,
-    maps::{ACCEPTED, ADOPT, TIME_WAITS, TRIES, Try},
+    maps::{ACCEPTED, ADOPT, TIME_WAITS},
     sock::Sock,
+    tries,
 };
-
-/// What a map answers to an entry that is there already.
-const EEXIST: i32 = -17;
 
 /// `struct bpf_iter__tcp` (net/ipv4/tcp_ipv4.c): `meta`, `sk_common`, `uid`, each in a word of its own.
 #[repr(C)]
@@ -98,7 +93,8 @@ fn accepted(sock: Sock) {
 
 #[inline(always)]
 fn adopt(sock: Sock) {
-    if !look::adopting() {
+    // One that began since the programs were attached is there already, and better known.
+    if !look::adopting() || tries::of(sock.key()).is_some() {
         return;
     }
     let Some(tcp) = sock.tcp() else { return };
@@ -109,25 +105,21 @@ fn adopt(sock: Sock) {
     if !port_matters(u16::from_be(sock.dport())) || !netns_matters(sock.netns()) {
         return;
     }
-    // SAFETY: valid for the program's run; userspace changes it between walks only.
-    let mut entry = Try::of(unsafe { &*task }, 0);
-    entry.closing = u8::from(sock.state() == state::CLOSE_WAIT);
-    // One that began since the programs were attached is there already, and better known.
-    match TRIES.insert(sock.key(), entry, u64::from(BPF_NOEXIST)) {
-        Ok(()) => {
-            emit::count(Counter::ConnectionsAdopted);
-            // SAFETY: a helper without arguments.
-            handshake::succeeded(sock, 0, unsafe { bpf_ktime_get_ns() });
-        }
-        Err(EEXIST) => {}
-        Err(_) => emit::count(Counter::TriesUntracked),
+    let Some(entry) = tries::begin(sock.key()) else { return emit::count(Counter::TriesUntracked) };
+    // SAFETY: both valid for the program's run; userspace changes the task between walks only.
+    unsafe {
+        (*entry).task = *task;
+        (*entry).closing = u8::from(sock.state() == state::CLOSE_WAIT);
     }
+    emit::count(Counter::ConnectionsAdopted);
+    // SAFETY: a helper without arguments.
+    handshake::succeeded(sock, 0, unsafe { bpf_ktime_get_ns() });
 }
 
 #[inline(always)]
 fn count(sock: Sock) {
     // SAFETY: the helper answers NULL for anything else; only its answer is asked for, the rest is in the common part.
-    if unsafe { bpf_skc_to_tcp_timewait_sock(sock.key() as *mut _) }.is_null() {
+    if unsafe { bpf_skc_to_tcp_timewait_sock(sock.address().cast_mut().cast()) }.is_null() {
         return;
     }
     let mut flow = Flow::empty();

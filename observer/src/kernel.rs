@@ -3,6 +3,7 @@
 
 mod attach;
 pub mod btf;
+mod constants;
 pub mod decode;
 pub(crate) mod first_bytes;
 pub mod load;

@@ -120,9 +120,8 @@ fn read() -> Result<Layout, BtfError> {
         ),
         answers_traced: 0,
         task_readable: u8::from(helpers.values().any(|name| name == "get_current_task_btf")),
-        pad: 0,
         only_netns: 0,
-        pad2: 0,
+        tries_mask: 0,
         names: 0,
     };
     let tracepoints = types.functions.keys().filter_map(|name| name.strip_prefix(TRACEPOINT)).map(str::to_owned);

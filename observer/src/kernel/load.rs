@@ -3,7 +3,7 @@
 use std::{io, os::fd::AsRawFd, thread};
 
 use aya::{
-    Btf, Ebpf, EbpfLoader, Pod,
+    Btf, Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
@@ -12,8 +12,9 @@ use observer_common::{COMM_LEN, counter::Counter, layout, look::SETTLED};
 use super::{
     attach::{Attaching, find_tracefs},
     btf::{self, BtfError, Layout},
+    constants,
     decode::Decoder,
-    look::{Close, When},
+    look::{Close, Since, When},
     losses::{self, Losses},
     statistics::{self, Statistics},
 };
@@ -45,7 +46,8 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Size of the ring in bytes, a power of two and a multiple of the page size.
     pub ring: u32,
-    /// Connections of proxies that can be followed at once; further ones are counted as `tries_untracked`.
+    /// Connections of proxies that can be followed at once, rounded up to a power of two; where no place is found for one, which
+    /// happens to one in 65,536 of a table half full, it is counted as `tries_untracked`.
     pub tries: u32,
     /// For these hooks only one carrier is tried; of two for one hook the last counts.
     pub forced: Vec<Forced>,
@@ -99,6 +101,9 @@ pub enum LoadError {
     /// The object or its maps could not be made.
     #[error("cannot load observer's eBPF programs: {0}")]
     Object(#[source] aya::EbpfError),
+    /// Neither could its instructions be.
+    #[error("observer's eBPF programs are not what they were built as: {0}")]
+    Unreadable(String),
     /// A map could not be filled.
     #[error("cannot hand observer's settings to the kernel: {0}")]
     Map(#[from] MapError),
@@ -106,13 +111,6 @@ pub enum LoadError {
     #[error("this kernel lets observer see no TCP state changes, so nothing can be attributed: {0}")]
     Blind(String),
 }
-
-/// Wire structs as `.rodata`. `#[repr(transparent)]` over plain integers with explicit padding.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Rodata<T>(T);
-// SAFETY: only used with `Offsets` and `Settings`, which are `repr(C)` integers without implicit padding.
-unsafe impl<T: Copy + 'static> Pod for Rodata<T> {}
 
 /// The attached programs. Dropping it detaches them all; so does the end of the process, however it comes.
 pub struct Kernel {
@@ -163,6 +161,7 @@ impl Kernel {
 
     fn attach_having(options: &Options, without: &Without, layout: Layout, btf: &Btf) -> Result<Self, LoadError> {
         let tracefs = find_tracefs();
+        let tries = options.tries.max(1).checked_next_power_of_two().unwrap_or(1 << 31);
         let settings = layout::Settings {
             connect_traced: u8::from(tracefs.is_ok()),
             filter_ports: u8::from(!options.ports.is_empty()),
@@ -170,26 +169,26 @@ impl Kernel {
             destroys_traced: u8::from(without.reads.is_none()),
             answers_traced: u8::from(without.answers.is_none()),
             only_netns: options.netns.map_or(0, |netns| netns.0),
+            tries_mask: tries - 1,
             names: options.proxies.iter().fold(0, |names, name| names | observer_common::names::bit(&comm(name))),
             ..layout.settings
         };
-        let (offsets, settings) = (Rodata(layout.offsets), Rodata(settings));
+        let object =
+            constants::place(OBJECT, &layout::constants(&layout.offsets, &settings)).map_err(LoadError::Unreadable)?;
         let level: u8 = if options.verbose { u8::MAX } else { 0 };
         let mut ebpf = EbpfLoader::new()
             .btf(Some(btf))
-            .override_global("OFFSETS", &offsets, true)
-            .override_global("SETTINGS", &settings, true)
             .override_global("AYA_LOG_LEVEL", &level, false)
             .map_max_entries("EVENTS", options.ring)
-            .map_max_entries("TRIES", options.tries)
-            .load(OBJECT)
+            .map_max_entries("TRIES", tries)
+            .load(object.bytes())
             .map_err(object_error)?;
         fill(&mut ebpf, options)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
 
-        let mut since = Array::try_from(take(&mut ebpf, "LOOK")?)?;
+        let mut since = Since::new(Array::try_from(take(&mut ebpf, ".bss.look")?)?);
         // What ends while the programs are being attached waits for its answer, as what ends later does.
-        since.set(observer_common::look::PROXIES, crate::host::now().0, 0)?;
+        since.set(observer_common::look::PROXIES, crate::host::now().0)?;
         let mut attaching = Attaching {
             ebpf: &mut ebpf,
             btf,

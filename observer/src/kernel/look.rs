@@ -33,22 +33,39 @@ impl Held {
     }
 }
 
+/// What the programs are told of the look, by the slots that `observer_common::look` names.
+pub(super) struct Since {
+    told: [u64; look::SLOTS],
+    map: Array<MapData, [u64; look::SLOTS]>,
+}
+
+impl Since {
+    pub(super) fn new(map: Array<MapData, [u64; look::SLOTS]>) -> Self {
+        Self { told: [0; look::SLOTS], map }
+    }
+
+    pub(super) fn set(&mut self, slot: usize, since: u64) -> Result<(), MapError> {
+        self.told[slot] = since;
+        self.map.set(0, self.told, 0)
+    }
+}
+
 /// The programs of the close look.
 pub(super) struct Close {
     /// What tells the programs since when they are all attached.
-    since: Array<MapData, u64>,
+    since: Since,
     held: Vec<Held>,
     /// There has been a time without a close look.
     interrupted: bool,
 }
 
 impl Close {
-    pub(super) fn new(since: Array<MapData, u64>, held: Vec<Held>) -> Self {
+    pub(super) fn new(since: Since, held: Vec<Held>) -> Self {
         Self { since, held, interrupted: false }
     }
 
-    pub(super) fn tell(&mut self, slot: u32, since: u64) -> Result<(), MapError> {
-        self.since.set(slot, since, 0)
+    pub(super) fn tell(&mut self, slot: usize, since: u64) -> Result<(), MapError> {
+        self.since.set(slot, since)
     }
 }
 

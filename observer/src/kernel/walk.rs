@@ -4,14 +4,14 @@ use std::io::Read as _;
 
 use aya::{
     Btf, Ebpf,
-    maps::{HashMap, MapError, PerCpuHashMap},
+    maps::{HashMap, MapError, PerCpuArray, PerCpuHashMap},
     programs::{Iter, ProgramError, links::LinkError},
 };
 use observer_common::{
     Task,
     answer::Process,
     connection::MAX_ADOPTED,
-    listener::{Door, Sample},
+    listener::{Arrivals, Door, Sample},
     look::ADOPTING,
     time_wait::Destination,
 };
@@ -66,7 +66,7 @@ pub type Open = (u64, Task);
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(super) struct Wire<T>(pub(super) T);
-// SAFETY: only used with `Task`, `Process`, `Door`, `Peer` and `Destination`, which are `repr(C)` integers and bytes without implicit padding.
+// SAFETY: only used with `Task`, `Process`, `Door`, `Arrivals`, `Peer` and `Destination`, which are `repr(C)` integers and bytes without implicit padding.
 unsafe impl<T: Copy + 'static> aya::Pod for Wire<T> {}
 
 impl Kernel {
@@ -110,9 +110,13 @@ impl Kernel {
 
     /// Connections that have come to a listener's accept queue since attaching; `None` if none has.
     pub fn arrivals(&self, netns: NetNs, port: u16) -> Option<u64> {
-        let arrivals: PerCpuHashMap<_, Wire<Door>, u64> = PerCpuHashMap::try_from(self.ebpf.map("ARRIVALS")?).ok()?;
-        let counts = arrivals.get(&Wire(Door { netns: netns.0, port, pad: 0 }), 0).ok()?;
-        Some(counts.iter().sum())
+        let door = Door { netns: netns.0, port, pad: 0 };
+        let slots: PerCpuArray<_, Wire<Arrivals>> = PerCpuArray::try_from(self.ebpf.map("DOORS")?).ok()?;
+        let slot = slots.get(&door.slot(), 0).ok()?;
+        let of_door = slot.iter().filter(|arrivals| arrivals.0.door == door && arrivals.0.count > 0);
+        let others: PerCpuHashMap<_, Wire<Door>, u64> = PerCpuHashMap::try_from(self.ebpf.map("ARRIVALS")?).ok()?;
+        let elsewhere = others.get(&Wire(door), 0).map_or(0, |counts| counts.iter().sum());
+        Some(of_door.map(|arrivals| arrivals.0.count).sum::<u64>() + elsewhere).filter(|count| *count > 0)
     }
 
     /// Walks the sockets of the network namespace that the calling thread is in.
