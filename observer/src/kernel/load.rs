@@ -135,15 +135,15 @@ impl Kernel {
         if !options.answers {
             without.answers = Some("left out (--no-answers)".to_owned());
         }
-        // Both read the kernel's types, each its own way, which is half of what it takes to be ready.
-        let (layout, btf) = thread::scope(|scope| {
-            let btf = scope.spawn(Btf::from_sys_fs);
+        // aya's loader reads the kernel's types when it is made, whether it needs them or not.
+        let (layout, loader) = thread::scope(|scope| {
+            let loader = scope.spawn(EbpfLoader::new);
             let layout = btf::resolve(crate::host::jiffy());
-            (layout, btf.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            (layout, loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let layout = layout?;
-        let btf = btf.map_err(|error| BtfError::Unreadable(error.to_string()))?;
-        let attached = Self::attach_having(options, &without, layout.clone(), &btf)?;
+        let btf = layout.to_attach_to()?;
+        let attached = Self::attach_having(options, &without, layout.clone(), &btf, loader)?;
         // The programs were told what they can rely on before it was tried.
         let hooks = attached.hooks();
         let why = |hook: Hook| match hooks.status(hook) {
@@ -158,10 +158,16 @@ impl Kernel {
             return Ok(attached);
         }
         drop(attached);
-        Self::attach_having(options, &found, layout, &btf)
+        Self::attach_having(options, &found, layout, &btf, EbpfLoader::new())
     }
 
-    fn attach_having(options: &Options, without: &Without, layout: Layout, btf: &Btf) -> Result<Self, LoadError> {
+    fn attach_having(
+        options: &Options,
+        without: &Without,
+        layout: Layout,
+        btf: &Btf,
+        loader: EbpfLoader<'static>,
+    ) -> Result<Self, LoadError> {
         let tracefs = find_tracefs();
         let settings = layout::Settings {
             connect_traced: u8::from(tracefs.is_ok()),
@@ -175,8 +181,10 @@ impl Kernel {
         };
         let (offsets, settings) = (Rodata(layout.offsets), Rodata(settings));
         let level: u8 = if options.verbose { u8::MAX } else { 0 };
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(btf))
+        let mut loader: EbpfLoader<'_> = loader;
+        let mut ebpf = loader
+            // Nothing in the programs is left to be found in the kernel's types.
+            .btf(None)
             .override_global("OFFSETS", &offsets, true)
             .override_global("SETTINGS", &settings, true)
             .override_global("AYA_LOG_LEVEL", &level, false)
