@@ -204,12 +204,14 @@ impl Kernel {
             layout: &layout,
             tracefs,
             without,
+            forced: &options.forced,
+            ahead: std::collections::HashMap::new(),
             ladders: Vec::new(),
             held: Vec::new(),
         };
+        attaching.load_ahead();
         for hook in Hook::ALL {
-            let forced = options.forced.iter().rfind(|forced| forced.hook == hook).map(|forced| forced.carrier);
-            if let (Hook::StateChanges, HookStatus::Missing(why)) = (hook, attaching.climb(hook, forced)) {
+            if let (Hook::StateChanges, HookStatus::Missing(why)) = (hook, attaching.climb(hook)) {
                 return Err(LoadError::Blind(why));
             }
         }
