@@ -11,6 +11,7 @@ pub mod look;
 pub mod losses;
 pub(crate) mod memory;
 pub mod statistics;
+mod types;
 pub mod walk;
 pub mod walk_unix;
 

@@ -1,16 +1,19 @@
 //! What carries each hook: which programs, where they are attached, and in words why not.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, FEntry, KProbe, Program, ProgramError,
-        RawTracePoint, TracePoint,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, RawTracePoint,
+        TracePoint,
     },
 };
 use nix::{
@@ -24,7 +27,7 @@ use super::{
     look::{self, Held},
     walk, walk_unix,
 };
-use crate::hooks::{Carrier, Hook, HookStatus, Ladder};
+use crate::hooks::{Carrier, Forced, Hook, HookStatus, Ladder};
 
 /// Functions in which the kernel finds an accept queue full, or not: for a SYN, and for the end of a handshake.
 const OVERFLOW: [&str; 3] = ["tcp_conn_request", "tcp_v4_syn_recv_sock", "tcp_v6_syn_recv_sock"];
@@ -43,6 +46,11 @@ const ANSWER: [&str; 6] = [
 ];
 /// The program that sees each packet on its way to a socket.
 const OVERFLOW_BY_PACKET: &str = "listen_overflow";
+/// The program that sees each packet that is dropped.
+const OVERFLOW_BY_DROP: &str = "kfree_skb";
+/// Programs that are loaded at the same time, at most. The kernel verifies them side by side, but what verifies is not there for the
+/// host's own work.
+const MAX_LOADERS: usize = 4;
 /// Where the kernel says that it can make kprobes by perf_event_open (since 4.17).
 const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
 /// The kernel's own code for "not supported" (include/linux/errno.h), which no C library knows.
@@ -56,6 +64,9 @@ pub(super) struct Attaching<'a> {
     /// Whether there is a tracefs.
     pub(super) tracefs: Result<(), String>,
     pub(super) without: &'a Without,
+    pub(super) forced: &'a [Forced],
+    /// Programs that have been loaded already, or refused.
+    pub(super) ahead: HashMap<String, Result<(), ProgramError>>,
     /// Those that have had their turn.
     pub(super) ladders: Vec<Ladder>,
     /// What is attached for a close look only.
@@ -63,34 +74,102 @@ pub(super) struct Attaching<'a> {
 }
 
 impl Attaching<'_> {
+    /// Loads the programs that will be wanted first, several at a time: to have them verified is most of what attaching takes.
+    pub(super) fn load_ahead(&mut self) {
+        let names: Vec<String> = Hook::ALL.into_iter().flat_map(|hook| self.wanted_first(hook)).collect();
+        let mut programs: HashMap<_, _> = self.ebpf.programs_mut().collect();
+        let queue: Vec<_> =
+            names.into_iter().filter_map(|name| Some((programs.remove(name.as_str())?, name))).collect();
+        let loaders = thread::available_parallelism().map_or(1, usize::from).min(MAX_LOADERS);
+        let (queue, done, btf) = (Mutex::new(queue.into_iter()), Mutex::new(HashMap::new()), self.btf);
+        let work = || {
+            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            while let Some((program, name)) = next() {
+                let loaded = load(program, &name, btf);
+                done.lock().unwrap_or_else(PoisonError::into_inner).insert(name, loaded);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..loaders {
+                // Without another thread this one loads them all.
+                let _ = thread::Builder::new().name("observer-loader".into()).spawn_scoped(scope, work);
+            }
+            work();
+        });
+        self.ahead = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    }
+
+    /// The programs of the carrier of a hook that is tried first.
+    fn wanted_first(&self, hook: Hook) -> Vec<String> {
+        let carriers = self.forced(hook).map_or(hook.carriers().to_vec(), |forced| vec![forced]);
+        carriers.into_iter().find_map(|carrier| self.programs(hook, carrier).ok()).unwrap_or_default()
+    }
+
+    fn forced(&self, hook: Hook) -> Option<Carrier> {
+        self.forced.iter().rfind(|forced| forced.hook == hook).map(|forced| forced.carrier)
+    }
+
     /// Attaches the first carrier of a hook that this kernel allows. Only one is ever attached, so that everything counts once.
-    pub(super) fn climb(&mut self, hook: Hook, forced: Option<Carrier>) -> HookStatus {
-        let ladder = Ladder::climb(hook, forced, |carrier| self.attach(hook, carrier));
+    pub(super) fn climb(&mut self, hook: Hook) -> HookStatus {
+        let ladder = Ladder::climb(hook, self.forced(hook), |carrier| self.attach(hook, carrier));
         let status = ladder.status();
         self.ladders.push(ladder);
         status
     }
 
-    /// Loads and attaches what carries a hook, or nothing.
-    fn attach(&mut self, hook: Hook, carrier: Carrier) -> Result<(), String> {
+    /// The programs that carry a hook, or why they cannot, as far as that can be told without a try.
+    fn programs(&self, hook: Hook, carrier: Carrier) -> Result<Vec<String>, String> {
+        let named = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
         match (hook, carrier) {
             (Hook::Reads | Hook::SocketEnds, _) if let Some(why) = &self.without.reads => Err(why.clone()),
             (Hook::Answers, _) if let Some(why) = &self.without.answers => Err(why.clone()),
             (Hook::ResetsWithoutSocket, _) => self.resets_without_socket(carrier),
             (Hook::UpstreamAnswers, _) => self.upstream_answers(carrier),
-            (_, Carrier::TpBtf) => self.tp_btf(hook, tracepoint(hook)?),
-            (_, Carrier::RawTp) => self.raw_tp(hook, tracepoint(hook)?),
-            (Hook::ListenOverflow, Carrier::Fentry) => self.functions::<FEntry>(&OVERFLOW),
-            (Hook::ListenOverflow, Carrier::Kprobe) => self.functions::<KProbe>(&OVERFLOW),
-            (Hook::ListenOverflow, Carrier::CgroupSkb) => self.cgroup_skb(),
-            (Hook::ListenOverflow, Carrier::KfreeSkb) => self.kfree_skb(),
-            (Hook::Connects, Carrier::Tracepoint) => self.syscalls(hook, &CONNECT),
-            (Hook::Answers, Carrier::Tracepoint) => self.syscalls(hook, &ANSWER),
-            (Hook::Sockets, Carrier::Iterator) => walk::load(self.ebpf, self.btf).map_err(|error| explain(&error)),
-            (Hook::UnixSockets, Carrier::Iterator) => {
-                walk_unix::load(self.ebpf, self.btf).map_err(|error| explain(&error))
+            (_, Carrier::TpBtf | Carrier::RawTp) => {
+                let name = tracepoint(hook)?;
+                self.layout.has_tracepoint(name)?;
+                Ok(vec![if carrier == Carrier::RawTp { format!("raw_{name}") } else { name.to_owned() }])
             }
+            (Hook::ListenOverflow, Carrier::Fentry | Carrier::Kprobe) => self.functions(carrier, &OVERFLOW),
+            (Hook::ListenOverflow, Carrier::CgroupSkb) => Ok(named(&[OVERFLOW_BY_PACKET])),
+            (Hook::ListenOverflow, Carrier::KfreeSkb) => {
+                let settings = self.layout.settings;
+                if settings.drop_listen_overflow == 0 || settings.kfree_has_socket == 0 {
+                    return Err("this kernel gives no TCP_LISTEN_OVERFLOW reason (6.15 and later do)".to_owned());
+                }
+                self.layout.has_tracepoint(OVERFLOW_BY_DROP)?;
+                Ok(named(&[OVERFLOW_BY_DROP]))
+            }
+            (Hook::Connects | Hook::Answers, Carrier::Tracepoint) => {
+                self.tracefs.clone()?;
+                Ok(named(if hook == Hook::Connects { &CONNECT } else { &ANSWER }))
+            }
+            (Hook::Sockets, Carrier::Iterator) => Ok(named(&[walk::PROGRAM])),
+            (Hook::UnixSockets, Carrier::Iterator) => Ok(named(&[walk_unix::PROGRAM])),
             _ => Err(no_program(hook)),
+        }
+    }
+
+    /// Loads and attaches what carries a hook, or nothing.
+    fn attach(&mut self, hook: Hook, carrier: Carrier) -> Result<(), String> {
+        let names = self.programs(hook, carrier)?;
+        if matches!(carrier, Carrier::Fentry | Carrier::Kprobe) {
+            return self.enter(&names);
+        }
+        for name in &names {
+            self.load(name).map_err(|error| explain(&error))?;
+        }
+        if look::is_close(hook, carrier) {
+            self.held.append(&mut attach_loaded(self.ebpf, hook, carrier)?);
+            return Ok(());
+        }
+        names.iter().try_for_each(|name| attach(self.ebpf, name)).map_err(|error| explain(&error))
+    }
+
+    fn load(&mut self, name: &str) -> Result<(), ProgramError> {
+        match self.ahead.remove(name) {
+            Some(loaded) => loaded,
+            None => load(any_program(self.ebpf, name)?, name, self.btf),
         }
     }
 
@@ -98,88 +177,32 @@ impl Attaching<'_> {
         self.ladders.iter().find(|ladder| ladder.hook == hook)?.chosen()
     }
 
-    fn tp_btf(&mut self, hook: Hook, name: &str) -> Result<(), String> {
-        self.layout.has_tracepoint(name)?;
-        let loaded = program(self.ebpf, name).and_then(|program: &mut BtfTracePoint| {
-            program.load(name, self.btf)?;
-            if !look::is_close(hook, Carrier::TpBtf) {
-                program.attach()?;
-            }
-            Ok(())
-        });
-        loaded.map_err(|error| explain(&error))?;
-        self.hold(hook, Carrier::TpBtf)
-    }
-
-    fn raw_tp(&mut self, hook: Hook, name: &str) -> Result<(), String> {
-        self.layout.has_tracepoint(name)?;
-        let loaded = program(self.ebpf, &format!("raw_{name}")).and_then(|program: &mut RawTracePoint| {
-            program.load()?;
-            if !look::is_close(hook, Carrier::RawTp) {
-                program.attach(name)?;
-            }
-            Ok(())
-        });
-        loaded.map_err(|error| explain(&error))?;
-        self.hold(hook, Carrier::RawTp)
-    }
-
-    fn syscalls(&mut self, hook: Hook, names: &[&str]) -> Result<(), String> {
-        self.tracefs.clone()?;
-        let mut loads =
-            names.iter().map(|name| program(self.ebpf, name).and_then(|program: &mut TracePoint| program.load()));
-        loads.try_for_each(|loaded| loaded.map_err(|error| explain(&error)))?;
-        self.hold(hook, Carrier::Tracepoint)
-    }
-
-    fn cgroup_skb(&mut self) -> Result<(), String> {
-        let program: &mut CgroupSkb = program(self.ebpf, OVERFLOW_BY_PACKET).map_err(|error| explain(&error))?;
-        program.load().map_err(|error| explain(&error))?;
-        self.hold(Hook::ListenOverflow, Carrier::CgroupSkb)
-    }
-
-    /// Attaches what has been loaded for a close look.
-    fn hold(&mut self, hook: Hook, carrier: Carrier) -> Result<(), String> {
-        if look::is_close(hook, carrier) {
-            self.held.append(&mut attach_loaded(self.ebpf, hook, carrier)?);
+    /// The programs on the entry of all these functions.
+    fn functions(&self, carrier: Carrier, names: &[&str]) -> Result<Vec<String>, String> {
+        if carrier == Carrier::Kprobe && !Path::new(KPROBES).exists() {
+            return Err("this kernel has no kprobes".to_owned());
         }
-        Ok(())
-    }
-
-    /// Programs on the entry of all these functions, or of none: what one of them would miss could not be told.
-    fn functions<P: OnFunction>(&mut self, names: &[&str]) -> Result<(), String>
-    where
-        for<'a> &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
-    {
-        P::possible()?;
         for name in names {
             self.layout.has_function(name)?;
         }
-        for (number, name) in names.iter().enumerate() {
-            let of = |name: &str| format!("{}_{name}", P::CARRIER);
-            let attached = program::<P>(self.ebpf, &of(name)).and_then(|program| program.enter(name, self.btf));
-            let Err(error) = attached else { continue };
-            for name in &names[..=number] {
-                if let Ok(program) = program::<P>(self.ebpf, &of(name)) {
-                    program.leave();
-                }
-            }
-            return Err(format!("{name}: {}", explain(&error)));
-        }
-        Ok(())
+        Ok(names.iter().map(|name| format!("{carrier}_{name}")).collect())
     }
 
-    fn kfree_skb(&mut self) -> Result<(), String> {
-        let settings = self.layout.settings;
-        if settings.drop_listen_overflow == 0 || settings.kfree_has_socket == 0 {
-            return Err("this kernel gives no TCP_LISTEN_OVERFLOW reason (6.15 and later do)".to_owned());
+    /// Attaches programs to the entry of all their functions, or of none: what one of them would miss could not be told.
+    fn enter(&mut self, names: &[String]) -> Result<(), String> {
+        for name in names {
+            let Err(error) = self.load(name).and_then(|()| attach(self.ebpf, name)) else { continue };
+            for name in names {
+                leave(self.ebpf, name);
+            }
+            return Err(format!("{}: {}", function(name), explain(&error)));
         }
-        self.tp_btf(Hook::ListenOverflow, "kfree_skb")
+        Ok(())
     }
 
     /// Where `tcp_send_reset` passes a reason it tells of every RST (both came with 6.10), else of those of full sockets only
     /// (`tcp_v4_send_reset`, net/ipv4/tcp_ipv4.c).
-    fn resets_without_socket(&mut self, carrier: Carrier) -> Result<(), String> {
+    fn resets_without_socket(&self, carrier: Carrier) -> Result<Vec<String>, String> {
         let told_of_all = self.layout.settings.reset_has_reason == 1;
         match carrier {
             Carrier::TpBtf | Carrier::RawTp if !told_of_all => {
@@ -188,16 +211,15 @@ impl Attaching<'_> {
             Carrier::TpBtf | Carrier::RawTp if self.chosen(Hook::ResetsSent) != Some(carrier) => {
                 Err(format!("{} is not carried by it", Hook::ResetsSent.name()))
             }
-            Carrier::TpBtf | Carrier::RawTp => Ok(()),
+            Carrier::TpBtf | Carrier::RawTp => Ok(Vec::new()),
             _ if told_of_all => Err("tcp_send_reset tells of them: they would count twice".to_owned()),
-            Carrier::Fentry => self.functions::<FEntry>(&SEND_RESET),
-            Carrier::Kprobe => self.functions::<KProbe>(&SEND_RESET),
+            Carrier::Fentry | Carrier::Kprobe => self.functions(carrier, &SEND_RESET),
             _ => Err(no_program(Hook::ResetsWithoutSocket)),
         }
     }
 
     /// They are seen by the program that sees reads, through the registers of the system call.
-    fn upstream_answers(&self, carrier: Carrier) -> Result<(), String> {
+    fn upstream_answers(&self, carrier: Carrier) -> Result<Vec<String>, String> {
         if self.layout.settings.registers_readable == 0 {
             let why = "a program cannot see where a read puts its bytes: the kernel must have bpf_task_pt_regs (5.15), and \
                        the processor be an x86-64";
@@ -206,7 +228,7 @@ impl Attaching<'_> {
         if self.chosen(Hook::Reads) != Some(carrier) {
             return Err(format!("{} is not carried by it", Hook::Reads.name()));
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }
 
@@ -235,60 +257,51 @@ pub(super) fn program<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut T
 where
     &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
 {
-    ebpf.program_mut(name)
-        .ok_or_else(|| ProgramError::IOError(io::Error::other(format!("no program {name}"))))?
-        .try_into()
+    any_program(ebpf, name)?.try_into()
 }
 
-/// Programs on the entry of kernel functions.
-trait OnFunction {
-    /// What it is, and what the names of such programs begin with.
-    const CARRIER: Carrier;
-
-    /// An error in words if this kernel has none of the kind.
-    fn possible() -> Result<(), String>;
-
-    /// Loads and attaches it.
-    fn enter(&mut self, function: &str, btf: &Btf) -> Result<(), ProgramError>;
-
-    /// Detaches and unloads it, as far as it was.
-    fn leave(&mut self);
+fn any_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, ProgramError> {
+    ebpf.program_mut(name).ok_or_else(|| ProgramError::IOError(io::Error::other(format!("no program {name}"))))
 }
 
-impl OnFunction for FEntry {
-    const CARRIER: Carrier = Carrier::Fentry;
+/// The function at whose entry a program of such a name is.
+fn function(name: &str) -> &str {
+    let stripped = |carrier: Carrier| name.strip_prefix(carrier.name())?.strip_prefix('_');
+    stripped(Carrier::Fentry).or_else(|| stripped(Carrier::Kprobe)).unwrap_or(name)
+}
 
-    fn possible() -> Result<(), String> {
-        Ok(())
-    }
-
-    fn enter(&mut self, function: &str, btf: &Btf) -> Result<(), ProgramError> {
-        self.load(function, btf)?;
-        self.attach()?;
-        Ok(())
-    }
-
-    fn leave(&mut self) {
-        let _ = self.unload();
+fn load(program: &mut Program, name: &str, btf: &Btf) -> Result<(), ProgramError> {
+    match program {
+        Program::BtfTracePoint(program) => program.load(name, btf),
+        Program::RawTracePoint(program) => program.load(),
+        Program::TracePoint(program) => program.load(),
+        Program::FEntry(program) => program.load(function(name), btf),
+        Program::KProbe(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
+        Program::Iter(program) => program.load(if name == walk::PROGRAM { walk::KIND } else { walk_unix::KIND }, btf),
+        _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
 
-impl OnFunction for KProbe {
-    const CARRIER: Carrier = Carrier::Kprobe;
-
-    fn possible() -> Result<(), String> {
-        if Path::new(KPROBES).exists() { Ok(()) } else { Err("this kernel has no kprobes".to_owned()) }
+/// Attaches a program that stays attached. Iterators are opened for each walk.
+fn attach(ebpf: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
+    match any_program(ebpf, name)? {
+        Program::BtfTracePoint(program) => program.attach().map(drop),
+        Program::RawTracePoint(program) => program.attach(name.strip_prefix("raw_").unwrap_or(name)).map(drop),
+        Program::FEntry(program) => program.attach().map(drop),
+        Program::KProbe(program) => program.attach(function(name), 0).map(drop),
+        Program::Iter(_) => Ok(()),
+        _ => Err(ProgramError::UnexpectedProgramType),
     }
+}
 
-    fn enter(&mut self, function: &str, _: &Btf) -> Result<(), ProgramError> {
-        self.load()?;
-        self.attach(function, 0)?;
-        Ok(())
-    }
-
-    fn leave(&mut self) {
-        let _ = self.unload();
-    }
+/// Detaches and unloads a program on the entry of a function, as far as it was.
+fn leave(ebpf: &mut Ebpf, name: &str) {
+    let _ = match any_program(ebpf, name) {
+        Ok(Program::FEntry(program)) => program.unload(),
+        Ok(Program::KProbe(program)) => program.unload(),
+        _ => Ok(()),
+    };
 }
 
 /// Attaches the programs of the close look that are this hook's, all loaded, for as long as what it gives is kept.

@@ -1,14 +1,15 @@
 //! Offsets, enum values and argument counts out of the running kernel's BTF.
 
 use std::{
-    collections::{HashMap, HashSet},
-    fs::File,
-    path::Path,
+    collections::HashMap,
+    fs,
     sync::{Mutex, PoisonError},
 };
 
-use btf::btf::{Btf, FlattenedType, StructMember, Type};
+use aya::{Btf, Endianness};
 use observer_common::layout::{ABSENT, Offsets, Settings};
+
+use super::types::{self, Named, TRACEPOINT, Types};
 
 /// Where the kernel keeps its own type information.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -36,10 +37,10 @@ pub struct Layout {
     pub settings: Settings,
     /// `enum sk_rst_reason` by value, names without their prefix.
     pub reset_reasons: HashMap<u32, String>,
-    /// Names of its tracepoints.
-    tracepoints: HashSet<String>,
-    /// Those of [`FUNCTIONS`] that it has, with the arguments that are read.
-    functions: HashSet<&'static str>,
+    /// Its tracepoints by name, with the numbers of their types.
+    tracepoints: HashMap<String, u32>,
+    /// Those of [`FUNCTIONS`] that it has with the arguments that are read, and of [`ITERATORS`], likewise.
+    functions: HashMap<&'static str, u32>,
 }
 
 /// Functions that programs are attached to, and the arguments that these read.
@@ -50,21 +51,31 @@ const FUNCTIONS: [(&str, [(usize, &str); 2]); 5] = [
     ("tcp_v4_send_reset", [(0, "sk"), (1, "skb")]),
     ("tcp_v6_send_reset", [(0, "sk"), (1, "skb")]),
 ];
-/// What the types of tracepoints' functions are called, before their names.
-const TRACEPOINT: &str = "btf_trace_";
+/// Functions that stand for iterators.
+const ITERATORS: [&str; 2] = ["bpf_iter_tcp", "bpf_iter_unix"];
 
 impl Layout {
     /// An error in words if this kernel has no such tracepoint.
     pub fn has_tracepoint(&self, name: &str) -> Result<(), String> {
-        if self.tracepoints.contains(name) { Ok(()) } else { Err(format!("this kernel has no tracepoint {name}")) }
+        if self.tracepoints.contains_key(name) { Ok(()) } else { Err(format!("this kernel has no tracepoint {name}")) }
     }
 
     /// An error in words if a function is not there, or passes something else than what is read of it.
     pub fn has_function(&self, name: &str) -> Result<(), String> {
-        if self.functions.contains(name) {
+        if self.functions.contains_key(name) {
             return Ok(());
         }
         Err(format!("this kernel's types have no function {name} with the arguments that are read"))
+    }
+
+    /// What programs are attached to, each under its number, for aya, which looks there for these numbers and nothing else. Read by
+    /// aya itself the kernel's types would take ten times as long. All others are blank.
+    pub(super) fn to_attach_to(&self) -> Result<Btf, BtfError> {
+        let tracepoints =
+            self.tracepoints.iter().map(|(name, number)| (*number, format!("{TRACEPOINT}{name}"), Named::Typedef));
+        let functions = self.functions.iter().map(|(name, number)| (*number, (*name).to_owned(), Named::Function));
+        let bytes = types::blank_but(tracepoints.chain(functions));
+        Btf::parse(&bytes, Endianness::default()).map_err(|error| BtfError::Unreadable(error.to_string()))
     }
 }
 
@@ -83,10 +94,9 @@ pub fn resolve(jiffy: u32) -> Result<Layout, BtfError> {
 
 /// All but the jiffy.
 fn read() -> Result<Layout, BtfError> {
-    // Opened first for the sake of the message: the reader's own shows its insides.
-    File::open(VMLINUX).map_err(|error| BtfError::Unreadable(error.to_string()))?;
-    let btf = Btf::from_file(Path::new(VMLINUX)).map_err(|error| BtfError::Unreadable(format!("{error:?}")))?;
-    let types = Types::new(&btf);
+    let bytes = fs::read(VMLINUX).map_err(|error| BtfError::Unreadable(error.to_string()))?;
+    let asked: Vec<_> = FUNCTIONS.iter().map(|(name, _)| *name).chain(ITERATORS).collect();
+    let types = Types::read(&bytes, &asked).map_err(|why| BtfError::Unreadable(why.to_owned()))?;
     let mut offsets = Offsets::UNRESOLVED;
     for (path, required, slot) in offsets.fields() {
         match types.bit_offset(path).and_then(|bits| u16::try_from(bits / 8).ok()) {
@@ -96,19 +106,21 @@ fn read() -> Result<Layout, BtfError> {
         }
     }
     let acked = types.bit_offset("inet_request_sock.acked").ok_or(BtfError::Missing("inet_request_sock.acked"))?;
-    let reset_reasons = types.enum_values("sk_rst_reason", "SK_RST_REASON_");
+    let values = |of: &str, prefix: &str| -> HashMap<u32, String> { types.enum_values(of, prefix).collect() };
+    let reset_reasons = values("sk_rst_reason", "SK_RST_REASON_");
     let value = |names: &HashMap<u32, String>, wanted: &str| {
         names.iter().find(|(_, name)| *name == wanted).map_or(0, |(value, _)| *value)
     };
-    let helpers = types.enum_values("bpf_func_id", "BPF_FUNC_");
+    let helpers = values("bpf_func_id", "BPF_FUNC_");
+    let passes = |tracepoint: &str, arguments| u8::from(types.tracepoint_arguments(tracepoint) >= Some(arguments));
     let settings = Settings {
         jiffy: 0,
         reset_flags: value(&reset_reasons, "TCP_FLAGS"),
-        drop_listen_overflow: value(&types.enum_values("skb_drop_reason", "SKB_DROP_REASON_"), "TCP_LISTEN_OVERFLOW"),
+        drop_listen_overflow: value(&values("skb_drop_reason", "SKB_DROP_REASON_"), "TCP_LISTEN_OVERFLOW"),
         req_acked_mask: 1 << (acked % 8),
-        reset_has_reason: types.tracepoint_has("tcp_send_reset", 3),
-        retransmit_has_error: types.tracepoint_has("tcp_retransmit_skb", 3),
-        kfree_has_socket: types.tracepoint_has("kfree_skb", 4),
+        reset_has_reason: passes("tcp_send_reset", 3),
+        retransmit_has_error: passes("tcp_retransmit_skb", 3),
+        kfree_has_socket: passes("kfree_skb", 4),
         connect_traced: 0,
         filter_ports: 0,
         reads_traced: 0,
@@ -124,105 +136,23 @@ fn read() -> Result<Layout, BtfError> {
         tries_mask: 0,
         names: 0,
     };
-    let tracepoints = types.functions.keys().filter_map(|name| name.strip_prefix(TRACEPOINT)).map(str::to_owned);
-    let functions = FUNCTIONS.iter().filter(|(name, arguments)| types.function_has(name, arguments));
+    let functions = FUNCTIONS.iter().map(|(name, arguments)| (*name, &arguments[..]));
+    let functions = functions.chain(ITERATORS.iter().map(|name| (*name, &[][..])));
     Ok(Layout {
         offsets,
         settings,
         reset_reasons,
-        tracepoints: tracepoints.collect(),
-        functions: functions.map(|(name, _)| *name).collect(),
+        tracepoints: types.tracepoints().map(|(name, number)| (name.to_owned(), number)).collect(),
+        functions: functions.filter_map(|(name, arguments)| Some((name, types.function(name, arguments)?))).collect(),
     })
-}
-
-/// Structs, enums and functions by name; other things of the same name left out.
-struct Types<'a> {
-    btf: &'a Btf,
-    structs: HashMap<&'a str, &'a FlattenedType>,
-    enums: HashMap<&'a str, &'a FlattenedType>,
-    functions: HashMap<&'a str, &'a FlattenedType>,
-}
-
-impl<'a> Types<'a> {
-    fn new(btf: &'a Btf) -> Self {
-        let mut types = Self { btf, structs: HashMap::new(), enums: HashMap::new(), functions: HashMap::new() };
-        for ty in btf.get_types() {
-            let Some(name) = ty.name.as_deref() else { continue };
-            match &ty.base_type {
-                Type::Struct(_) | Type::Union(_) if ty.num_refs == 0 && !ty.is_const => {
-                    types.structs.entry(name).or_insert(ty);
-                }
-                Type::Enum32(_) | Type::Enum64(_) if ty.num_refs == 0 => {
-                    types.enums.entry(name).or_insert(ty);
-                }
-                // Tracepoints are typedefs `btf_trace_NAME` of a pointer to their function's prototype.
-                Type::FunctionProto(_) if ty.is_function || name.starts_with(TRACEPOINT) => {
-                    types.functions.entry(name).or_insert(ty);
-                }
-                _ => {}
-            }
-        }
-        types
-    }
-
-    /// Offset in bits of `struct.member.member…`, through anonymous members.
-    fn bit_offset(&self, path: &str) -> Option<u32> {
-        let mut parts = path.split('.');
-        let mut ty = *self.structs.get(parts.next()?)?;
-        let mut total = 0;
-        for part in parts {
-            let (offset, member) = self.member(ty, part)?;
-            total += offset;
-            ty = member;
-        }
-        Some(total)
-    }
-
-    fn member(&self, ty: &'a FlattenedType, name: &str) -> Option<(u32, &'a FlattenedType)> {
-        let (Type::Struct(s) | Type::Union(s)) = &ty.base_type else { return None };
-        let into = |member: &StructMember| self.btf.get_type_by_id(member.type_id).ok();
-        if let Some(member) = s.members.iter().find(|member| member.name.as_deref() == Some(name)) {
-            return Some((member.offset, into(member)?));
-        }
-        let anonymous = s.members.iter().filter(|member| member.name.as_deref().is_none_or(str::is_empty));
-        anonymous.into_iter().find_map(|member| {
-            let (offset, found) = self.member(into(member)?, name)?;
-            Some((member.offset + offset, found))
-        })
-    }
-
-    /// Values of an enum by number, names without `prefix`; empty if this kernel has no such enum.
-    fn enum_values(&self, name: &str, prefix: &str) -> HashMap<u32, String> {
-        let Some(ty) = self.enums.get(name) else { return HashMap::new() };
-        let (Type::Enum32(values) | Type::Enum64(values)) = &ty.base_type else { return HashMap::new() };
-        let named = values.entries.iter().filter_map(|entry| {
-            let name = entry.name.as_deref()?;
-            Some((u32::try_from(entry.value).ok()?, name.strip_prefix(prefix).unwrap_or(name).to_owned()))
-        });
-        named.collect()
-    }
-
-    /// 1 if the tracepoint passes at least `arguments`, its own context pointer not counted.
-    fn tracepoint_has(&self, name: &str, arguments: usize) -> u8 {
-        let Some(ty) = self.functions.get(format!("{TRACEPOINT}{name}").as_str()) else { return 0 };
-        let Type::FunctionProto(prototype) = &ty.base_type else { return 0 };
-        u8::from(prototype.params.len() > arguments)
-    }
-
-    /// Whether there is such a function, with arguments of these names at these places.
-    fn function_has(&self, name: &str, arguments: &[(usize, &str)]) -> bool {
-        let Some(Type::FunctionProto(prototype)) = self.functions.get(name).map(|ty| &ty.base_type) else {
-            return false;
-        };
-        let is = |(index, wanted): &(usize, &str)| {
-            prototype.params.get(*index).is_some_and(|param| param.name.as_deref() == Some(*wanted))
-        };
-        arguments.iter().all(is)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use btf::btf::{Btf, FlattenedType, StructMember, Type};
+
     use super::*;
 
     #[test]
@@ -239,5 +169,48 @@ mod tests {
         assert_eq!(layout.has_tracepoint("tcp_send_reset"), Ok(()));
         assert!(layout.has_tracepoint("tcp_send_rest").unwrap_err().contains("tcp_send_rest"));
         assert_eq!(layout.reset_reasons.get(&1).map(String::as_str), Some("NO_SOCKET"));
+    }
+
+    #[test]
+    fn another_reader_finds_the_same() {
+        let layout = resolve(4_000_000).unwrap();
+        let btf = Btf::from_file(Path::new(VMLINUX)).unwrap();
+        let is_struct = |ty: &&FlattenedType| {
+            matches!(ty.base_type, Type::Struct(_) | Type::Union(_)) && ty.num_refs == 0 && !ty.is_const
+        };
+        for (path, _, offset) in layout.offsets.clone().fields() {
+            let mut parts = path.split('.');
+            let root = parts.next();
+            let root = btf.get_types().iter().filter(is_struct).find(|ty| ty.name.as_deref() == root);
+            let found = parts.try_fold((0, root), |(total, ty), part| {
+                let (more, ty) = member(&btf, ty?, part)?;
+                Some((total + more, Some(ty)))
+            });
+            let found =
+                found.filter(|(_, ty)| ty.is_some()).map_or(ABSENT, |(bits, _)| u16::try_from(bits / 8).unwrap());
+            assert_eq!((path, *offset), (path, found));
+        }
+        let name = |number: u32| btf.get_type_by_id(number).unwrap().name.clone().unwrap_or_default();
+        for (tracepoint, number) in &layout.tracepoints {
+            assert_eq!(name(*number), format!("{TRACEPOINT}{tracepoint}"));
+        }
+        assert_eq!(layout.functions.len(), FUNCTIONS.len() + ITERATORS.len());
+        for (function, number) in &layout.functions {
+            assert_eq!(name(*number), *function);
+        }
+    }
+
+    /// Offset in bits of a member, through anonymous ones, and what it is.
+    fn member<'a>(btf: &'a Btf, ty: &FlattenedType, name: &str) -> Option<(u32, &'a FlattenedType)> {
+        let (Type::Struct(s) | Type::Union(s)) = &ty.base_type else { return None };
+        let into = |member: &StructMember| btf.get_type_by_id(member.type_id).ok();
+        if let Some(member) = s.members.iter().find(|member| member.name.as_deref() == Some(name)) {
+            return Some((member.offset, into(member)?));
+        }
+        let anonymous = s.members.iter().filter(|member| member.name.as_deref().is_none_or(str::is_empty));
+        anonymous.into_iter().find_map(|anonymous| {
+            let (offset, found) = member(btf, into(anonymous)?, name)?;
+            Some((anonymous.offset + offset, found))
+        })
     }
 }

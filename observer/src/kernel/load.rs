@@ -133,15 +133,15 @@ impl Kernel {
         if !options.answers {
             without.answers = Some("left out (--no-answers)".to_owned());
         }
-        // Both read the kernel's types, each its own way, which is half of what it takes to be ready.
-        let (layout, btf) = thread::scope(|scope| {
-            let btf = scope.spawn(Btf::from_sys_fs);
+        // aya's loader reads the kernel's types when it is made, whether it needs them or not.
+        let (layout, loader) = thread::scope(|scope| {
+            let loader = scope.spawn(EbpfLoader::new);
             let layout = btf::resolve(crate::host::jiffy());
-            (layout, btf.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            (layout, loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let layout = layout?;
-        let btf = btf.map_err(|error| BtfError::Unreadable(error.to_string()))?;
-        let attached = Self::attach_having(options, &without, layout.clone(), &btf)?;
+        let btf = layout.to_attach_to()?;
+        let attached = Self::attach_having(options, &without, layout.clone(), &btf, loader)?;
         // The programs were told what they can rely on before it was tried.
         let hooks = attached.hooks();
         let why = |hook: Hook| match hooks.status(hook) {
@@ -156,10 +156,16 @@ impl Kernel {
             return Ok(attached);
         }
         drop(attached);
-        Self::attach_having(options, &found, layout, &btf)
+        Self::attach_having(options, &found, layout, &btf, EbpfLoader::new())
     }
 
-    fn attach_having(options: &Options, without: &Without, layout: Layout, btf: &Btf) -> Result<Self, LoadError> {
+    fn attach_having(
+        options: &Options,
+        without: &Without,
+        layout: Layout,
+        btf: &Btf,
+        loader: EbpfLoader<'static>,
+    ) -> Result<Self, LoadError> {
         let tracefs = find_tracefs();
         let tries = options.tries.max(1).checked_next_power_of_two().unwrap_or(1 << 31);
         let settings = layout::Settings {
@@ -176,8 +182,10 @@ impl Kernel {
         let object =
             constants::place(OBJECT, &layout::constants(&layout.offsets, &settings)).map_err(LoadError::Unreadable)?;
         let level: u8 = if options.verbose { u8::MAX } else { 0 };
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(btf))
+        let mut loader: EbpfLoader<'_> = loader;
+        let mut ebpf = loader
+            // Nothing in the programs is left to be found in the kernel's types.
+            .btf(None)
             .override_global("AYA_LOG_LEVEL", &level, false)
             .map_max_entries("EVENTS", options.ring)
             .map_max_entries("TRIES", tries)
@@ -195,12 +203,14 @@ impl Kernel {
             layout: &layout,
             tracefs,
             without,
+            forced: &options.forced,
+            ahead: std::collections::HashMap::new(),
             ladders: Vec::new(),
             held: Vec::new(),
         };
+        attaching.load_ahead();
         for hook in Hook::ALL {
-            let forced = options.forced.iter().rfind(|forced| forced.hook == hook).map(|forced| forced.carrier);
-            if let (Hook::StateChanges, HookStatus::Missing(why)) = (hook, attaching.climb(hook, forced)) {
+            if let (Hook::StateChanges, HookStatus::Missing(why)) = (hook, attaching.climb(hook)) {
                 return Err(LoadError::Blind(why));
             }
         }

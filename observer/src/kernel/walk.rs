@@ -3,7 +3,6 @@
 use std::io::Read as _;
 
 use aya::{
-    Btf, Ebpf,
     maps::{HashMap, MapError, PerCpuArray, PerCpuHashMap},
     programs::{Iter, ProgramError, links::LinkError},
 };
@@ -24,7 +23,9 @@ use super::{
 use crate::addr::{Endpoint, NetNs};
 
 /// Name of the program in the object.
-const WALK: &str = "walk";
+pub(super) const PROGRAM: &str = "walk";
+/// What it walks over, as the kernel calls it.
+pub(super) const KIND: &str = "tcp";
 
 /// How a walk can fail.
 #[derive(Debug, thiserror::Error)]
@@ -52,11 +53,6 @@ pub struct Walked {
     pub time_waits: Vec<(Endpoint, u32)>,
     /// Open connections that a process has accepted, by port.
     pub accepted: std::collections::HashMap<u16, u32>,
-}
-
-pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), ProgramError> {
-    let iterator: &mut Iter = program(ebpf, WALK)?;
-    iterator.load("tcp", btf)
 }
 
 /// A socket that a proxy has open, by its inode number.
@@ -121,7 +117,7 @@ impl Kernel {
 
     /// Walks the sockets of the network namespace that the calling thread is in.
     pub fn walk(&mut self) -> Result<Walked, WalkError> {
-        let iterator: &mut Iter = program(&mut self.ebpf, WALK)?;
+        let iterator: &mut Iter = program(&mut self.ebpf, PROGRAM)?;
         let link = iterator.attach()?;
         let mut bytes = Vec::new();
         iterator.take_link(link)?.into_file()?.read_to_end(&mut bytes)?;

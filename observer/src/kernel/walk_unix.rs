@@ -2,10 +2,7 @@
 
 use std::io::Read as _;
 
-use aya::{
-    Btf, Ebpf,
-    programs::{Iter, ProgramError},
-};
+use aya::programs::Iter;
 use observer_common::{connect::PATH_LEN, unix::Sample};
 use zerocopy::FromBytes as _;
 
@@ -13,7 +10,9 @@ use super::{attach::program, decode::unix_path, load::Kernel, walk::WalkError};
 use crate::addr::UnixPath;
 
 /// Name of the program in the object.
-const WALK: &str = "walk_unix";
+pub(super) const PROGRAM: &str = "walk_unix";
+/// What it walks over, as the kernel calls it.
+pub(super) const KIND: &str = "unix";
 
 /// A listening unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,16 +27,11 @@ pub struct UnixListener {
     pub limit: u32,
 }
 
-pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), ProgramError> {
-    let iterator: &mut Iter = program(ebpf, WALK)?;
-    iterator.load("unix", btf)
-}
-
 impl Kernel {
     /// The listening unix sockets of the network namespace that the calling thread is in, the youngest last: a path that was
     /// removed and bound again leads to that one.
     pub fn unix_listeners(&mut self) -> Result<Vec<UnixListener>, WalkError> {
-        let iterator: &mut Iter = program(&mut self.ebpf, WALK)?;
+        let iterator: &mut Iter = program(&mut self.ebpf, PROGRAM)?;
         let link = iterator.attach()?;
         let mut bytes = Vec::new();
         iterator.take_link(link)?.into_file()?.read_to_end(&mut bytes)?;

@@ -7,9 +7,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    thread::{self, JoinHandle},
 };
 
-use nix::ifaddrs::getifaddrs;
+use nix::{fcntl::readlinkat, ifaddrs::getifaddrs};
 use observer_common::state;
 
 use crate::{
@@ -69,14 +70,24 @@ pub(super) struct Owners {
     /// The same by the socket's inode.
     sockets_known: HashMap<u64, Owner>,
     /// Holders of the sockets looked for in this round, made once when first needed.
-    sockets: Option<HashMap<u64, Vec<u32>>>,
+    sockets: Option<Sockets>,
+    /// The same for the first round, being made.
+    early: Option<JoinHandle<Sockets>>,
+    /// The holders are from before the round.
+    are_early: bool,
+    /// Holders met in this round, and when each started.
+    processes: HashMap<u32, (u64, Process)>,
 }
+
+/// Every socket that a process holds open, with the processes.
+type Sockets = HashMap<u64, Vec<u32>>;
 
 #[derive(Debug)]
 struct Owner {
     process: Option<Process>,
     holders: Vec<u32>,
-    looked_up: u32,
+    /// The round in which it is looked up again.
+    due: u32,
 }
 
 impl Owner {
@@ -86,19 +97,28 @@ impl Owner {
 }
 
 impl Owners {
+    /// Begins to look for those of the first round, in a thread of its own: on a host with many sockets that takes as long as
+    /// attaching. Who is not found so is looked for again in the second round.
+    pub(super) fn early() -> Self {
+        let early = thread::Builder::new().name("observer-owners".into()).spawn(sockets_of_processes).ok();
+        Self { early, ..Self::default() }
+    }
+
     /// A new round begins; what was not seen for long is forgotten.
     pub(super) fn begin_round(&mut self) {
         self.round += 1;
-        self.sockets = None;
+        self.sockets = self.early.take().and_then(|early| early.join().ok());
+        self.are_early = self.sockets.is_some();
+        self.processes.clear();
         let round = self.round;
-        self.known.retain(|_, owner| round - owner.looked_up <= 2 * REFRESH_ROUNDS);
-        self.sockets_known.retain(|_, owner| round - owner.looked_up <= 2 * REFRESH_ROUNDS);
+        self.known.retain(|_, owner| round <= owner.due + REFRESH_ROUNDS);
+        self.sockets_known.retain(|_, owner| round <= owner.due + REFRESH_ROUNDS);
     }
 
     /// The eldest process that holds one of these sockets, which listen there, and how many do.
     pub(super) fn of(&mut self, netns: NetNs, at: Endpoint, inodes: &[u64]) -> (Option<Process>, u32) {
         let round = self.round;
-        let stale = |owner: &Owner| round - owner.looked_up >= REFRESH_ROUNDS;
+        let stale = |owner: &Owner| round >= owner.due;
         if self.known.get(&(netns, at)).is_none_or(stale) {
             let owner = self.holding(inodes);
             self.known.insert((netns, at), owner);
@@ -109,7 +129,7 @@ impl Owners {
     /// The same of the socket with this inode.
     pub(super) fn of_inode(&mut self, inode: u64) -> (Option<Process>, u32) {
         let round = self.round;
-        let stale = |owner: &Owner| round - owner.looked_up >= REFRESH_ROUNDS;
+        let stale = |owner: &Owner| round >= owner.due;
         if self.sockets_known.get(&inode).is_none_or(stale) {
             let owner = self.holding(&[inode]);
             self.sockets_known.insert(inode, owner);
@@ -128,12 +148,17 @@ impl Owners {
     fn holding(&mut self, inodes: &[u64]) -> Owner {
         let sockets = self.sockets.get_or_insert_with(sockets_of_processes);
         let holders: HashSet<u32> = inodes.iter().filter_map(|inode| sockets.get(inode)).flatten().copied().collect();
+        let mut found = |pid: u32| {
+            let made = || (started(pid), Process { pid, comm: comm(pid).into() });
+            self.processes.entry(pid).or_insert_with(made).clone()
+        };
         // The one that opened it started first; its children inherited it.
-        let eldest = holders.iter().copied().min_by_key(|pid| (started(*pid), *pid));
+        let eldest = holders.iter().map(|pid| found(*pid)).min_by_key(|(started, process)| (*started, process.pid));
+        let wait = if self.are_early && holders.is_empty() { 1 } else { REFRESH_ROUNDS };
         Owner {
-            process: eldest.map(|pid| Process { pid, comm: comm(pid).into() }),
+            process: eldest.map(|(_, process)| process),
             holders: holders.into_iter().collect(),
-            looked_up: self.round,
+            due: self.round + wait,
         }
     }
 }
@@ -254,16 +279,19 @@ pub(super) fn sockets_of(processes: &[Process]) -> HashMap<u64, Process> {
 
 /// Inodes of the sockets that a process holds open.
 fn socket_inodes(pid: u32) -> impl Iterator<Item = u64> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| {
-        let target = fs::read_link(entry.path()).ok()?;
+    let path = format!("/proc/{pid}/fd");
+    let folder = File::open(&path).ok();
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
+        // Each would be looked up from the root else, which is most of the time that it takes.
+        let target = readlinkat(folder.as_ref()?, entry.file_name().as_os_str()).ok()?;
         target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
     })
 }
 
-/// Every socket that a process holds open, with the processes.
-fn sockets_of_processes() -> HashMap<u64, Vec<u32>> {
-    let mut sockets: HashMap<u64, Vec<u32>> = HashMap::new();
+/// Of those that this process may look at.
+fn sockets_of_processes() -> Sockets {
+    let mut sockets = Sockets::new();
     let mut left = MAX_SOCKETS;
     for pid in pids() {
         for inode in socket_inodes(pid).take(left) {

@@ -76,6 +76,7 @@ pub(super) fn run(
     samples: &SyncSender<Round>,
     alarms: &Receiver<()>,
 ) {
+    let owners = Owners::early();
     let started = Kernel::attach(options).and_then(|mut kernel| {
         let ring = kernel.take_ring()?;
         let (decoder, hooks) = (kernel.decoder(), kernel.hooks());
@@ -93,7 +94,7 @@ pub(super) fn run(
     let mut logger = if options.verbose { kernel.take_logger() } else { None };
     let mut rounds = Sampler {
         kernel: &mut kernel,
-        owners: Owners::default(),
+        owners,
         turn: 0,
         first: true,
         only: options.netns,
