@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Whether this kernel lets a carrier attach; what it must let attach is checked, and a refusal must be one that is known.
-fn offered(watcher: &Watcher, hook: Hook, carrier: Carrier) -> bool {
+pub(crate) fn offered(watcher: &Watcher, hook: Hook, carrier: Carrier) -> bool {
     let hooks = watcher.live.hooks();
     let status = hooks.status(hook).unwrap();
     if let Some(chosen) = status.carrier() {
@@ -140,7 +140,7 @@ fn a_cgroup_program_takes_back_what_was_no_overflow() {
 }
 
 /// All tracepoint hooks by that carrier.
-fn tracepoints_by(carrier: Carrier, options: Options) -> Options {
+pub(crate) fn tracepoints_by(carrier: Carrier, options: Options) -> Options {
     // What no socket is there for rides on what carries resets.
     let hooks = Hook::ALL.into_iter().filter(|hook| *hook != Hook::ResetsWithoutSocket);
     let forced = hooks.filter(|hook| hook.carriers().contains(&Carrier::RawTp)).map(|hook| Forced { hook, carrier });
