@@ -3,9 +3,10 @@
 use std::{
     collections::HashMap,
     fs,
+    io::Read as _,
     net::SocketAddr,
-    process::{Command, Stdio},
-    sync::OnceLock,
+    process::{Child, Command, Stdio},
+    sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard},
     thread,
     time::{Duration, Instant},
 };
@@ -29,10 +30,9 @@ pub(crate) fn in_netns<T: Send>(comm: &str, test: impl FnOnce() -> T + Send) -> 
     let outcome = thread::scope(|scope| {
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
-            let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
-            assert!(up.success());
+            ip("link set lo up");
             // A namespace is found by the processes in it; a thread alone does not show. Ends with its standard input.
-            let mut resident = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+            let mut resident = start(Command::new("cat").stdin(Stdio::piped()));
             fs::write("/proc/thread-self/comm", comm).unwrap();
             let outcome = test();
             drop(resident.stdin.take());
@@ -42,6 +42,27 @@ pub(crate) fn in_netns<T: Send>(comm: &str, test: impl FnOnce() -> T + Send) -> 
         thread.join()
     });
     outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Held for writing while a program is started: until it runs, the new process has everything open that this one has, other
+/// tests' sockets too, and what they close meanwhile it closes after them, in their stead.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// Starts a program; all processes of these tests begin here.
+pub(crate) fn start(command: &mut Command) -> Child {
+    let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    // The new process closes its copy when it has closed all others; that its parent goes on comes before (begin_new_exec,
+    // fs/exec.c).
+    let (mut closed, copied) = std::io::pipe().unwrap();
+    let child = command.spawn().unwrap();
+    drop(copied);
+    assert_eq!(closed.read(&mut [0; 1]).unwrap(), 0);
+    child
+}
+
+/// As long as this is held, no program is started, and what a thread closes is closed there and then.
+pub(crate) fn nobody_starts() -> RwLockReadGuard<'static, ()> {
+    STARTING.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sets a sysctl of this thread's namespace.
@@ -111,12 +132,12 @@ pub(crate) fn kernel_knows(name: &str) -> bool {
 }
 
 pub(crate) fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
+    let status = start(Command::new("ip").args(arguments.split_whitespace())).wait().unwrap();
     assert!(status.success(), "ip {arguments}");
 }
 
 pub(crate) fn nft(rules: &str) {
-    let status = Command::new("nft").arg(rules).status().unwrap();
+    let status = start(Command::new("nft").arg(rules)).wait().unwrap();
     assert!(status.success(), "nft {rules}");
 }
 

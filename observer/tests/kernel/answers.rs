@@ -16,7 +16,7 @@ use observer::{
 };
 use observer_common::look::SETTLED;
 
-use crate::common::{Watcher, eventually, in_netns, netns, only};
+use crate::common::{Watcher, eventually, in_netns, netns, nobody_starts, only, start};
 
 const REQUEST: &[u8] = b"GET /some/where HTTP/1.1\r\nHost: upstream.example\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
@@ -63,7 +63,7 @@ impl Stage {
         ask((ours, theirs));
         // By another process: what this one writes, the proxy does.
         let end = OwnedFd::from(theirs.try_clone().unwrap());
-        let mut upstream = Command::new("cat").stdin(Stdio::piped()).stdout(end).spawn().unwrap();
+        let mut upstream = start(Command::new("cat").stdin(Stdio::piped()).stdout(end));
         upstream.stdin.take().unwrap().write_all(answer).unwrap();
         assert!(upstream.wait().unwrap().success());
         ours.read_exact(&mut vec![0; answer.len()]).unwrap();
@@ -98,8 +98,10 @@ fn ask((ours, theirs): (&mut TcpStream, &mut TcpStream)) {
 /// Has the upstream close without an answer, and the proxy notice.
 fn close_early((mut ours, mut theirs): (TcpStream, TcpStream)) {
     ask((&mut ours, &mut theirs));
+    let _here = nobody_starts();
     drop(theirs);
     assert_eq!(ours.read(&mut [0; 1]).unwrap(), 0);
+    drop(ours);
 }
 
 #[test]
@@ -153,8 +155,10 @@ fn a_client_that_left_is_no_verdict() {
         let (mut ours, mut theirs) = stage.connect();
         ask((&mut ours, &mut theirs));
         stage.client.shutdown(Shutdown::Both).unwrap();
+        let here = nobody_starts();
         drop(ours);
         stage.front.shutdown(Shutdown::Both).unwrap();
+        drop(here);
         let (verdicts, harmless) = stage.result(1);
         assert_eq!((verdicts, harmless.clients_gone), (vec![], 1));
     });
@@ -202,9 +206,10 @@ fn an_idle_connection_that_is_closed_is_none_of_a_clients_business() {
         let mut connection = stage.connect();
         stage.exchange(&mut connection, OK);
         let (mut ours, theirs) = connection;
+        let here = nobody_starts();
         drop(theirs);
         assert_eq!(ours.read(&mut [0; 1]).unwrap(), 0);
-        drop(ours);
+        drop((ours, here));
         let mut next = stage.connect();
         stage.exchange(&mut next, OK);
         let (verdicts, _) = stage.result(0);

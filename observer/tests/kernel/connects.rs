@@ -8,7 +8,7 @@ use std::{
 use observer::{diagnose::Confidence, event::Body, kernel::Options};
 use socket2::Socket;
 
-use crate::common::{Watcher, connect, in_netns, ip, listen, netns, nft, only, sysctl};
+use crate::common::{Watcher, connect, in_netns, ip, listen, netns, nft, nobody_starts, only, sysctl};
 
 #[test]
 fn refusals_are_told_over_both_protocols() {
@@ -53,6 +53,7 @@ fn exhausted_ports_are_told_with_their_time_wait() {
             match TcpStream::connect("127.0.0.1:7130") {
                 Ok(client) => {
                     let (served, _) = listener.accept().unwrap();
+                    let _here = nobody_starts();
                     drop(client);
                     drop(served);
                 }

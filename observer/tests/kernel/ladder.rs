@@ -18,13 +18,14 @@ use socket2::Socket;
 
 use crate::{
     common::{
-        Watcher, carried_by, connect, eventually, in_netns, kernel_counter, kernel_knows, listen, netns, only, sysctl,
+        Watcher, carried_by, connect, eventually, in_netns, kernel_counter, kernel_knows, listen, netns, nobody_starts,
+        only, start, sysctl,
     },
     overflow::{crowd, forgotten_handshakes_are_no_overflows, overflow_by_ack, overflows, settled},
 };
 
 /// Whether this kernel lets a carrier attach; what it must let attach is checked, and a refusal must be one that is known.
-fn offered(watcher: &Watcher, hook: Hook, carrier: Carrier) -> bool {
+pub(crate) fn offered(watcher: &Watcher, hook: Hook, carrier: Carrier) -> bool {
     let hooks = watcher.live.hooks();
     let status = hooks.status(hook).unwrap();
     if let Some(chosen) = status.carrier() {
@@ -49,15 +50,17 @@ fn ends(port: u16) -> [(String, String); 3] {
     [(v4.clone(), v4.clone()), (v6.clone(), v6), (format!("[::]:{port}"), v4)]
 }
 
+const COOKIES_OFF: (&str, &str) = ("net.ipv4.tcp_syncookies", "0");
+
 /// Each overflow counts once with that carrier, on both paths and over both protocols: the kernel's own count is the judge.
 fn counts_each_overflow_once(carrier: Carrier, port: u16) {
     for (number, (at, to)) in ends(port).into_iter().enumerate() {
         let comm = format!("obs-{carrier}-{number}");
-        let options = || carried_by(Hook::ListenOverflow, carrier, only(&comm[..comm.len().min(15)], port));
         let comm = &comm[..comm.len().min(15)];
         if carrier != Carrier::KfreeSkb {
             in_netns(comm, || {
-                let mut watcher = Watcher::start(options());
+                let options = carried_by(Hook::ListenOverflow, carrier, only(comm, port));
+                let mut watcher = Watcher::start(options);
                 if !offered(&watcher, Hook::ListenOverflow, carrier) {
                     return;
                 }
@@ -67,19 +70,47 @@ fn counts_each_overflow_once(carrier: Carrier, port: u16) {
                 assert_eq!((ours.listen_overflow_syn, ours.listen_overflow_ack), (kernel, 0), "{carrier} {at}");
             });
         }
-        in_netns(comm, || {
-            sysctl("net.ipv4.tcp_syncookies", "0");
-            let mut watcher = Watcher::start(options());
-            if !offered(&watcher, Hook::ListenOverflow, carrier) {
-                return;
-            }
-            let (_listener, _clients) = overflow_by_ack(&at, &to);
-            let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 14);
-            assert_eq!((ours.listen_overflow_ack, ours.listen_overflow_syn), (kernel, 0), "{carrier} {at}");
-            let records = watcher.count(|body| matches!(body, Body::ListenOverflow(_))) as u64;
-            assert!(records >= kernel, "one record for each: {records} of {kernel}");
-        });
+        // Seven at once, and again with what is sent again.
+        let by_ack = counts_each_overflow_by_ack_once(carrier, comm, (&at, &to), &[COOKIES_OFF], 14);
+        if by_ack.is_none() {
+            return;
+        }
     }
+    let (comm, [(at, to), ..]) = (format!("obs-{carrier}"), ends(port));
+    // The kernel gives no reason for what a cookie brought (tcp_v4_cookie_check, net/ipv4/tcp_ipv4.c).
+    if carrier != Carrier::KfreeSkb {
+        counts_each_overflow_by_ack_once(carrier, &comm, (&at, &to), &[("net.ipv4.tcp_syncookies", "2")], 14);
+    }
+    let abort = ("net.ipv4.tcp_abort_on_overflow", "1");
+    let aborted = counts_each_overflow_by_ack_once(carrier, &comm, (&at, &to), &[COOKIES_OFF, abort], 7);
+    // Reset by its first segment, none sends another.
+    assert!(aborted.is_none_or(|aborted| aborted == 7), "{carrier}: {aborted:?}");
+}
+
+/// On the ACK path with these sysctls, of which the kernel counts so many at least; `None` where the kernel has no such carrier.
+fn counts_each_overflow_by_ack_once(
+    carrier: Carrier,
+    comm: &str,
+    (at, to): (&str, &str),
+    sysctls: &[(&str, &str)],
+    at_least: u64,
+) -> Option<u64> {
+    let port = to.rsplit(':').next().unwrap().parse().unwrap();
+    in_netns(comm, || {
+        for (name, value) in sysctls {
+            sysctl(name, value);
+        }
+        let mut watcher = Watcher::start(carried_by(Hook::ListenOverflow, carrier, only(comm, port)));
+        if !offered(&watcher, Hook::ListenOverflow, carrier) {
+            return None;
+        }
+        let (_listener, _clients) = overflow_by_ack(at, to);
+        let (kernel, ours) = settled(&mut watcher, "ListenOverflows", at_least);
+        assert_eq!((ours.listen_overflow_ack, ours.listen_overflow_syn), (kernel, 0), "{carrier} {at} {sysctls:?}");
+        let records = watcher.count(|body| matches!(body, Body::ListenOverflow(_))) as u64;
+        assert!(records >= kernel, "one record for each: {records} of {kernel}");
+        Some(kernel)
+    })
 }
 
 #[test]
@@ -109,7 +140,7 @@ fn a_cgroup_program_takes_back_what_was_no_overflow() {
 }
 
 /// All tracepoint hooks by that carrier.
-fn tracepoints_by(carrier: Carrier, options: Options) -> Options {
+pub(crate) fn tracepoints_by(carrier: Carrier, options: Options) -> Options {
     // What no socket is there for rides on what carries resets.
     let hooks = Hook::ALL.into_iter().filter(|hook| *hook != Hook::ResetsWithoutSocket);
     let forced = hooks.filter(|hook| hook.carriers().contains(&Carrier::RawTp)).map(|hook| Forced { hook, carrier });
@@ -143,10 +174,12 @@ fn tracepoints_see_the_same(carrier: Carrier, port: u16) {
             let client = TcpStream::connect(&at).unwrap();
             let (mut served, _) = listener.accept().unwrap();
             served.write_all(b"not what was asked for").unwrap();
+            let _here = nobody_starts();
             reset(served);
             drop(client);
         }
         // Two that the upstream ends in peace, one of them over the other protocol.
+        let here = nobody_starts();
         drop(listener);
         let listener = listen(&format!("[::]:{port}"), 8);
         for to in [at, format!("[::1]:{port}")] {
@@ -155,7 +188,8 @@ fn tracepoints_see_the_same(carrier: Carrier, port: u16) {
             drop(served);
             drop(client);
         }
-        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        drop(here);
+        let mut child = start(Command::new("cat").stdin(Stdio::piped()));
         child.kill().unwrap();
         let pid = child.id();
         child.wait().unwrap();
@@ -232,6 +266,7 @@ fn provoke_resets(port: u16) {
     }
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let _here = nobody_starts();
     drop(listener.accept().unwrap());
     client.write_all(b"too late").unwrap();
     eventually("a reset", || client.take_error().unwrap());

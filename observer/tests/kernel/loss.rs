@@ -7,20 +7,35 @@ use std::{
 };
 
 use observer::{
-    diagnose::Confidence,
+    diagnose::{Confidence, Value},
     event::{Body, Counters, Event},
 };
 use observer_common::Kind;
 use socket2::Socket;
 
 use crate::{
-    common::{Watcher, connect, eventually, here, in_netns, kernel_counter, listen, only},
-    overflow::overflows,
+    common::{Watcher, connect, eventually, here, in_netns, kernel_counter, listen, lost, only},
+    overflow::{crowd, overflows},
 };
 
+/// Set where the whole machine is the tests' own, and emulated, as in `cargo xtask vm`.
+const OWN_MACHINE: &str = "OBSERVER_OWN_MACHINE";
+
+fn on_own_machine() -> bool {
+    std::env::var_os(OWN_MACHINE).is_some()
+}
+
+/// Whether all that happened was counted, but for what the kernel owns to have skipped: from 7.0 on programs on tracepoints can be
+/// preempted, and what happens on their processor meanwhile they do not see (`__DECLARE_TRACE`, include/linux/tracepoint.h;
+/// `__bpf_trace_run`, kernel/trace/bpf_trace.c).
+fn all_but_skipped(counted: u64, happened: u64, counters: &Counters) -> bool {
+    (happened.saturating_sub(counters.lost.skipped)..=happened).contains(&counted)
+}
+
 #[test]
-fn a_hundred_thousand_connections_are_counted_exactly_though_the_ring_overflows() {
-    const CONNECTIONS: u64 = 100_000;
+fn connections_are_counted_exactly_though_the_ring_overflows() {
+    // A tenth fills the ring as often as there is to be learned from; the rest would take an emulated machine minutes.
+    let connections: u64 = if on_own_machine() { 10_000 } else { 100_000 };
     in_netns("obs-flood", || {
         let mut options = only("obs-flood", 7150);
         // Small, and not read meanwhile: most records must find it full.
@@ -30,27 +45,28 @@ fn a_hundred_thousand_connections_are_counted_exactly_though_the_ring_overflows(
         let opened = kernel_counter("ActiveOpens");
         thread::scope(|scope| {
             scope.spawn(|| {
-                for _ in 0..CONNECTIONS {
+                for _ in 0..connections {
                     drop(listener.accept().unwrap());
                 }
             });
-            for _ in 0..CONNECTIONS {
+            for _ in 0..connections {
                 let client = TcpStream::connect("127.0.0.1:7150").unwrap();
                 Socket::from(client).set_linger(Some(Duration::ZERO)).unwrap();
             }
         });
         let opened = kernel_counter("ActiveOpens") - opened;
-        assert_eq!(opened, CONNECTIONS);
+        assert_eq!(opened, connections);
         watcher.until("the counters to have it all", |watcher| {
-            (watcher.engine.model().counters().connections_started >= CONNECTIONS).then_some(())
+            let ours = watcher.engine.model().counters();
+            all_but_skipped(ours.connections_started, connections, ours).then_some(())
         });
         let (counters, events) = watcher.finish();
-        assert_eq!(counters.connections_started, opened, "the kernel's ActiveOpens");
-        assert_eq!(counters.connections_ended, CONNECTIONS);
+        assert!(all_but_skipped(counters.connections_started, opened, &counters), "{opened}: {counters:?}");
+        assert!(all_but_skipped(counters.connections_ended, connections, &counters), "{connections}: {counters:?}");
         let told = events.iter().filter(|event| matches!(event.body, Body::ConnectionEnded(_))).count() as u64;
         let lost = counters.lost.records[0];
         assert!(lost > 0, "the ring was meant to overflow");
-        assert_eq!(told + lost, CONNECTIONS, "{told} told, {lost} lost");
+        assert_eq!(told + lost, counters.connections_ended, "{told} told, {lost} lost");
         assert_eq!(counters.lost.undecoded, 0);
     });
 }
@@ -64,23 +80,25 @@ fn of_each_kind_what_was_not_told_is_counted_as_lost() {
         // Room for a few records, and nobody reads.
         let mut watcher = Watcher::start(observer::kernel::Options { ring: 4096, ..here("obs-kinds") });
         let full = listen("127.0.0.1:7440", 0);
+        // It is full with one, who stays: of those that leave at once, whoever left before the answer would make room again.
+        let queued = crowd("127.0.0.1:7440", 1);
         for _ in 0..100 {
             TcpStream::connect("127.0.0.1:7441").unwrap_err();
             TcpStream::connect("192.0.2.1:7441").unwrap_err();
             drop(listen("127.0.0.1:7442", 1));
             connect("127.0.0.1:7440");
         }
-        eventually("SYNs that found the queue full", || (kernel_counter("ListenOverflows") >= 99).then_some(()));
+        eventually("SYNs that found the queue full", || (kernel_counter("ListenOverflows") >= 100).then_some(()));
         watcher.until("all of them to be counted", |watcher| {
             let ours = watcher.engine.model().counters();
             (overflows(ours) == kernel_counter("ListenOverflows") && ours.listener_changes >= 200).then_some(())
         });
-        drop(full);
+        drop((full, queued));
         let overflowed = kernel_counter("ListenOverflows");
         let (counters, events) = watcher.finish();
         assert_eq!((counters.connects_failed, overflows(&counters)), (100, overflowed));
         // The full listener opened, too, and closed.
-        assert_eq!((counters.listener_changes, counters.connections_started), (202, 200));
+        assert_eq!((counters.listener_changes, counters.connections_started), (202, 201));
         let kinds: [Told; 5] = [
             (Kind::ConnectionEnded, |it| it.connections_ended, |body| matches!(body, Body::ConnectionEnded(_))),
             (Kind::ConnectFailed, |it| it.connects_failed, |body| matches!(body, Body::ConnectFailed(_))),
@@ -184,31 +202,30 @@ fn a_verdict_says_that_its_evidence_may_have_been_lost() {
         let count = watcher.verdicts().len();
         refused(1);
         watcher.until("another verdict", |watcher| (watcher.verdicts().len() > count).then_some(()));
-        let lost = watcher.engine.model().counters().lost.total();
-        assert!(lost > 100, "{lost}");
+        let lost = watcher.engine.model().counters().lost;
+        assert!(lost.total() > 100, "{lost:?}");
         let verdicts = watcher.verdicts();
         assert!(verdicts.iter().all(|verdict| verdict.cause == "upstream-refused"), "{verdicts:?}");
         let doubts: Vec<_> =
             verdicts.iter().map(|it| (it.confidence, it.evidence.get("records_lost").cloned())).collect();
         let sure = (Confidence::Certain, None);
-        let doubted = (Confidence::Likely, Some(lost.into()));
+        // What is skipped can have become more since, for the sake of other tests' sockets.
+        let doubted = |doubt: &(Confidence, Option<Value>)| {
+            let known = (lost.total() - lost.skipped)..=lost.total();
+            doubt.0 == Confidence::Likely && known.map(Value::from).any(|lost| doubt.1.as_ref() == Some(&lost))
+        };
         let [before, meanwhile @ .., after] = &doubts[..] else { panic!("{doubts:?}") };
         assert_eq!((before, after), (&sure, &sure));
-        assert!(meanwhile.iter().all(|doubt| *doubt == doubted), "{meanwhile:?}");
+        assert!(meanwhile.iter().all(doubted), "{lost:?}: {meanwhile:?}");
     });
 }
-
-/// Set where the whole machine is the tests' own, as in `cargo xtask vm`.
-const OWN_MACHINE: &str = "OBSERVER_OWN_MACHINE";
 
 #[test]
 fn processors_that_come_and_go_change_no_count() {
     const TRIES: u64 = 4_000;
     const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
-    if std::env::var_os(OWN_MACHINE).is_none() || !std::path::Path::new(SWITCH).exists() {
-        println!(
-            "skipped: takes a machine of its own ({OWN_MACHINE}) with two processors, of which one can be switched off"
-        );
+    if !on_own_machine() || !std::path::Path::new(SWITCH).exists() {
+        println!("skipped: takes a machine of its own ({OWN_MACHINE}) with a second processor that can be switched");
         return;
     }
     in_netns("obs-cpus", || {
@@ -221,9 +238,11 @@ fn processors_that_come_and_go_change_no_count() {
                     }
                 })
             });
+            let as_it_was = std::fs::read_to_string(SWITCH).unwrap();
+            let other = if as_it_was.trim() == "0" { "1" } else { "0" };
             let mut switched = 0;
             while !load.iter().all(thread::ScopedJoinHandle::is_finished) {
-                for state in ["0", "1"] {
+                for state in [other, as_it_was.trim()] {
                     std::fs::write(SWITCH, state).unwrap();
                     watcher.poll();
                 }
@@ -234,7 +253,9 @@ fn processors_that_come_and_go_change_no_count() {
         assert!(switched >= 2, "{switched}");
         let (counters, events) = watcher.finish();
         let told = events.iter().filter(|event| matches!(event.body, Body::ConnectionEnded(_))).count() as u64;
-        let counted = [counters.connections_started, counters.connections_ended, counters.resets_received, told];
-        assert_eq!((counted, counters.lost.total()), ([TRIES; 4], 0), "switched {switched} times");
+        assert_eq!((told, lost(&counters)), (counters.connections_ended, 0), "switched {switched} times");
+        for counted in [counters.connections_started, counters.connections_ended, counters.resets_received] {
+            assert!(all_but_skipped(counted, TRIES, &counters), "switched {switched} times: {counters:?}");
+        }
     });
 }

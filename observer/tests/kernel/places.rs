@@ -6,13 +6,24 @@ use observer::{
     addr::NetNs,
     diagnose::Confidence,
     event::{Body, ListenOverflow, OverflowPath},
+    hooks::{Carrier, Hook},
 };
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    common::{Watcher, in_netns, kernel_counter, kernel_counter_of, listen, lost, netns, only, sysctl},
+    common::{Watcher, carried_by, in_netns, kernel_counter, kernel_counter_of, listen, lost, netns, only, sysctl},
+    ladder::offered,
     overflow::{crowd, overflow_by_ack, overflows, settled},
 };
+
+/// Those by which overflows on both paths are seen.
+const CARRIERS: [Carrier; 3] = [Carrier::Fentry, Carrier::Kprobe, Carrier::CgroupSkb];
+
+/// `None` where this kernel has no such carrier.
+fn watching(comm: &str, carrier: Carrier, port: u16) -> Option<Watcher> {
+    let watcher = Watcher::start(carried_by(Hook::ListenOverflow, carrier, only(comm, port)));
+    offered(&watcher, Hook::ListenOverflow, carrier).then_some(watcher)
+}
 
 fn told(watcher: &Watcher) -> impl Iterator<Item = &ListenOverflow> {
     watcher.events.iter().filter_map(|event| match &event.body {
@@ -23,66 +34,76 @@ fn told(watcher: &Watcher) -> impl Iterator<Item = &ListenOverflow> {
 
 #[test]
 fn a_listener_of_both_protocols_counts_the_clients_of_both() {
-    in_netns("obs-dual", || {
-        let mut watcher = Watcher::start(only("obs-dual", 7420));
-        let _listener = listen("[::]:7420", 0);
-        let clients = ["127.0.0.1:7420", "[::1]:7420", "[::ffff:127.0.0.1]:7420"].map(|to| crowd(to, 4));
-        let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 11);
-        assert_eq!((overflows(&ours), lost(&ours)), (kernel, 0));
-        assert_eq!(told(&watcher).count() as u64, kernel, "each is told once");
-        // Whoever came by IPv4 is told so, whichever way its socket and the listener's write it.
-        let clients: Vec<SocketAddr> = clients
-            .iter()
-            .flatten()
-            .map(|client| client.local_addr().unwrap().as_socket().unwrap())
-            .map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()))
-            .collect();
-        for overflow in told(&watcher) {
-            let from = SocketAddr::new(overflow.flow.remote.ip, overflow.flow.remote.port);
-            assert!(clients.contains(&from), "{from} of {clients:?}");
-            assert_eq!(overflow.flow.local.port, 7420);
-        }
-    });
+    for (port, carrier) in (7450..).zip(CARRIERS) {
+        in_netns("obs-dual", || both_protocols(carrier, port));
+    }
+}
+
+fn both_protocols(carrier: Carrier, port: u16) {
+    let Some(mut watcher) = watching("obs-dual", carrier, port) else { return };
+    let _listener = listen(&format!("[::]:{port}"), 0);
+    let clients = ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"].map(|to| crowd(&format!("{to}:{port}"), 4));
+    let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 11);
+    assert_eq!((overflows(&ours), lost(&ours)), (kernel, 0));
+    assert_eq!(told(&watcher).count() as u64, kernel, "each is told once");
+    // Whoever came by IPv4 is told so, whichever way its socket and the listener's write it.
+    let clients: Vec<SocketAddr> = clients
+        .iter()
+        .flatten()
+        .map(|client| client.local_addr().unwrap().as_socket().unwrap())
+        .map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()))
+        .collect();
+    for overflow in told(&watcher) {
+        let from = SocketAddr::new(overflow.flow.remote.ip, overflow.flow.remote.port);
+        assert!(clients.contains(&from), "{from} of {clients:?}");
+        assert_eq!(overflow.flow.local.port, port);
+    }
 }
 
 #[test]
 fn of_listeners_that_share_a_port_the_full_one_overflows() {
+    for (port, carrier) in (7455..).zip(CARRIERS) {
+        in_netns("obs-shared", || shared_port(carrier, port));
+    }
+}
+
+fn shared_port(carrier: Carrier, port: u16) {
     const CLIENTS: usize = 60;
-    in_netns("obs-shared", || {
-        let shared = |backlog| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            socket.set_reuse_port(true).unwrap();
-            socket.bind(&SocketAddr::from(([127, 0, 0, 1], 7421)).into()).unwrap();
-            socket.listen(backlog).unwrap();
-            socket
-        };
-        let mut watcher = Watcher::start(only("obs-shared", 7421));
-        let (full, roomy) = (shared(0), shared(128));
-        let clients = crowd("127.0.0.1:7421", CLIENTS);
-        // Each is assigned by its addresses' hash: about half of them to each.
-        let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 10);
-        assert_eq!((overflows(&ours), lost(&ours)), (kernel, 0));
-        let of_full = |overflow: &ListenOverflow| (overflow.limit, overflow.depth, overflow.path);
-        assert!(told(&watcher).all(|overflow| of_full(overflow) == (0, 1, OverflowPath::Syn)));
-        assert_eq!(told(&watcher).count() as u64, kernel, "each is told once");
-        drop((clients, full, roomy));
-        let turned_away =
-            told(&watcher).map(|overflow| overflow.flow.remote.port).collect::<std::collections::HashSet<_>>().len();
-        watcher.until("a verdict for each", |watcher| (watcher.verdicts().len() >= turned_away).then_some(()));
-        for verdict in watcher.verdicts() {
-            assert_eq!(
-                (verdict.cause, verdict.confidence),
-                ("accept-queue-overflow", Confidence::Certain),
-                "{verdict:?}"
-            );
-        }
-    });
+    let Some(mut watcher) = watching("obs-shared", carrier, port) else { return };
+    let shared = |backlog| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
+        socket.listen(backlog).unwrap();
+        socket
+    };
+    let (full, roomy) = (shared(0), shared(128));
+    let clients = crowd(&format!("127.0.0.1:{port}"), CLIENTS);
+    // Each is assigned by its addresses' hash: about half of them to each.
+    let (kernel, ours) = settled(&mut watcher, "ListenOverflows", 10);
+    assert_eq!((overflows(&ours), lost(&ours)), (kernel, 0));
+    let of_full = |overflow: &ListenOverflow| (overflow.limit, overflow.depth, overflow.path);
+    assert!(told(&watcher).all(|overflow| of_full(overflow) == (0, 1, OverflowPath::Syn)));
+    assert_eq!(told(&watcher).count() as u64, kernel, "each is told once");
+    drop((clients, full, roomy));
+    let turned_away =
+        told(&watcher).map(|overflow| overflow.flow.remote.port).collect::<std::collections::HashSet<_>>().len();
+    watcher.until("a verdict for each", |watcher| (watcher.verdicts().len() >= turned_away).then_some(()));
+    for verdict in watcher.verdicts() {
+        assert_eq!((verdict.cause, verdict.confidence), ("accept-queue-overflow", Confidence::Certain), "{verdict:?}");
+    }
 }
 
 #[test]
 fn namespaces_that_use_the_same_port_are_told_apart() {
+    for (port, carrier) in (7460..).zip(CARRIERS) {
+        several_namespaces(carrier, port);
+    }
+}
+
+fn several_namespaces(carrier: Carrier, port: u16) {
     const CLIENTS: [usize; 2] = [6, 11];
-    let mut watcher = Watcher::start(only("obs-apart", 7422));
+    let Some(mut watcher) = watching("obs-apart", carrier, port) else { return };
     thread::scope(|scope| {
         let (tell, ready) = channel();
         // What a thread waits for comes, or the test has failed and its channel is gone.
@@ -91,8 +112,9 @@ fn namespaces_that_use_the_same_port_are_told_apart() {
             let (release, released) = channel::<()>();
             scope.spawn(move || {
                 in_netns("obs-apart", move || {
-                    let _listener = listen("127.0.0.1:7422", 2);
-                    let clients = crowd("127.0.0.1:7422", count);
+                    let at = format!("127.0.0.1:{port}");
+                    let _listener = listen(&at, 2);
+                    let clients = crowd(&at, count);
                     tell.send((NetNs(netns()), format!("self/task/{}", nix::unistd::gettid()))).unwrap();
                     let _ = released.recv();
                     drop(clients);

@@ -7,10 +7,16 @@ use std::{
     time::Duration,
 };
 
-use observer::{event::Body, hooks::Hook};
+use observer::{
+    event::Body,
+    hooks::{Carrier, Hook},
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::common::{Watcher, eventually, here, in_netns, kernel_counter, kernel_knows, listen, lost, sysctl};
+use crate::{
+    common::{Watcher, eventually, here, in_netns, kernel_counter, kernel_knows, listen, lost, sysctl},
+    ladder::tracepoints_by,
+};
 
 /// A client's socket of the address's own family: a mapped address makes it an IPv6 socket that speaks IPv4.
 fn client(to: SocketAddr) -> TcpStream {
@@ -79,12 +85,22 @@ fn reset_by_proxy(bound: &str, to: SocketAddr) {
 
 #[test]
 fn resets_equal_what_the_kernel_sent_and_what_was_staged() {
+    all_resets_are_told(Carrier::TpBtf);
+}
+
+#[test]
+fn resets_by_raw_tracepoints_equal_what_the_kernel_sent_and_what_was_staged() {
+    all_resets_are_told(Carrier::RawTp);
+}
+
+fn all_resets_are_told(carrier: Carrier) {
     const RECEIVED: u64 = 5;
     const WITHOUT_SOCKET: u64 = 2;
-    in_netns("obs-resets", || {
+    let comm = format!("obs-rst-{carrier}");
+    in_netns(&comm, || {
         // A port in TIME_WAIT is not used again, so that each connection is a new one.
         sysctl("net.ipv4.tcp_tw_reuse", "0");
-        let mut watcher = Watcher::start(here("obs-resets"));
+        let mut watcher = Watcher::start(tracepoints_by(carrier, here(&comm)));
         let families = [
             ("127.0.0.1:7400", "127.0.0.1:7400"),
             ("[::1]:7401", "[::1]:7401"),

@@ -2,11 +2,15 @@
 
 use std::{net::TcpStream, time::Duration};
 
-use observer::event::{Body, Counters};
+use observer::{
+    event::{Body, Counters},
+    hooks::Carrier,
+};
 use socket2::{SockFilter, Socket};
 
 use crate::{
     common::{Watcher, connect, here, in_netns, kernel_counter, listen, lost, nft},
+    ladder::tracepoints_by,
     overflow::overflow_by_ack,
 };
 
@@ -28,10 +32,20 @@ fn ours(counters: &Counters) -> u64 {
 
 #[test]
 fn retransmits_equal_the_kernels_count() {
-    in_netns("obs-again", || {
+    each_is_told(Carrier::TpBtf);
+}
+
+#[test]
+fn retransmits_by_raw_tracepoints_equal_the_kernels_count() {
+    each_is_told(Carrier::RawTp);
+}
+
+fn each_is_told(carrier: Carrier) {
+    let comm = format!("obs-seg-{carrier}");
+    in_netns(&comm, || {
         nft("add table ip t; add chain ip t c { type filter hook output priority 0; }; \
              add rule ip t c tcp dport 7412 drop");
-        let mut watcher = Watcher::start(here("obs-again"));
+        let mut watcher = Watcher::start(tracepoints_by(carrier, here(&comm)));
         // SYNs, over both protocols: nobody hears them. The third does not even leave.
         let deaf = [listen("127.0.0.1:7410", 8), listen("[::1]:7411", 8)];
         deaf.iter().for_each(deafen);

@@ -2,19 +2,21 @@
 
 use std::{
     io::Read as _,
-    net::{TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream},
     sync::mpsc::channel,
     thread,
 };
+
+use observer::addr::Endpoint;
 
 use crate::common::{Watcher, eventually, in_netns, netns, only, sysctl};
 
 /// Connections whose proxy closes first, so that it is the proxy's end that waits. The upstream has seen it when it closes: else
 /// both would have closed first, and both wait.
-fn leave(port: u16, count: u32) {
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+fn leave(bound: &str, to: &str, count: u32) {
+    let listener = TcpListener::bind(bound).unwrap();
     for _ in 0..count {
-        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let client = TcpStream::connect(to).unwrap();
         let (mut served, _) = listener.accept().unwrap();
         drop(client);
         assert_eq!(served.read(&mut [0; 8]).unwrap(), 0);
@@ -32,7 +34,7 @@ fn sockstat() -> u32 {
 fn time_wait_shown_equals_the_kernels_own() {
     in_netns("obs-tw", || {
         let mut watcher = Watcher::start(only("obs-tw", 7140));
-        leave(7140, 500);
+        leave("127.0.0.1:7140", "127.0.0.1:7140", 500);
         let here = netns();
         let (shown, to_upstream) = watcher.until("a sample with all of them", |watcher| {
             let sample = watcher.namespace(here).filter(|sample| sample.time_wait >= 495)?;
@@ -47,7 +49,13 @@ fn time_wait_shown_equals_the_kernels_own() {
 
 #[test]
 fn time_wait_of_several_namespaces_is_each_ones_own() {
-    const COUNTS: [u32; 3] = [30, 70, 110];
+    const COUNTS: [u32; 3] = [10, 25, 40];
+    /// The last by a socket for IPv6 that speaks IPv4.
+    const ENDS: [(&str, &str); 3] = [
+        ("127.0.0.1:7141", "127.0.0.1:7141"),
+        ("[::1]:7141", "[::1]:7141"),
+        ("127.0.0.1:7141", "[::ffff:127.0.0.1]:7141"),
+    ];
     let mut watcher = Watcher::start(only("obs-tws", 7141));
     thread::scope(|scope| {
         let (tell, ready) = channel();
@@ -63,7 +71,10 @@ fn time_wait_of_several_namespaces_is_each_ones_own() {
                     if started.recv().is_err() {
                         return;
                     }
-                    leave(7141, count);
+                    for (bound, to) in ENDS {
+                        leave(bound, to, count);
+                    }
+                    let count = 3 * count;
                     eventually("all of them to wait", || (sockstat() == count).then_some(()));
                     // Until the test has seen what it waits for, which is sooner than they are over.
                     let _ = started.recv();
@@ -82,12 +93,18 @@ fn time_wait_of_several_namespaces_is_each_ones_own() {
         watcher.until("each to be told", |watcher| {
             let told = |netns, count| {
                 let sample = watcher.namespace(netns)?;
-                let to = sample.time_wait_by_destination.iter().map(|(to, count)| (to.port, *count));
-                Some(sample.time_wait == count && to.collect::<Vec<_>>() == [(7141, count)])
+                let to = |ip: IpAddr| {
+                    let to_it = |(to, _): &&(_, _)| *to == Endpoint { ip, port: 7141 };
+                    sample.time_wait_by_destination.iter().find(to_it).map(|(_, count)| *count)
+                };
+                let expected = (3 * count, 2, Some(2 * count), Some(count));
+                let destinations = sample.time_wait_by_destination.len();
+                let (v4, v6) = (to(Ipv4Addr::LOCALHOST.into()), to(Ipv6Addr::LOCALHOST.into()));
+                Some((sample.time_wait, destinations, v4, v6) == expected)
             };
             namespaces.iter().all(|(netns, count)| told(*netns, *count) == Some(true)).then_some(())
         });
     });
     let entered = watcher.finish().0.time_waits_entered;
-    assert_eq!(entered, COUNTS.iter().map(|count| u64::from(*count)).sum::<u64>());
+    assert_eq!(entered, COUNTS.iter().map(|count| 3 * u64::from(*count)).sum::<u64>());
 }

@@ -11,6 +11,9 @@ use super::verdict::Verdict;
 /// How far a verdict's time may be from the end of the request. Far more than the clocks differ, far less than what
 /// separates phases of a load.
 const WINDOW: u64 = 2_000_000;
+/// The same where both name the same client's connection: a proxy's own clock stands still while it has events to handle, on an emulated
+/// machine for seconds.
+const OF_ONE_CLIENT: u64 = 10_000_000;
 
 /// Of requests that end so close to each other, a verdict that names no client may be about any.
 const TOGETHER: u64 = 50_000;
@@ -103,7 +106,8 @@ fn pair<'a>(failed: &[&Line], verdicts: &'a [Verdict], expect: &Expect) -> (Vec<
     for (l, line) in failed.iter().enumerate() {
         for (v, verdict) in verdicts.iter().enumerate() {
             let distance = line.end.abs_diff(verdict.time);
-            if distance <= WINDOW && fits(line, verdict) {
+            let window = if verdict.client.is_some() { OF_ONE_CLIENT } else { WINDOW };
+            if distance <= window && fits(line, verdict) {
                 let another = verdict.client.is_none() && !is_right(line, verdict, expect);
                 pairs.push((if another { distance.max(TOGETHER) } else { distance }, l, v));
             }

@@ -97,13 +97,15 @@ impl Machine {
 
     fn command(&self, kernel: &Kernel) -> Command {
         let serial = |path: &Path| format!("file:{}", path.display());
-        // What follows `--` the kernel hands to the first process. A panic reboots at once, which ends QEMU.
-        let append = format!("console=ttyS0 quiet no_timer_check panic=-1 oops=panic rdinit={INIT} -- vm-guest");
+        // What follows `--` the kernel hands to the first process. A panic reboots at once, which ends QEMU. Of two processors
+        // one is off, but when a test switches it on: the machine would run them in turns, of a tenth of a second each.
+        let append =
+            format!("console=ttyS0 quiet no_timer_check maxcpus=1 panic=-1 oops=panic rdinit={INIT} -- vm-guest");
         let mut command = Command::new(QEMU);
         command
             // KVM is not asked for: where it is there but does not work, QEMU hangs. One thread: with two, this QEMU
             // lets guests fail while the kernel patches its own code, as it does for tracepoints.
-            .args(["-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1", "-m", &MEMORY.to_string()])
+            .args(["-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", &MEMORY.to_string()])
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
             .args(["-serial", &serial(&self.console()), "-serial", &serial(&self.report())])
             .arg("-kernel")
