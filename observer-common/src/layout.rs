@@ -106,6 +106,8 @@ offsets! {
     lsndtime = "tcp_sock.lsndtime", required;
     /// Microseconds of `CLOCK_MONOTONIC` at which the packet was sent that was acknowledged last.
     first_tx = "tcp_sock.first_tx_mstamp", optional;
+    /// When the socket last had to do with a packet, in microseconds of that clock.
+    mstamp = "tcp_sock.tcp_mstamp", optional;
     /// Inode number of a namespace.
     inum = "net.ns.inum", required;
     /// `net.ipv4.tcp_syncookies`

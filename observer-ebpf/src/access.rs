@@ -12,11 +12,8 @@ use aya_ebpf::{
 use crate::{
     maps::ORIGIN,
     settings::offset,
-    sock::{Sock, TIME_WAIT_OR_REQUEST},
+    sock::{IPPROTO_TCP, Sock, TIME_WAIT_OR_REQUEST},
 };
-
-/// `IPPROTO_TCP`; MPTCP's own sockets have 262.
-const IPPROTO_TCP: u16 = 6;
 
 /// How a program may read what a kernel pointer points at.
 pub(crate) trait Access: Copy {

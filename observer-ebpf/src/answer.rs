@@ -22,7 +22,7 @@ use crate::{
     look,
     maps::{HEAD_BYTES, HEADS, PROCESSES, THREADS, Thread},
     settings::setting,
-    sock::{Described, of_descriptor},
+    sock::{Described, IPPROTO_TCP, of_descriptor},
 };
 
 /// Offsets in the records of `syscalls:sys_enter_{write,writev,sendto,sendmsg}`: descriptor, buffer, length.
@@ -42,7 +42,6 @@ const LET_GO_WITHIN: u64 = 150_000_000;
 const PASSED_ON_WITHIN: u64 = 1_000_000_000;
 /// What fits in a TLS alert that says goodbye; an answer is longer.
 const GOODBYE_BYTES: u64 = 31;
-const IPPROTO_TCP: u16 = 6;
 
 /// The beginning of what is written: enough for `HTTP/1.1 502`.
 pub(crate) type Head = [u8; 12];

@@ -19,7 +19,7 @@ use crate::{
     look,
     maps::{CONNECTING, Connecting},
     settings::setting,
-    sock::{Sock, TcpSock, map_v4, of_descriptor},
+    sock::{IPPROTO_TCP, Sock, TcpSock, map_v4, of_descriptor},
 };
 
 /// Offsets in the records of `syscalls:sys_enter_connect` (fd, uservaddr, addrlen) and `sys_exit_connect` (ret):
@@ -34,7 +34,6 @@ const HARMLESS: [i64; 5] = [-115, -4, -114, -106, -512];
 /// Results that a second connect() call fetches from a connection whose end was reported already: reset, timed out,
 /// refused.
 const OLD_NEWS: [u16; 3] = [104, 110, 111];
-const IPPROTO_TCP: u16 = 6;
 
 /// A proxy calls connect().
 #[inline(always)]

@@ -25,9 +25,6 @@ use crate::{
     tries,
 };
 
-/// `IPPROTO_TCP`; MPTCP's own sockets (262) appear here too and are left out.
-const IPPROTO_TCP: u16 = 6;
-
 /// Every state change of every TCP socket of the host.
 #[inline(always)]
 pub(crate) fn state_changed(ctx: &impl Arguments) {
@@ -61,7 +58,7 @@ fn started(ctx: &impl EbpfContext, sock: Sock<impl Access>) -> bool {
     }
     let Some(task) = filter::current_proxy() else { return false };
     let Some(tcp) = sock.tcp() else { return false };
-    if tcp.protocol() != IPPROTO_TCP || !netns_matters(sock.netns()) {
+    if !netns_matters(sock.netns()) {
         return false;
     }
     emit::count(Counter::ConnectionsStarted);
@@ -91,7 +88,11 @@ fn established(sock: Sock<impl Access>) {
     let Some(tcp) = sock.tcp() else { return };
     // SAFETY: the entry is valid for the program's run; only this socket's events write it, one at a time.
     unsafe {
-        let now = bpf_ktime_get_ns();
+        // To read the clock takes as long as all else here.
+        let now = match tcp.last_packet() {
+            Some(time) => time,
+            None => bpf_ktime_get_ns(),
+        };
         (*entry).established = now;
         // The sequence number is chosen within connect(), after it began.
         (*entry).write_seq = tcp.snd_una();
@@ -200,11 +201,16 @@ fn arrived(sock: Sock<impl Access>) {
 /// net/ipv4/tcp_minisocks.c). An error says that it was reset instead.
 #[inline(always)]
 fn time_wait(sock: Sock<impl Access>) {
-    let Some(tcp) = sock.tcp() else { return };
-    let matters = port_matters(u16::from_be(sock.dport())) || port_matters(tcp.local_port());
-    if tcp.err() == 0 && matters && netns_matters(sock.netns()) {
-        emit::count(Counter::TimeWaitsEntered);
+    if sock.err() != 0 || !sock.is_tcp() || !netns_matters(sock.netns()) {
+        return;
     }
+    if setting!(filter_ports) == 1 {
+        let Some(tcp) = sock.tcp() else { return };
+        if !port_matters(u16::from_be(sock.dport())) && !port_matters(tcp.local_port()) {
+            return;
+        }
+    }
+    emit::count(Counter::TimeWaitsEntered);
 }
 
 /// A connection left `SYN_SENT`, `ESTABLISHED` or `CLOSE_WAIT`.
@@ -400,25 +406,28 @@ fn since(now: u32, stamp: u32, bytes: u64) -> u32 {
 /// A connection that no proxy began: one that was accepted, or waits to be; or any other process's.
 #[inline(always)]
 fn left_by_others(sock: Sock<impl Access>, old: u8, new: u8) {
-    if old == state::SYN_SENT {
+    if old == state::SYN_SENT || !sock.is_tcp() {
         return;
     }
-    let Some(tcp) = sock.tcp() else { return };
     if new == state::FIN_WAIT1 || new == state::LAST_ACK {
         // Both only by close() or shutdown() of the socket's own process (`tcp_close_state`, net/ipv4/tcp.c).
         answer::hangs_up();
         if new == state::FIN_WAIT1 {
-            hurt(sock, tcp);
+            hurt(sock);
         }
     } else if old == state::ESTABLISHED {
-        unserved(sock, tcp, new);
+        unserved(sock, new);
     }
 }
 
 /// A process closes a connection first. Told only if it was accepted, and a request was unanswered or the process dies.
 #[inline(always)]
-fn hurt(sock: Sock<impl Access>, tcp: TcpSock<impl Access>) {
-    if tcp.max_ack_backlog() == 0 || tcp.bytes_received() == 0 {
+fn hurt(sock: Sock<impl Access>) {
+    if sock.max_ack_backlog() == 0 {
+        return;
+    }
+    let Some(tcp) = sock.tcp() else { return };
+    if tcp.bytes_received() == 0 {
         return;
     }
     let (dies, exit_code) = sock::dying();
@@ -442,12 +451,17 @@ const ECONNRESET: u32 = 104;
 
 /// A client gives up a connection: told if nobody had accepted it, or if its answer had not been sent, or not arrived.
 #[inline(always)]
-fn unserved(sock: Sock<impl Access>, tcp: TcpSock<impl Access>, new: u8) {
-    let accepted = tcp.owned();
-    let reset = new == state::CLOSE && tcp.err() == ECONNRESET;
+fn unserved(sock: Sock<impl Access>, new: u8) {
+    let accepted = sock.owned();
+    // What connect() made.
+    if accepted && sock.max_ack_backlog() == 0 {
+        return;
+    }
+    let Some(tcp) = sock.tcp() else { return };
+    let reset = new == state::CLOSE && sock.err() == ECONNRESET;
     let unacked = tcp.write_seq().wrapping_sub(tcp.snd_una());
     if accepted {
-        let asked = tcp.max_ack_backlog() != 0 && tcp.bytes_received() > 1;
+        let asked = tcp.bytes_received() > 1;
         if !(new == state::CLOSE_WAIT || reset) || !asked || (tcp.answered() && unacked == 0) {
             return;
         }

@@ -18,6 +18,9 @@ use crate::{
     settings::{offset, setting},
 };
 
+/// `IPPROTO_TCP`; MPTCP's own sockets have 262.
+pub(crate) const IPPROTO_TCP: u16 = 6;
+
 /// A `struct sock *` (a tracepoint's argument, or walked to from one), and how it may be read.
 #[derive(Clone, Copy)]
 pub(crate) struct Sock<A = Direct>(*const u8, PhantomData<A>);
@@ -56,6 +59,24 @@ impl<A: Access> Sock<A> {
         /// Accept queue limit. What a listener made keeps a copy of the listener's; what connect() made has none (`sk_clone`,
         /// net/core/sock.c). Full sockets only.
         max_ack_backlog: u32;
+        /// Full sockets only.
+        err: u32;
+        /// Full sockets only.
+        protocol: u16;
+    }
+
+    /// Whether a process owns the socket: false while it waits in an accept queue, and after release. Full sockets only.
+    #[inline(always)]
+    pub(crate) fn owned(self) -> bool {
+        // SAFETY: as the fields; the pointer is only tested.
+        let socket: *const u8 = unsafe { A::load(self.0, offset!(socket)) };
+        !socket.is_null()
+    }
+
+    /// Whether it is TCP's and not MPTCP's own, or another protocol's that has states like it. Full sockets only.
+    #[inline(always)]
+    pub(crate) fn is_tcp(self) -> bool {
+        self.protocol() == IPPROTO_TCP
     }
 
     /// What stands for the address, to be used as a key only; never 0.
@@ -125,8 +146,6 @@ impl<A: Access> Sock<A> {
 impl<A: Access> TcpSock<A> {
     fields! {
         A:
-        protocol: u16;
-        err: u32;
         err_soft: u32;
         shutdown: u8;
         ack_backlog: u32;
@@ -168,12 +187,27 @@ impl<A: Access> TcpSock<A> {
         self.sock().max_ack_backlog()
     }
 
-    /// Whether a process owns the socket: false while it waits in an accept queue, and after release.
+    /// See [`Sock`].
+    #[inline(always)]
+    pub(crate) fn err(self) -> u32 {
+        self.sock().err()
+    }
+
+    /// See [`Sock`].
     #[inline(always)]
     pub(crate) fn owned(self) -> bool {
-        // SAFETY: as the fields; the pointer is only tested.
-        let socket: *const u8 = unsafe { A::load(self.0, offset!(socket)) };
-        !socket.is_null()
+        self.sock().owned()
+    }
+
+    /// When it last had to do with a packet, nanoseconds to the microsecond (`tcp_mstamp_refresh`, net/ipv4/tcp_output.c); `None`
+    /// where this kernel does not note it.
+    #[inline(always)]
+    pub(crate) fn last_packet(self) -> Option<u64> {
+        if offset!(mstamp) == usize::from(ABSENT) {
+            return None;
+        }
+        // SAFETY: as the fields.
+        Some(unsafe { A::load::<u64>(self.0, offset!(mstamp)) }.wrapping_mul(1000))
     }
 
     /// Inode number of the socket; 0 if no process owns it.
