@@ -1,5 +1,5 @@
 //! nginx at full speed with and without something beside it, in turn. Machines are noisy, often more than what is
-//! measured: each run counts against the one without in the same round, and the processor time a request against that.
+//! measured: each run counts against those without just before and just after it, and so does the processor time a request.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,18 @@ struct Run {
     own: f64,
 }
 
-/// The runs of one way, with those without beside them.
+impl Run {
+    /// What lies between two runs.
+    fn between(self, other: Self) -> Self {
+        Self {
+            per_second: f64::midpoint(self.per_second, other.per_second),
+            micros: f64::midpoint(self.micros, other.micros),
+            own: f64::midpoint(self.own, other.own),
+        }
+    }
+}
+
+/// The runs of one way, each with what there was without it at the same time.
 #[derive(Debug, Default)]
 struct Pairs(Vec<(Run, Run)>);
 
@@ -82,18 +93,18 @@ fn attempt(ground: &Ground) -> Result<(Vec<Way>, BTreeMap<&'static str, String>)
     Ok((runs, refused))
 }
 
-/// Each round has a run without and one of each way, in an order that turns from round to round.
+/// Each round has a run of each way, in an order that turns from round to round, and between any two one without. What drifts is the same
+/// on both sides of a run, on average.
 fn rounds(ground: &Ground, ways: &[Way], count: u32) -> Result<BTreeMap<&'static str, Pairs>> {
     let mut all: BTreeMap<&'static str, Pairs> = BTreeMap::new();
-    let mut order: Vec<_> = [Way::Without].iter().chain(ways).copied().collect();
+    let mut order = ways.to_vec();
+    let mut before = run(ground, Way::Without)?;
     for _ in 0..count {
-        let mut runs = BTreeMap::new();
         for way in &order {
-            runs.insert(way.key(), run(ground, *way).with_context(|| format!("with {}", way.key()))?);
-        }
-        let without = runs.remove(Way::Without.key()).context("every round has one")?;
-        for (key, run) in runs {
-            all.entry(key).or_default().0.push((run, without));
+            let with = run(ground, *way).with_context(|| format!("with {}", way.key()))?;
+            let after = run(ground, Way::Without)?;
+            all.entry(way.key()).or_default().0.push((with, before.between(after)));
+            before = after;
         }
         order.reverse();
     }
@@ -174,6 +185,14 @@ mod tests {
         assert_eq!(value["quartiles"], json!([0.9, 0.9]));
         assert_eq!(value["cpu_ratio"], 1.1);
         assert_eq!(value["pairs"], 2);
+    }
+
+    #[test]
+    fn what_drifts_is_no_difference() {
+        // The machine loses as much from each run to the next.
+        let [before, with, after] = [run(1000.0, 10.0), run(900.0, 11.0), run(800.0, 12.0)];
+        let value = Pairs(vec![(with, before.between(after))]).json();
+        assert_eq!((&value["median_ratio"], &value["cpu_ratio"]), (&json!(1.0), &json!(1.0)));
     }
 
     #[test]
