@@ -1,6 +1,7 @@
 //! What a trace costs: bytes an event on the disk, processor time to record, and how fast it is read and replayed. Over a
 //! recording that is given (`cargo bench -p observer --bench trace -- FILE`), again and again; or over the incident that the
-//! tests read, among the connections of a busy proxy that go well. The last line is the same as one JSON object.
+//! tests read, among the connections of a busy proxy that go well. With `--memory`, what the process has in memory while fifty million
+//! of these events are judged. The last line is the same as one JSON object.
 
 use std::{
     path::PathBuf,
@@ -12,6 +13,7 @@ use observer::{
     diagnose::Engine,
     event::{Body, Event},
     pipeline::{Pipeline, Wanted, Window},
+    snapshot::Folded,
     source::Replay,
     time::{Speed, Time},
     trace::{About, Reader, RecordOptions, Recorder, recorder::BATCH_EVERY},
@@ -21,10 +23,13 @@ use observer::{
 const RATE: u32 = 50_000;
 /// Events that are recorded and replayed.
 const EVENTS: usize = 1_000_000;
+/// Events after which memory is looked at, where that is asked for.
+const MARKS: [usize; 4] = [1_000_000, 10_000_000, 25_000_000, 50_000_000];
 /// Connections that went well for each event of the incident, where no recording is given: about one try in thirty fails.
 const HEALTHY: u32 = 9;
 
 fn main() {
+    let memory = std::env::args().any(|argument| argument == "--memory");
     let given = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
     let healthy = if given.is_some() { 0 } else { HEALTHY };
     let path = given.unwrap_or_else(golden);
@@ -39,7 +44,7 @@ fn main() {
     let mut now = Instant::now();
     let (mut making, mut total) = (Duration::ZERO, 0);
     let before = processor_time(ClockId::CLOCK_PROCESS_CPUTIME_ID);
-    let mut rounds = Rounds::of(events, healthy);
+    let mut rounds = Rounds::of(events.clone(), healthy);
     while total < EVENTS {
         let begun = processor_time(ClockId::CLOCK_THREAD_CPUTIME_ID);
         let second = rounds.next_second();
@@ -95,6 +100,7 @@ fn main() {
     let replayed = each_of(begun.elapsed(), total);
     println!("replayed           {:.2} million a second", 1e3 / replayed);
     let second = |each: f64| (1e9 / each).round();
+    let resident = if memory { judged_for_long(events, healthy) } else { Vec::new() };
     println!(
         "{}",
         serde_json::json!({
@@ -104,8 +110,34 @@ fn main() {
             "read_events_per_second": second(reading),
             "judged_events_per_second": second(judging),
             "replayed_events_per_second": second(replayed),
+            "resident_mib": resident,
         })
     );
+}
+
+/// MiB in memory after each of [`MARKS`], in the way that the pipeline takes events in.
+fn judged_for_long(events: Vec<Event>, healthy: u32) -> Vec<f64> {
+    let mut rounds = Rounds::of(events, healthy);
+    let (mut folded, mut total) = (Folded::default(), 0);
+    let mut after = |mark: usize| {
+        while total < mark {
+            for event in rounds.next_second() {
+                total += usize::from(event.body != Body::Tick);
+                folded.apply(&event, &mut drop);
+            }
+        }
+        let resident = resident();
+        println!("after {mark:>12} events {resident:.1} MiB in memory");
+        resident
+    };
+    MARKS.into_iter().map(&mut after).collect()
+}
+
+/// MiB that this process has in memory.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("it is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it tells");
+    f64::from(line.trim().trim_end_matches(" kB").parse::<u32>().expect("a number")) / 1024.0
 }
 
 fn golden() -> PathBuf {

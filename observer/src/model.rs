@@ -32,8 +32,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
-        Body, ConnectionEnded, Counters, Event, Flow, Hurt, ListenOverflow, ListenerChanged, ListenerSample,
-        OverflowPath, ProxySample, ResetSent, Signal, State,
+        Body, ConnectionEnded, Counters, Event, Flow, ListenOverflow, ListenerChanged, ListenerSample, OverflowPath,
+        ProxySample, ResetSent, Signal, State,
     },
     time::Time,
 };
@@ -128,7 +128,7 @@ impl Model {
                 if let Some(door) = self.door_mut(&unserved.flow) {
                     door.unserved(now, unserved);
                 }
-                self.flow_mut(FlowKey::of_server(&unserved.flow)).unserved = Some(*unserved);
+                self.flow_mut(FlowKey::of_server(&unserved.flow)).unserved = Some(Box::new(*unserved));
             }
             Body::ListenOverflow(overflow) => self.overflowed(overflow),
             Body::ListenerChanged(changed) => self.listener_changed(changed),
@@ -153,7 +153,7 @@ impl Model {
                 }
             }
             Body::Hurt(hurt) => {
-                self.flow_mut(FlowKey::of_server(&hurt.flow)).hurt = Some(Hurt::clone(hurt));
+                self.flow_mut(FlowKey::of_server(&hurt.flow)).hurt = Some(hurt.clone());
                 if let Some(door) = self.door_mut(&hurt.flow) {
                     door.hurt(now, hurt);
                 }
@@ -214,6 +214,9 @@ impl Model {
 
     fn reset_sent(&mut self, reset: &ResetSent) {
         let now = self.now;
+        if self.is_of_a_client(&reset.flow) {
+            return;
+        }
         let evidence = self.flow_mut(FlowKey::of_server(&reset.flow));
         if reset.retracts_overflow {
             evidence.overflows_ack = evidence.overflows_ack.saturating_sub(1);
@@ -225,6 +228,13 @@ impl Model {
         if reset.retracts_overflow {
             self.listener_at_mut(reset.flow.netns, reset.flow.local).overflow_retracted(now);
         }
+    }
+
+    /// Whether the local end is that of a try at an upstream, from which nothing of the upstream can be learned. What is closed while
+    /// the other side still sends is answered with a RST: on a busy proxy's host there may be as many of these as connections.
+    fn is_of_a_client(&self, flow: &Flow) -> bool {
+        self.upstreams.get(&UpstreamKey::tcp(flow.netns, flow.remote)).is_some()
+            && self.listener_at(flow.netns, flow.local).is_none()
     }
 
     /// A try that the proxy gave up soon, before its socket showed anything amiss: the server's side may have.

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     diagnose::{MAX_DELAY, Said},
-    event::Event,
+    event::{Body, Event},
     host,
     kernel::Options,
     sink::{Overflowed, Summary},
@@ -37,6 +37,9 @@ use tail::Gathered;
 
 /// How often the source is asked. Nobody is woken per event: a verdict is late by this much at most.
 const POLL_EVERY: Duration = Duration::from_millis(10);
+/// The same while nothing comes, for the first verdict after that: to be woken a hundred times a second for nothing takes more of a
+/// processor than all else that is done on a quiet host.
+const POLL_SELDOM: Duration = Duration::from_millis(40);
 /// How often a snapshot is made while somebody looks.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(100);
 /// Verdicts and warnings handed over together at most: waking a reader costs more than ten of them.
@@ -210,6 +213,7 @@ impl<S: Source> Stages<S> {
     fn run(mut self, stop: &AtomicBool, sum_up: &SyncSender<Summary>) {
         let mut batch = Vec::new();
         let mut shown = Instant::now();
+        let mut pause = POLL_EVERY;
         while !stop.load(Ordering::Relaxed) {
             if let Some(folded) = self.source.jump() {
                 self.folded = folded;
@@ -217,6 +221,8 @@ impl<S: Source> Stages<S> {
             }
             self.gathered.look(self.desk.looked_at().tail);
             let polled = self.source.poll(&mut batch);
+            let quiet = batch.iter().all(|event| matches!(event.body, Body::Tick));
+            pause = if quiet { (pause * 2).min(POLL_SELDOM) } else { POLL_EVERY };
             self.fold(&mut batch);
             self.record();
             if polled == Polled::Ended {
@@ -230,7 +236,7 @@ impl<S: Source> Stages<S> {
                 self.publish();
             }
             if polled != Polled::More {
-                thread::park_timeout(POLL_EVERY);
+                thread::park_timeout(pause);
             }
         }
         // Nobody may be waiting for it.

@@ -95,8 +95,8 @@ pub fn resolve(jiffy: u32) -> Result<Layout, BtfError> {
 /// All but the jiffy.
 fn read() -> Result<Layout, BtfError> {
     let bytes = fs::read(VMLINUX).map_err(|error| BtfError::Unreadable(error.to_string()))?;
-    let asked: Vec<_> = FUNCTIONS.iter().map(|(name, _)| *name).chain(ITERATORS).collect();
-    let types = Types::read(&bytes, &asked).map_err(|why| BtfError::Unreadable(why.to_owned()))?;
+    let functions: Vec<_> = FUNCTIONS.iter().map(|(name, _)| *name).chain(ITERATORS).collect();
+    let types = Types::read(&bytes, &functions).map_err(|why| BtfError::Unreadable(why.to_owned()))?;
     let mut offsets = Offsets::UNRESOLVED;
     for (path, required, slot) in offsets.fields() {
         match types.bit_offset(path).and_then(|bits| u16::try_from(bits / 8).ok()) {

@@ -77,11 +77,19 @@ struct Record<'a> {
     rest: &'a [u8],
 }
 
+impl Record<'_> {
+    /// Names of a prototype's arguments.
+    fn arguments(&self) -> Option<Vec<u32>> {
+        let names = self.rest.chunks_exact(8).filter_map(|argument| word(argument, 0));
+        (self.kind == Kind::Prototype).then(|| names.collect())
+    }
+}
+
 /// All types.
 pub(super) struct Types<'a> {
     strings: &'a [u8],
-    types: &'a [u8],
-    /// Where each begins in `types`, the one with the number 1 first.
+    records: &'a [u8],
+    /// Where each begins in `records`, the one with the number 1 first.
     places: Vec<u32>,
     /// Structs and unions by name; of several of one name the first.
     structures: HashMap<&'a [u8], u32>,
@@ -107,7 +115,7 @@ impl<'a> Types<'a> {
             bytes.get(begin..begin.checked_add(word(bytes, at + 4)? as usize)?)
         };
         let mut types = Self {
-            types: section(8).ok_or(DAMAGED)?,
+            records: section(8).ok_or(DAMAGED)?,
             strings: section(16).ok_or(DAMAGED)?,
             places: Vec::with_capacity(bytes.len() / 32),
             structures: HashMap::new(),
@@ -116,7 +124,7 @@ impl<'a> Types<'a> {
             functions: HashMap::new(),
         };
         let mut at = 0;
-        while at < types.types.len() {
+        while at < types.records.len() {
             let record = types.at(at).ok_or("some types in it are of a kind that observer does not know")?;
             types.places.push(u32::try_from(at).map_err(|_| DAMAGED)?);
             let number = u32::try_from(types.places.len()).map_err(|_| DAMAGED)?;
@@ -140,9 +148,9 @@ impl<'a> Types<'a> {
 
     /// The type that begins there.
     fn at(&self, at: usize) -> Option<Record<'a>> {
-        let (name, info, of) = (word(self.types, at)?, word(self.types, at + 4)?, word(self.types, at + 8)?);
+        let (name, info, of) = (word(self.records, at)?, word(self.records, at + 4)?, word(self.records, at + 8)?);
         let (kind, length) = Kind::of(info)?;
-        let rest = self.types.get(at + RECORD..(at + RECORD).checked_add(length)?)?;
+        let rest = self.records.get(at + RECORD..(at + RECORD).checked_add(length)?)?;
         Some(Record { name, info, kind, of, rest })
     }
 
@@ -222,12 +230,6 @@ impl<'a> Types<'a> {
         })
     }
 
-    /// Names of the arguments of a prototype; empty where they have none.
-    fn arguments(&self, prototype: &Record<'a>) -> Option<Vec<u32>> {
-        let names = prototype.rest.chunks_exact(8).filter_map(|argument| word(argument, 0));
-        (prototype.kind == Kind::Prototype).then(|| names.collect())
-    }
-
     /// The tracepoints that programs can be attached to by their types, and the numbers of these.
     pub(super) fn tracepoints(&self) -> impl Iterator<Item = (&'a str, u32)> {
         let named =
@@ -239,13 +241,13 @@ impl<'a> Types<'a> {
     pub(super) fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
         let number = self.tracepoints.get(format!("{TRACEPOINT}{name}").as_bytes())?;
         let pointer = self.resolved(*number).filter(|record| record.kind == Kind::Pointer)?;
-        self.arguments(&self.resolved(pointer.of)?)?.len().checked_sub(1)
+        self.resolved(pointer.of)?.arguments()?.len().checked_sub(1)
     }
 
     /// The number of the function of that name, if it was asked for and is there, with arguments of these names at these places.
     pub(super) fn function(&self, name: &str, arguments: &[(usize, &str)]) -> Option<u32> {
         let number = *self.functions.get(name.as_bytes())?;
-        let has = self.arguments(&self.resolved(self.number(number)?.of)?)?;
+        let has = self.resolved(self.number(number)?.of)?.arguments()?;
         let all = arguments.iter().all(|(at, wanted)| has.get(*at).is_some_and(|name| self.is_named(*name, wanted)));
         all.then_some(number)
     }
@@ -332,7 +334,7 @@ mod tests {
             STRINGS,
             &[
                 (at(b"int"), kind(1, 0), 4, &[32]),
-                (0, kind(4, 2) | 1 << 31, 8, &[y, 1, 0, z, 1, 3 << 24 | 35]),
+                (0, kind(4, 2) | 1 << 31, 8, &[y, 1, 0, z, 1, 3 << 24 | 0x23]),
                 (0, kind(10, 0), 2, &[]),
                 (at(b"a"), kind(4, 2), 16, &[x, 1, 0, 0, 3, 64]),
                 (at(b"e"), kind(6, 2) | 1 << 31, 4, &[one, 1, two, u32::MAX]),

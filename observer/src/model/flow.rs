@@ -25,7 +25,7 @@ impl FlowEvidence {
         if caused && reset.process.is_none() && now.since(self.reset_at) < STRAGGLERS {
             return;
         }
-        self.reset = Some(reset.clone());
+        self.reset = Some(Box::new(reset.clone()));
         self.reset_at = now;
     }
 
@@ -41,7 +41,7 @@ impl FlowEvidence {
 
     /// It ended in the accept queue.
     pub fn never_accepted(&self) -> bool {
-        self.unserved.is_some_and(|unserved| !unserved.accepted)
+        self.unserved.as_ref().is_some_and(|unserved| !unserved.accepted)
     }
 }
 
@@ -64,7 +64,7 @@ impl FlowKey {
 /// How long segments of a connection that is gone may still come.
 const STRAGGLERS: Duration = Duration::from_secs(1);
 
-/// What happened on the server's side of a connection.
+/// What happened on the server's side of a connection. Each part that is large is rare, and apart: there may be very many of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FlowEvidence {
     /// SYNs turned away by a full accept queue.
@@ -80,13 +80,13 @@ pub struct FlowEvidence {
     /// SYN-ACKs sent again although the client had completed the handshake.
     pub synacks_again: u32,
     /// The RST that the server's host sent: of its own accord if there was one, else the last.
-    pub reset: Option<ResetSent>,
+    pub reset: Option<Box<ResetSent>>,
     /// When it did.
     pub reset_at: Time,
     /// Its client gave it up unserved.
-    pub unserved: Option<Unserved>,
+    pub unserved: Option<Box<Unserved>>,
     /// Its application closed it with a request unanswered, or by dying.
-    pub hurt: Option<Hurt>,
+    pub hurt: Option<Box<Hurt>>,
     /// SYNs dropped by a full SYN queue.
     pub syn_queue_drops: u32,
     /// When the last of this was told.

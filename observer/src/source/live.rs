@@ -26,8 +26,9 @@ use crate::{
     time::Time,
 };
 
-/// Records taken from the ring at a time; the rest is for the next call, so that a flood cannot starve the views.
-pub const MAX_BATCH: usize = 65_536;
+/// Records taken from the ring at a time; the rest is for the next call, so that a flood cannot starve the views, and what they
+/// become takes a few megabytes at most.
+pub const MAX_BATCH: usize = 8192;
 /// Samples that may wait for the pipeline. Full, the sampler waits: samples are replaced by newer ones anyway.
 const MAX_SAMPLES: usize = 16;
 /// A tick says that everything up to it has been told. The ring was emptied after its time was read, and a record

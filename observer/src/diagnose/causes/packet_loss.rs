@@ -29,7 +29,7 @@ fn judge(case: &Case<'_>) -> Judgement {
     let Some(connection) = &case.attempt.connection else { return Judgement::No };
     match case.attempt.ending {
         Ending::ConnectTimedOut { by_kernel } => syns_lost(case, connection, by_kernel),
-        Ending::NoAnswer if case.flow.unserved.is_some_and(|it| it.accepted && it.unacked > 0) => {
+        Ending::NoAnswer if case.flow.unserved.as_ref().is_some_and(|it| it.accepted && it.unacked > 0) => {
             answer_lost(case, connection)
         }
         Ending::NoAnswer if came_late(case, connection) => request_late(case, connection),
@@ -59,7 +59,7 @@ fn syns_lost(case: &Case<'_>, connection: &ConnectionEnded, by_kernel: bool) -> 
 
 /// The upstream is here: its side shows that the answer was sent.
 fn answer_lost(case: &Case<'_>, connection: &ConnectionEnded) -> Judgement {
-    let unacked = case.flow.unserved.map_or(0, |unserved| unserved.unacked);
+    let unacked = case.flow.unserved.as_ref().map_or(0, |unserved| unserved.unacked);
     let summary = format!(
         "{} sent its answer, and {unacked} bytes of it never arrived{}",
         case.attempt.upstream,
@@ -72,7 +72,7 @@ fn answer_lost(case: &Case<'_>, connection: &ConnectionEnded) -> Judgement {
 /// The upstream is here, and had the request for less long than its repetitions took to bring it. Of a connection that had
 /// served it cannot be told which request was sent again.
 pub(super) fn came_late(case: &Case<'_>, connection: &ConnectionEnded) -> bool {
-    let Some(had) = case.flow.unserved.and_then(|unserved| unserved.waited) else { return false };
+    let Some(had) = case.flow.unserved.as_ref().and_then(|unserved| unserved.waited) else { return false };
     let Some(again) = connection.data_retransmits.checked_sub(1) else { return false };
     let arrived = connection.unacked <= GOODBYE_BYTES && !connection.reused();
     arrived && case.flow.overflows_ack == 0 && had < FIRST_AGAIN * 2_u32.saturating_pow(again.into())
@@ -83,7 +83,7 @@ fn request_late(case: &Case<'_>, connection: &ConnectionEnded) -> Judgement {
         Ok(confidence) => confidence,
         Err(missing) => return Judgement::NotEnough(missing),
     };
-    let had = case.flow.unserved.and_then(|unserved| unserved.waited).unwrap_or_default();
+    let had = case.flow.unserved.as_ref().and_then(|unserved| unserved.waited).unwrap_or_default();
     let summary = format!(
         "a request to {} was sent again {} times and arrived only {} before the proxy gave up; its listener is here and \
          dropped none",
