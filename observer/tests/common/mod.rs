@@ -245,6 +245,13 @@ pub(crate) fn lost(counters: &Counters) -> u64 {
     counters.lost.total() - counters.lost.skipped
 }
 
+/// Whether all that happened was counted, but for what the kernel owns to have skipped: from 7.0 on programs on tracepoints can be
+/// preempted, and what happens on their processor meanwhile they do not see (`__DECLARE_TRACE`, include/linux/tracepoint.h;
+/// `__bpf_trace_run`, kernel/trace/bpf_trace.c).
+pub(crate) fn all_but_skipped(counted: u64, happened: u64, counters: &Counters) -> bool {
+    (happened.saturating_sub(counters.lost.skipped)..=happened).contains(&counted)
+}
+
 /// Inode of this thread's network namespace.
 pub(crate) fn netns() -> u32 {
     use std::os::unix::fs::MetadataExt as _;

@@ -14,7 +14,7 @@ use observer_common::Kind;
 use socket2::Socket;
 
 use crate::{
-    common::{Watcher, connect, eventually, here, in_netns, kernel_counter, listen, lost, only},
+    common::{Watcher, all_but_skipped, connect, eventually, here, in_netns, kernel_counter, listen, lost, only},
     overflow::{crowd, overflows},
 };
 
@@ -23,13 +23,6 @@ const OWN_MACHINE: &str = "OBSERVER_OWN_MACHINE";
 
 fn on_own_machine() -> bool {
     std::env::var_os(OWN_MACHINE).is_some()
-}
-
-/// Whether all that happened was counted, but for what the kernel owns to have skipped: from 7.0 on programs on tracepoints can be
-/// preempted, and what happens on their processor meanwhile they do not see (`__DECLARE_TRACE`, include/linux/tracepoint.h;
-/// `__bpf_trace_run`, kernel/trace/bpf_trace.c).
-fn all_but_skipped(counted: u64, happened: u64, counters: &Counters) -> bool {
-    (happened.saturating_sub(counters.lost.skipped)..=happened).contains(&counted)
 }
 
 #[test]

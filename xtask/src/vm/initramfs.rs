@@ -16,7 +16,7 @@ use super::{INIT, MODULES, PROGRAMS, TESTS};
 use crate::{paths, shell};
 
 /// Programs that the tests and the lab run.
-const NEEDED: [&str; 6] = ["cat", "ip", "nft", "nginx", "ss", "sysctl"];
+const NEEDED: [&str; 7] = ["cat", "chrt", "ip", "nft", "nginx", "ss", "sysctl"];
 /// Where things are mounted, and what programs expect to be there.
 const FOLDERS: [&str; 6] = ["/proc", "/sys", "/dev", "/tmp", "/run", MODULES];
 /// The users that nginx asks for, in the formats of passwd(5) and group(5).
