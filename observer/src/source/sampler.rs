@@ -43,9 +43,9 @@ pub const EVERY: Duration = Duration::from_secs(1);
 /// next rounds; only the first round looks at all.
 pub const ROUND_BUDGET: Duration = Duration::from_millis(20);
 /// After a round nothing is sampled for this many times the processor time that it took: 2 % of a core at most while the host is
-/// looked at closely, less than half a per cent else.
+/// looked at closely, a quarter of a per cent else.
 const PAUSE_CLOSELY: u32 = 50;
-const PAUSE_LIGHTLY: u32 = 250;
+const PAUSE_LIGHTLY: u32 = 400;
 /// But no longer than this, however many connections the host has. What a close look finds is judged by samples that are fresh
 /// (`UNIX_SEEN_WITHIN` in the model).
 const MAX_PAUSE_CLOSELY: Duration = Duration::from_secs(2);
