@@ -12,6 +12,7 @@ use nix::sys::prctl::set_name;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub(crate) use self::overflow::PORT as OVERFLOW_PORT;
+pub(crate) use self::rate::BACKLOG;
 
 /// A name that observer takes for a proxy's.
 const PROXY: &std::ffi::CStr = c"nginx";

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::cost::{self, Share};
 use super::say;
+use crate::bench_sockets::BACKLOG;
 use crate::lab::{Netns, RunFolder, Watch};
 use crate::{paths, shell, wait};
 
@@ -97,6 +98,7 @@ fn at(folder: &Path, rate: u32) -> Result<(Used, Option<Made>)> {
     }
     let netns = Netns::create("bench")?;
     netns.sysctl("net.ipv4.ip_local_port_range", "10240 65535")?;
+    netns.sysctl("net.core.somaxconn", &BACKLOG.to_string())?;
     let said = folder.join("sockets.json");
     let mut generator = Started::spawn(&netns, &["rate", "--rate", &rate.to_string(), "--seconds", SECONDS], &said)?;
     let used = used(watch)?;
