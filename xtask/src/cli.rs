@@ -26,7 +26,7 @@ pub(crate) enum Command {
     Lab(lab::Args),
     /// Read a recording and its exports with pyarrow, polars and DuckDB, and compare with what observer says
     Interop,
-    /// Everything: setup, formatting, lints, tests with real eBPF, lab, other tools
+    /// Everything: setup, formatting, lints, tests with real eBPF, lab, other kernels, other tools
     Test,
     /// Measure what observing costs, and how fast observer is
     Bench(bench::Args),

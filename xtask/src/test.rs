@@ -5,12 +5,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build, cargo, interop, interrupt, lab, privilege, setup, shell};
+use crate::{build, cargo, interop, interrupt, lab, privilege, setup, shell, vm};
 
 /// Stops at the first step that fails. The runners' closing lines come once more at the end, where they are looked for.
 pub(crate) fn run() -> Result<()> {
     heading("setup");
     setup::run()?;
+    setup::machines()?;
 
     heading("format");
     shell::run(cargo::command("fmt").args(["--all", "--check"]))?;
@@ -30,6 +31,9 @@ pub(crate) fn run() -> Result<()> {
     build::run()?;
     let tally = staged()?;
 
+    heading("other kernels");
+    let kernels = vm::run_required()?;
+
     heading("other tools");
     interop::run()?;
 
@@ -38,6 +42,9 @@ pub(crate) fn run() -> Result<()> {
         println!("{result}");
     }
     println!("{tally}");
+    for kernel in kernels {
+        println!("{kernel}");
+    }
     Ok(())
 }
 

@@ -64,6 +64,27 @@ const CORE: [(&str, Topology); 8] = [
     ("upstream-timeout", Topology::Local),
 ];
 
+/// Those of the core that `cargo xtask test` stages, too: each another way for a try to end.
+const OF_ALL_TESTS: [&str; 4] =
+    ["accept-overflow-stall", "upstream-closed-early", "upstream-reset", "upstream-timeout"];
+
+/// What is run in each machine.
+struct Wanted<'a> {
+    /// Only tests and scenarios whose names contain one of these; all if empty.
+    names: &'a [String],
+    /// Of the core.
+    scenarios: Vec<(&'static str, Topology)>,
+}
+
+impl<'a> Wanted<'a> {
+    /// What is left of the core by `keep` and by `names`.
+    fn new(names: &'a [String], keep: impl Fn(&str) -> bool) -> Self {
+        let asked_for = |scenario: &str| names.is_empty() || names.iter().any(|name| scenario.contains(name.as_str()));
+        let scenarios = CORE.into_iter().filter(|(scenario, _)| keep(scenario) && asked_for(scenario)).collect();
+        Self { names, scenarios }
+    }
+}
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Series of kernels
@@ -77,7 +98,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let tallies = test(&args.kernels, args.jobs, &args.names)?;
+    let tallies = test(&args.kernels, args.jobs, &Wanted::new(&args.names, |_| true))?;
     for (series, tally) in &tallies {
         println!("{series}: {tally}");
     }
@@ -85,6 +106,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let all = Tally { passed: sum(|tally| tally.passed), failed: sum(|tally| tally.failed) };
     println!("{all}");
     judge(all)
+}
+
+/// The kernel tests and some of the core on the kernels that must be had, for `cargo xtask test`; returns the closing lines.
+pub(crate) fn run_required() -> Result<Vec<String>> {
+    // Each is busy with one CPU.
+    let jobs = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let wanted = Wanted::new(&[], |scenario| OF_ALL_TESTS.contains(&scenario));
+    let tallies = test(&REQUIRED.map(str::to_owned), jobs, &wanted)?;
+    tallies.iter().try_for_each(|(_, tally)| judge(*tally))?;
+    Ok(tallies.iter().map(|(series, tally)| format!("{series}: {tally}")).collect())
 }
 
 fn judge(tally: Tally) -> Result<()> {
@@ -96,7 +127,7 @@ fn judge(tally: Tally) -> Result<()> {
 
 /// What came of each kernel that must be had or could be, in the order asked for. A machine that died, or a required kernel that is
 /// not to be had, is one that failed.
-fn test(series: &[String], jobs: NonZeroUsize, names: &[String]) -> Result<Vec<(String, Tally)>> {
+fn test(series: &[String], jobs: NonZeroUsize, wanted: &Wanted) -> Result<Vec<(String, Tally)>> {
     setup::toolchain()?;
     setup::lab()?;
     setup::machines()?;
@@ -107,7 +138,7 @@ fn test(series: &[String], jobs: NonZeroUsize, names: &[String]) -> Result<Vec<(
     let next = AtomicUsize::new(0);
     let worker = || -> Result<()> {
         while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let run = boot(kernel, &contents, names)?;
+            let run = boot(kernel, &contents, wanted)?;
             // Held while printing too, so that kernels' lines do not mix.
             let mut tallies = tallies.lock().unwrap_or_else(PoisonError::into_inner);
             tallies.push((kernel.series.clone(), show(kernel, &run)));
@@ -142,24 +173,17 @@ fn bring(series: &[String]) -> (Vec<Kernel>, Vec<(String, Tally)>) {
 }
 
 /// Runs it all in a machine with this kernel; each line is printed once its test or trial has ended.
-fn boot(kernel: &Kernel, contents: &Contents, names: &[String]) -> Result<Run> {
+fn boot(kernel: &Kernel, contents: &Contents, wanted: &Wanted) -> Result<Run> {
     let series = &kernel.series;
     println!("{series}: {}", kernel.version);
     let lacking = || NEEDS.into_iter().filter(|(_, need)| kernel.missing.iter().any(|missing| missing == need));
     for (test, need) in lacking() {
         println!("{series} {test} ... SKIPPED: this kernel has no {need}");
     }
-    let wanted = |(scenario, _): &(&str, Topology)| {
-        names.is_empty() || names.iter().any(|name| scenario.contains(name.as_str()))
-    };
     let plan = Plan {
-        tests: names.to_vec(),
+        tests: wanted.names.to_vec(),
         skipped: lacking().map(|(test, _)| test.to_owned()).collect(),
-        scenarios: CORE
-            .into_iter()
-            .filter(wanted)
-            .map(|(scenario, topology)| (topology, scenario.to_owned()))
-            .collect(),
+        scenarios: wanted.scenarios.iter().map(|(scenario, topology)| (*topology, (*scenario).to_owned())).collect(),
     };
     let machine = Machine::new(paths::machines().join("runs").join(series))?;
     contents.write(kernel, &plan, &machine.initramfs())?;

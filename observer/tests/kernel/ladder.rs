@@ -228,7 +228,7 @@ fn repetitions_are_told(carrier: Carrier, port: u16) {
     in_netns(&comm, || {
         let mut watcher = Watcher::start(tracepoints_by(carrier, only(&comm, port)));
         let _listener = listen(&at, 0);
-        let _clients: Vec<_> = (0..4).map(|_| connect(&at)).collect();
+        let _clients = crowd(&at, 4);
         watcher.until("SYNs sent again, as many as the kernel says", |watcher| {
             let kernel = kernel_counter("RetransSegs");
             (kernel >= 3 && watcher.engine.model().counters().retransmits == kernel).then_some(())
