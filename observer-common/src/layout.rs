@@ -58,6 +58,8 @@ offsets! {
     net = "sock_common.skc_net.net", required;
     /// Protocol number.
     protocol = "sock.sk_protocol", required;
+    /// The user for whom the socket was made.
+    uid = "sock.sk_uid.val", required;
     /// Pending error.
     err = "sock.sk_err", required;
     /// Error that ended nothing.

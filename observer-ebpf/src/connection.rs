@@ -34,12 +34,18 @@ pub(crate) fn state_changed(ctx: &impl Arguments) {
     match (old, new) {
         (state::CLOSE, state::SYN_SENT) => {
             // Of a socket whose end was missed, and whose memory is another's now.
-            tries::forget(sock.key());
+            if tries::may_have(sock) {
+                tries::forget(sock.key());
+            }
             if started(ctx, sock) {
                 answer::connects_again();
             }
         }
-        (state::SYN_SENT, state::ESTABLISHED) => established(sock),
+        (state::SYN_SENT, state::ESTABLISHED) => {
+            if tries::may_have(sock) {
+                established(sock);
+            }
+        }
         (state::SYN_RECV, state::ESTABLISHED) => arrived(sock),
         (_, state::LISTEN) => listener::changed(sock, true),
         (state::LISTEN, state::CLOSE) => listener::changed(sock, false),
@@ -63,7 +69,7 @@ fn started(ctx: &impl EbpfContext, sock: Sock<impl Access>) -> bool {
     }
     emit::count(Counter::ConnectionsStarted);
     connect::began(sock);
-    let Some(entry) = tries::begin(sock.key()) else {
+    let Some(entry) = tries::begin(sock) else {
         emit::count(Counter::TriesUntracked);
         warn!(ctx, "no room to follow a connection of process {}", task.pid);
         return true;
@@ -107,7 +113,7 @@ fn established(sock: Sock<impl Access>) {
 pub(crate) fn read(sock: Sock) {
     let look = look::at_reads();
     // Being attached, or detached.
-    if look == 0 {
+    if look == 0 || !tries::may_have(sock) {
         return;
     }
     let Some(entry) = tries::of(sock.key()) else { return };
@@ -259,7 +265,7 @@ fn left(sock: Sock<impl Access>, old: u8, new: u8) {
 #[inline(always)]
 fn followed(sock: Sock<impl Access>) -> Option<*mut Try> {
     // Most sockets of a host are of no interest, and this is the cheapest way to know.
-    if sock.max_ack_backlog() != 0 {
+    if sock.max_ack_backlog() != 0 || !tries::may_have(sock) {
         return None;
     }
     let entry = tries::of(sock.key())?;
@@ -313,6 +319,9 @@ fn unread(tcp: TcpSock<impl Access>, fin: bool) -> u32 {
 /// A socket goes away for good (`tcp_destroy_sock`). One that the network had closed before is let go of by its process now.
 #[inline(always)]
 pub(crate) fn destroyed(sock: Sock) {
+    if !tries::may_have(sock) {
+        return;
+    }
     let Some(pointer) = tries::of(sock.key()) else { return };
     // SAFETY: as in `left`.
     let entry = unsafe { &mut *pointer };

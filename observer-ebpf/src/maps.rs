@@ -18,7 +18,7 @@ use observer_common::{
     time_wait::Destination,
 };
 
-use crate::tries::{NEAR_SLOTS, Slot};
+use crate::tries::{NEAR_SLOTS, Slot, USERS_SLOTS};
 
 /// A map of one value that programs come at by its address, without a search.
 #[repr(transparent)]
@@ -63,6 +63,12 @@ pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Cou
 /// Not socket-local storage: to make and free one costs more than it saves (on 6.18 a connection of a proxy took 1 µs more).
 #[map]
 pub(crate) static TRIES: Array<Slot> = Array::with_max_entries(1, 0);
+
+/// For whose users there are connections in `TRIES`, or were: not 0 where the number falls on. Written by `tries`, which thus need
+/// not look for those of others.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.users")]
+pub(crate) static USERS: Global<[u8; USERS_SLOTS]> = Global::new([0; USERS_SLOTS]);
 
 /// The first of them. Written by `tries` only. Taken: see `TRIES`.
 #[unsafe(no_mangle)]

@@ -63,6 +63,9 @@ impl<A: Access> Sock<A> {
         err: u32;
         /// Full sockets only.
         protocol: u16;
+        /// Full sockets only. That of whoever made it (`sock_init_data`, net/core/sock.c), unless somebody gives a connection's
+        /// descriptor away by fchown().
+        uid: u32;
     }
 
     /// Whether a process owns the socket: false while it waits in an accept queue, and after release. Full sockets only.

@@ -15,8 +15,10 @@ use core::{arch::asm, ptr};
 use observer_common::spread::spread;
 
 use crate::{
-    maps::{NEAR, TRIES, Try},
+    access::Access,
+    maps::{NEAR, TRIES, Try, USERS},
     settings::setting,
+    sock::Sock,
 };
 
 /// Slots of the first table, a power of two: 28 KiB.
@@ -28,6 +30,24 @@ const PLACES: u32 = 16;
 /// No two sockets are nearer to each other than two to this (`struct tcp_sock` has 2.2 KiB and more), so that of a stretch of
 /// memory none has another's slot.
 const SOCKET_BITS: u32 = 11;
+
+/// Users that are told apart, a power of two.
+pub(crate) const USERS_SLOTS: usize = 256;
+
+/// Where it is noted whether a proxy's connections are of this user. A byte, so that to write one is not to write others.
+#[inline(always)]
+fn of_user(uid: u32) -> *mut u8 {
+    // SAFETY: so many bits name no byte that is not there.
+    unsafe { USERS.pointer().cast::<u8>().add(uid as usize & (USERS_SLOTS - 1)) }
+}
+
+/// Whether the socket may be one that is remembered: what tells is in the socket itself, and in memory that is hardly ever written.
+/// Full sockets only.
+#[inline(always)]
+pub(crate) fn may_have(sock: Sock<impl Access>) -> bool {
+    // SAFETY: valid for the program's run.
+    unsafe { of_user(sock.uid()).read_volatile() != 0 }
+}
 
 /// Part of a table.
 #[repr(C)]
@@ -191,9 +211,17 @@ unsafe fn give_back(slot: *mut Slot) {
 }
 
 /// Where to note what is known of a connection that begins, which is nothing yet; `None` if there is no room. Of what its socket's
-/// memory was before nothing may be left.
+/// memory was before nothing may be left. Full sockets only.
 #[inline(always)]
-pub(crate) fn begin(key: u64) -> Option<*mut Try> {
+pub(crate) fn begin(sock: Sock<impl Access>) -> Option<*mut Try> {
+    let key = sock.key();
+    let user = of_user(sock.uid());
+    // SAFETY: as in `may_have`.
+    unsafe {
+        if user.read_volatile() == 0 {
+            user.write_volatile(1);
+        }
+    }
     let near = near(key);
     // SAFETY: as in `of`.
     unsafe {

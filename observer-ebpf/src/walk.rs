@@ -105,7 +105,7 @@ fn adopt(sock: Sock) {
     if !port_matters(u16::from_be(sock.dport())) || !netns_matters(sock.netns()) {
         return;
     }
-    let Some(entry) = tries::begin(sock.key()) else { return emit::count(Counter::TriesUntracked) };
+    let Some(entry) = tries::begin(tcp.sock()) else { return emit::count(Counter::TriesUntracked) };
     // SAFETY: both valid for the program's run; userspace changes the task between walks only.
     unsafe {
         (*entry).task = *task;
