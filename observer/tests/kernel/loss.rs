@@ -34,7 +34,8 @@ fn connections_are_counted_exactly_though_the_ring_overflows() {
         // Small, and not read meanwhile: most records must find it full.
         options.ring = 64 << 10;
         let mut watcher = Watcher::start(options);
-        let listener = TcpListener::bind("127.0.0.1:7150").unwrap();
+        // Room for those that wait: a SYN that found none would be sent again after a second.
+        let listener: TcpListener = listen("127.0.0.1:7150", 4096).into();
         let opened = kernel_counter("ActiveOpens");
         thread::scope(|scope| {
             scope.spawn(|| {
