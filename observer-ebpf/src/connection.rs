@@ -34,18 +34,12 @@ pub(crate) fn state_changed(ctx: &impl Arguments) {
     match (old, new) {
         (state::CLOSE, state::SYN_SENT) => {
             // Of a socket whose end was missed, and whose memory is another's now.
-            if tries::may_have(sock) {
-                tries::forget(sock.key());
-            }
+            tries::forget(sock);
             if started(ctx, sock) {
                 answer::connects_again();
             }
         }
-        (state::SYN_SENT, state::ESTABLISHED) => {
-            if tries::may_have(sock) {
-                established(sock);
-            }
-        }
+        (state::SYN_SENT, state::ESTABLISHED) => established(sock),
         (state::SYN_RECV, state::ESTABLISHED) => arrived(sock),
         (_, state::LISTEN) => listener::changed(sock, true),
         (state::LISTEN, state::CLOSE) => listener::changed(sock, false),
@@ -69,7 +63,7 @@ fn started(ctx: &impl EbpfContext, sock: Sock<impl Access>) -> bool {
     }
     emit::count(Counter::ConnectionsStarted);
     connect::began(sock);
-    let Some(entry) = tries::begin(sock) else {
+    let Some(entry) = tries::begin(sock, &task, false) else {
         emit::count(Counter::TriesUntracked);
         warn!(ctx, "no room to follow a connection of process {}", task.pid);
         return true;
@@ -77,7 +71,6 @@ fn started(ctx: &impl EbpfContext, sock: Sock<impl Access>) -> bool {
     let look = look::at_reads();
     // SAFETY: valid for the program's run; only this socket's events write it, one at a time.
     unsafe {
-        (*entry).task = task;
         (*entry).started = bpf_ktime_get_ns();
         (*entry).look = look;
         if look != 0 {
@@ -90,7 +83,7 @@ fn started(ctx: &impl EbpfContext, sock: Sock<impl Access>) -> bool {
 
 #[inline(never)]
 fn established(sock: Sock<impl Access>) {
-    let Some(entry) = tries::of(sock.key()) else { return };
+    let Some(entry) = tries::of(sock) else { return };
     let Some(tcp) = sock.tcp() else { return };
     // SAFETY: the entry is valid for the program's run; only this socket's events write it, one at a time.
     unsafe {
@@ -113,10 +106,10 @@ fn established(sock: Sock<impl Access>) {
 pub(crate) fn read(sock: Sock) {
     let look = look::at_reads();
     // Being attached, or detached.
-    if look == 0 || !tries::may_have(sock) {
+    if look == 0 {
         return;
     }
-    let Some(entry) = tries::of(sock.key()) else { return };
+    let Some(entry) = tries::of(sock) else { return };
     let Some(tcp) = sock.tcp() else { return };
     let written = tcp.write_seq();
     // SAFETY: as above.
@@ -255,7 +248,7 @@ fn left(sock: Sock<impl Access>, old: u8, new: u8) {
     if new == state::CLOSE_WAIT {
         entry.closing = 1;
     } else if by_proxy || in_connect || setting!(destroys_traced) == 0 || look == 0 {
-        tries::forget(sock.key());
+        tries::forget(sock);
     } else {
         entry.ended = 1;
     }
@@ -264,15 +257,11 @@ fn left(sock: Sock<impl Access>, old: u8, new: u8) {
 /// The connection of this socket, if it is followed and has not ended.
 #[inline(always)]
 fn followed(sock: Sock<impl Access>) -> Option<*mut Try> {
-    // Most sockets of a host are of no interest, and this is the cheapest way to know.
-    if sock.max_ack_backlog() != 0 || !tries::may_have(sock) {
-        return None;
-    }
-    let entry = tries::of(sock.key())?;
+    let entry = tries::of(sock)?;
     // SAFETY: as in `established`.
     if unsafe { (*entry).ended } == 1 {
         // The end of that socket was missed, and its memory is another's now.
-        tries::forget(sock.key());
+        tries::forget(sock);
         return None;
     }
     Some(entry)
@@ -319,10 +308,7 @@ fn unread(tcp: TcpSock<impl Access>, fin: bool) -> u32 {
 /// A socket goes away for good (`tcp_destroy_sock`). One that the network had closed before is let go of by its process now.
 #[inline(always)]
 pub(crate) fn destroyed(sock: Sock) {
-    if !tries::may_have(sock) {
-        return;
-    }
-    let Some(pointer) = tries::of(sock.key()) else { return };
+    let Some(pointer) = tries::of(sock) else { return };
     // SAFETY: as in `left`.
     let entry = unsafe { &mut *pointer };
     let look = look::at_reads();
@@ -335,7 +321,7 @@ pub(crate) fn destroyed(sock: Sock) {
         }
         let_go(tcp, entry, entry.closing == 1);
     }
-    tries::forget(sock.key());
+    tries::forget(sock);
 }
 
 /// Its end was not seen: the kernel skips a program that it has interrupted to run the timers and packets of that CPU
@@ -504,7 +490,7 @@ fn unserved(sock: Sock<impl Access>, new: u8) {
 #[inline(always)]
 pub(crate) fn error_reported(ctx: &impl Arguments) {
     let Some(sock) = ctx.sock(0) else { return };
-    let Some(entry) = tries::of(sock.key()) else { return };
+    let Some(entry) = tries::of(sock) else { return };
     let Some(tcp) = sock.tcp() else { return };
     let error = tcp.err();
     if error != 0 {

@@ -105,7 +105,7 @@ pub(crate) static ACCEPTED: HashMap<Door, u32> = HashMap::with_max_entries(4096,
 pub(crate) static ADOPT: HashMap<u64, Task> = HashMap::with_max_entries(connection::MAX_ADOPTED, BPF_F_NO_PREALLOC);
 
 /// Processes that are proxies, by process id. Written by `filter` and `answer`, and by userspace for those that were there
-/// before us. Full: the one unused longest goes; its answers are not seen until it connects again.
+/// before us. Full: the one unused longest goes; its answers are not seen until it has connected again, some dozens of times at most (see `KNOWN`).
 #[map]
 pub(crate) static PROCESSES: LruHashMap<u32, Process> = LruHashMap::with_max_entries(8192, 0);
 

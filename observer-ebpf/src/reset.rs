@@ -145,7 +145,7 @@ fn no_handshake(tcp: TcpSock<impl Access>, to_ack: bool, reason: u32) -> bool {
 #[inline(always)]
 pub(crate) fn received(ctx: &impl Arguments) {
     let Some(sock) = ctx.sock(0) else { return };
-    if let Some(entry) = tries::of(sock.key()) {
+    if let Some(entry) = tries::of(sock) {
         // SAFETY: valid for the program's run; one event of a socket at a time.
         unsafe { (*entry).flags |= RESET_RECEIVED };
         emit::count(Counter::ResetsReceived);

@@ -27,7 +27,7 @@ pub(crate) fn segment(ctx: &impl Arguments) {
         }
     }
     let Some(sock) = ctx.sock(0) else { return };
-    let Some(entry) = tries::of(sock.key()) else { return };
+    let Some(entry) = tries::of(sock) else { return };
     let Some(tcp) = sock.tcp() else { return };
     let state = sock.state();
     // SAFETY: valid for the program's run; one event of a socket at a time.

@@ -12,7 +12,7 @@
 
 use core::{arch::asm, ptr};
 
-use observer_common::spread::spread;
+use observer_common::{Task, spread::spread};
 
 use crate::{
     access::Access,
@@ -41,12 +41,12 @@ fn of_user(uid: u32) -> *mut u8 {
     unsafe { USERS.pointer().cast::<u8>().add(uid as usize & (USERS_SLOTS - 1)) }
 }
 
-/// Whether the socket may be one that is remembered: what tells is in the socket itself, and in memory that is hardly ever written.
-/// Full sockets only.
+/// Whether the socket may be one that is remembered: what tells is in the socket itself, and in memory that is hardly ever written. One
+/// that a listener made is none, though its memory may have been one's whose end was missed. Full sockets only.
 #[inline(always)]
-pub(crate) fn may_have(sock: Sock<impl Access>) -> bool {
+fn may_have(sock: Sock<impl Access>) -> bool {
     // SAFETY: valid for the program's run.
-    unsafe { of_user(sock.uid()).read_volatile() != 0 }
+    sock.max_ack_backlog() == 0 && unsafe { of_user(sock.uid()).read_volatile() != 0 }
 }
 
 /// Part of a table.
@@ -145,9 +145,13 @@ fn far(key: u64) -> Option<u32> {
     None
 }
 
-/// What is known of the connection of the socket with this key.
+/// What is known of the connection of this socket. Full sockets only.
 #[inline(always)]
-pub(crate) fn of(key: u64) -> Option<*mut Try> {
+pub(crate) fn of(sock: Sock<impl Access>) -> Option<*mut Try> {
+    if !may_have(sock) {
+        return None;
+    }
+    let key = sock.key();
     let near = near(key);
     // SAFETY: valid for the program's run; only the socket's own events make its key appear or go.
     unsafe {
@@ -162,18 +166,20 @@ pub(crate) fn of(key: u64) -> Option<*mut Try> {
     }
 }
 
-/// Takes a slot, if it is free; nothing is known of its connection then.
+/// Takes a slot, if it is free, for a connection of which no more is known than whose it is, and whether the upstream has closed it.
 ///
 /// # Safety
 /// `slot` must be valid.
 #[inline(always)]
-unsafe fn take(slot: *mut Slot, key: u64) -> bool {
+unsafe fn take(slot: *mut Slot, key: u64, task: &Task, closing: bool) -> bool {
     // SAFETY: the caller's promise; the slot is ours from where there is one claim.
     unsafe {
         add(&raw mut (*slot).claims, 1);
         let free = ptr::read_volatile(&raw const (*slot).claims) == 1;
         if free {
             clear(&raw mut (*slot).entry);
+            (*slot).entry.task = *task;
+            (*slot).entry.closing = u8::from(closing);
             ptr::write_volatile(&raw mut (*slot).key, key);
         } else {
             less(&raw mut (*slot).claims);
@@ -210,11 +216,12 @@ unsafe fn give_back(slot: *mut Slot) {
     }
 }
 
-/// Where to note what is known of a connection that begins, which is nothing yet; `None` if there is no room. Of what its socket's
-/// memory was before nothing may be left. Full sockets only.
+/// Where to note what is known of a connection that is followed from now on, see [`take`]; `None` if there is no room. What its socket's
+/// memory was before is forgotten. Full sockets only.
 #[inline(always)]
-pub(crate) fn begin(sock: Sock<impl Access>) -> Option<*mut Try> {
+pub(crate) fn begin(sock: Sock<impl Access>, task: &Task, closing: bool) -> Option<*mut Try> {
     let key = sock.key();
+    forget_key(key);
     let user = of_user(sock.uid());
     // SAFETY: as in `may_have`.
     unsafe {
@@ -225,10 +232,10 @@ pub(crate) fn begin(sock: Sock<impl Access>) -> Option<*mut Try> {
     let near = near(key);
     // SAFETY: as in `of`.
     unsafe {
-        if take(near, key) {
+        if take(near, key, task, closing) {
             return Some(&raw mut (*near).entry);
         }
-        let slot = TRIES.get_ptr_mut(begin_far(key)?)?;
+        let slot = TRIES.get_ptr_mut(begin_far(key, task, closing)?)?;
         add(&raw mut (*near).elsewhere, 1);
         Some(&raw mut (*slot).entry)
     }
@@ -236,16 +243,17 @@ pub(crate) fn begin(sock: Sock<impl Access>) -> Option<*mut Try> {
 
 /// The number of the slot of the second table that a socket has got.
 #[inline(never)]
-fn begin_far(key: u64) -> Option<u32> {
+fn begin_far(key: u64, task: &Task, closing: bool) -> Option<u32> {
     let first = Search::of(key);
     let mut search = first;
     let mut number = 0;
     while number < PLACES {
         // SAFETY: as in `of`.
         unsafe {
-            if take(search.slot()?, key) {
-                if number > 0 {
-                    add(&raw mut (*first.slot()?).elsewhere, 1);
+            let (slot, home) = (search.slot()?, first.slot()?);
+            if take(slot, key, task, closing) {
+                if slot != home {
+                    add(&raw mut (*home).elsewhere, 1);
                 }
                 return Some(search.at & setting!(tries_mask) as u32);
             }
@@ -256,9 +264,16 @@ fn begin_far(key: u64) -> Option<u32> {
     None
 }
 
-/// Forgets the connection of a socket, if there was one.
+/// Forgets the connection of a socket, if there was one. Full sockets only.
 #[inline(always)]
-pub(crate) fn forget(key: u64) {
+pub(crate) fn forget(sock: Sock<impl Access>) {
+    if may_have(sock) {
+        forget_key(sock.key());
+    }
+}
+
+#[inline(always)]
+fn forget_key(key: u64) {
     let near = near(key);
     // SAFETY: as in `of`.
     unsafe {

@@ -93,23 +93,21 @@ fn accepted(sock: Sock) {
 
 #[inline(always)]
 fn adopt(sock: Sock) {
-    // One that began since the programs were attached is there already, and better known.
-    if !look::adopting() || tries::of(sock.key()).is_some() {
+    if !look::adopting() {
         return;
     }
     let Some(tcp) = sock.tcp() else { return };
-    if tcp.max_ack_backlog() != 0 {
+    // One that began since the programs were attached is there already, and better known.
+    if tcp.max_ack_backlog() != 0 || tries::of(tcp.sock()).is_some() {
         return;
     }
     let Some(task) = ADOPT.get_ptr(tcp.inode()) else { return };
     if !port_matters(u16::from_be(sock.dport())) || !netns_matters(sock.netns()) {
         return;
     }
-    let Some(entry) = tries::begin(tcp.sock()) else { return emit::count(Counter::TriesUntracked) };
-    // SAFETY: both valid for the program's run; userspace changes the task between walks only.
-    unsafe {
-        (*entry).task = *task;
-        (*entry).closing = u8::from(sock.state() == state::CLOSE_WAIT);
+    // SAFETY: valid for the program's run; userspace changes it between walks only.
+    if tries::begin(tcp.sock(), unsafe { &*task }, sock.state() == state::CLOSE_WAIT).is_none() {
+        return emit::count(Counter::TriesUntracked);
     }
     emit::count(Counter::ConnectionsAdopted);
     // SAFETY: a helper without arguments.

@@ -30,7 +30,7 @@
 //! | [`hooks`] | what observer wants to see of a kernel, the ladder of what can carry each, and how much of it it does |
 //! | [`trace`] | the trace file: format, writer, reader, export |
 //! | [`host`], [`proxy`] | facts about this host; which processes are proxies |
-//! | [`kernel`] | aya: offsets from BTF, load, attach carrier by carrier, look closely or not, decode, walk. With `observer-ebpf` the only home of unsafe |
+//! | [`kernel`] | aya: offsets from BTF, put into the programs; load, attach carrier by carrier, look closely or not, decode, walk. With `observer-ebpf` the only home of unsafe |
 //! | [`model`] | `apply(&Event)`: upstreams, listeners, namespaces, and single connections' evidence |
 //! | [`diagnose`] | tries that wait for evidence and for their answer; rules, verdicts, registry, one file and one page per cause; remedies with this host's numbers |
 //! | [`snapshot`] | what a reader sees: an immutable copy; a desk at which a view asks for more |

@@ -35,9 +35,9 @@ use cost::Meter;
 use recording::Tape;
 use tail::Gathered;
 
-/// How often the source is asked. Nobody is woken per event: a verdict is late by this much at most.
+/// How often the source is asked. Nobody is woken per event: a verdict is late by this much at most, in quiet times by [`POLL_SELDOM`].
 const POLL_EVERY: Duration = Duration::from_millis(10);
-/// The same while nothing comes, for the first verdict after that: to be woken a hundred times a second for nothing takes more of a
+/// The same while nothing comes: to be woken a hundred times a second for nothing takes more of a
 /// processor than all else that is done on a quiet host.
 const POLL_SELDOM: Duration = Duration::from_millis(40);
 /// How often a snapshot is made while somebody looks.

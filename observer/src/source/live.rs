@@ -157,10 +157,10 @@ impl Live {
     /// Tells at once of records that were lost, ahead of all that was read since the last tick: some of it came after them, and
     /// must not be judged as if nothing were missing. All else is as last told.
     ///
-    /// What finds the ring full leaves a whole ring to be read, most of it in this reading or in the next: who has read less
-    /// need not ask.
-    fn tell_losses(&mut self, batch: &mut Vec<Event>) {
-        if self.read_bytes < self.room / 4 {
+    /// What finds the ring full leaves a whole ring to be read, most of it in this reading or in the next: who has read less, and to the
+    /// end, need not ask.
+    fn tell_losses(&mut self, batch: &mut Vec<Event>, more: bool) {
+        if !more && self.read_bytes < self.room / 4 {
             return;
         }
         // What cannot be read now can be with the next batch, or with the next samples.
@@ -198,7 +198,7 @@ impl Source for Live {
             }
         }
         let more = self.read();
-        self.tell_losses(batch);
+        self.tell_losses(batch, more);
         let mut read = std::mem::take(&mut self.read);
         for event in read.drain(..) {
             while let Some(sample) = self.sampled_by(event.time) {
