@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::resource::{Resource, setrlimit};
 use observer::{
     diagnose::{Confidence, Value},
     event::{Body, Counters, Event},
@@ -109,11 +110,17 @@ fn of_each_kind_what_was_not_told_is_counted_as_lost() {
     });
 }
 
+/// For tests that hold thousands of sockets open: a process may have 1024 files by default.
+fn have_many_files() {
+    setrlimit(Resource::RLIMIT_NOFILE, 16_384, 16_384).unwrap();
+}
+
 #[test]
 fn connections_for_which_there_is_no_room_are_counted() {
     // Of the second table; the first has 256.
     const ROOM: u32 = 16;
     const CONNECTIONS: u64 = 600;
+    have_many_files();
     in_netns("obs-room", || {
         let mut watcher = Watcher::start(observer::kernel::Options { tries: ROOM, ..here("obs-room") });
         let listener = listen("127.0.0.1:7443", 1024);
@@ -146,6 +153,7 @@ fn connections_for_which_there_is_no_room_are_counted() {
 #[test]
 fn each_of_thousands_of_connections_open_at_once_is_followed_to_its_end() {
     const CONNECTIONS: usize = 1600;
+    have_many_files();
     in_netns("obs-crowd", || {
         let mut watcher = Watcher::start(here("obs-crowd"));
         let listener = listen("127.0.0.1:7445", 4000);
