@@ -70,7 +70,7 @@ pub(crate) static TRIES: Array<Slot> = Array::with_max_entries(1, 0);
 #[unsafe(link_section = ".bss.users")]
 pub(crate) static USERS: Global<[u8; USERS_SLOTS]> = Global::new([0; USERS_SLOTS]);
 
-/// The first of them. Written by `tries` only. Taken: see `TRIES`.
+/// The first of the two tables of `tries`, which alone writes it. Taken: see `TRIES`, the second.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.near")]
 pub(crate) static NEAR: Global<[Slot; NEAR_SLOTS]> = Global::new([Slot::EMPTY; NEAR_SLOTS]);
