@@ -172,7 +172,8 @@ fn each_of_thousands_of_connections_open_at_once_is_followed_to_its_end() {
         drop(listener);
         let (counters, events) = watcher.finish();
         assert_eq!((counters.connections_started, counters.connections_ended), (all, all));
-        assert_eq!((counters.lost.tries_untracked, counters.lost.total()), (0, 0));
+        // What the kernel skipped is told of all the same: when its socket goes away.
+        assert_eq!(counters.lost.total(), counters.lost.skipped, "{:?}", counters.lost);
         let ended = events.iter().filter_map(|event| match &event.body {
             Body::ConnectionEnded(ended) => Some(ended.flow.local.port),
             _ => None,
