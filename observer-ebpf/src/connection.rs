@@ -7,7 +7,7 @@ use aya_ebpf::{
 use aya_log_ebpf::warn;
 use observer_common::{
     Kind, Task,
-    connection::{ANSWERS_VISIBLE, BASELINE, Ended, Hurt, RESET_RECEIVED, Unserved},
+    connection::{ANSWERS_UNWATCHED, ANSWERS_VISIBLE, BASELINE, Ended, Hurt, RESET_RECEIVED, Unserved},
     counter::Counter,
     listener::Door,
     state,
@@ -348,7 +348,13 @@ struct Ending {
 // than the 512 bytes that a program and what it calls have on 6.1 and 6.12 (`check_max_stack_depth`, kernel/bpf/verifier.c).
 #[inline(never)]
 fn report(tcp: TcpSock<impl Access>, entry: &Try, &Ending { old, new, error, shutdown }: &Ending) -> u64 {
-    let visible = answer::visible(entry.task.pid);
+    let answers = if look::at_answers() == 0 {
+        ANSWERS_UNWATCHED
+    } else if answer::visible(entry.task.pid) {
+        ANSWERS_VISIBLE
+    } else {
+        0
+    };
     emit::record::<Ended>(Kind::ConnectionEnded, |record, header| {
         record.header = header;
         tcp.sock().flow(tcp.local_port(), &mut record.flow);
@@ -374,7 +380,7 @@ fn report(tcp: TcpSock<impl Access>, entry: &Try, &Ending { old, new, error, shu
         record.old_state = old;
         record.new_state = new;
         record.shutdown = shutdown;
-        record.flags = if visible { entry.flags | ANSWERS_VISIBLE } else { entry.flags };
+        record.flags = entry.flags | answers;
         record.outstanding = u8::from(sent.wrapping_sub(received) as i32 > 0);
         record.pad = 0;
         record.answer_status = entry.answer_status;

@@ -265,6 +265,7 @@ fn ended(now: Time, flow: Flow) -> ConnectionEnded {
         last_read: Some(now - Duration::from_millis(3)),
         exchanges: 1,
         answers_visible: true,
+        answers_unwatched: false,
         syn_retransmits: 0,
         data_retransmits: 0,
     }

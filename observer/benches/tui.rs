@@ -210,6 +210,7 @@ fn ended(upstream: u16, now: Time) -> ConnectionEnded {
         last_read: None,
         exchanges: u32::from(!fails),
         answers_visible: false,
+        answers_unwatched: false,
         syn_retransmits: 0,
         data_retransmits: 0,
     }

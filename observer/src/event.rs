@@ -164,6 +164,8 @@ pub struct ConnectionEnded {
     pub exchanges: u32,
     /// The process has answered a client in plain HTTP: its answer to this try, too, can be expected to be seen.
     pub answers_visible: bool,
+    /// Nobody looked at what processes answer: no outcome names it.
+    pub answers_unwatched: bool,
     /// SYNs sent again.
     pub syn_retransmits: u16,
     /// Other segments sent again.

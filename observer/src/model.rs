@@ -58,9 +58,9 @@ const SIGCONT: u32 = 18;
 pub const MAX_SIGNALS: usize = 1024;
 /// Closing a listening unix socket has no event: one that the samples, a second apart, no longer show has gone.
 pub const UNIX_SEEN_WITHIN: Duration = Duration::from_secs(3);
-/// Connections whose server-side evidence is kept: what it takes is most of what observer ever holds, up to 60 MiB, but with less of it a
+/// Connections whose server-side evidence is kept (as many as fit two hash tables of 65,536 places): up to 30 MiB, but with less of it a
 /// proxy's timer of a minute would outlast what a busy listener did. Full, the oldest half goes, and is counted as evicted.
-pub const MAX_FLOWS: usize = 131_072;
+pub const MAX_FLOWS: usize = 114_688;
 /// How long that evidence is kept at least: longer than the kernel's own connect timeout
 /// (131 s by the defaults of tcp_syn_retries and tcp_syn_linear_timeouts; tcp_write_timeout, net/ipv4/tcp_timer.c).
 pub const FLOW_MEMORY_SECONDS: u64 = 140;

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     diagnose::{MAX_DELAY, Said},
-    event::{Body, Event},
+    event::Event,
     host,
     kernel::Options,
     sink::{Overflowed, Summary},
@@ -35,11 +35,9 @@ use cost::Meter;
 use recording::Tape;
 use tail::Gathered;
 
-/// How often the source is asked. Nobody is woken per event: a verdict is late by this much at most, in quiet times by [`POLL_SELDOM`].
-const POLL_EVERY: Duration = Duration::from_millis(10);
-/// The same while nothing comes: to be woken a hundred times a second for nothing takes more of a
-/// processor than all else that is done on a quiet host.
-const POLL_SELDOM: Duration = Duration::from_millis(40);
+/// How often the source is asked. Nobody is woken per event: a verdict is late by this much at most. More often would take more of a
+/// processor, on a quiet host for nothing, on a busy one because whatever is needed for an event has left the caches by the next time.
+const POLL_EVERY: Duration = Duration::from_millis(40);
 /// How often a snapshot is made while somebody looks.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(100);
 /// Verdicts and warnings handed over together at most: waking a reader costs more than ten of them.
@@ -213,7 +211,6 @@ impl<S: Source> Stages<S> {
     fn run(mut self, stop: &AtomicBool, sum_up: &SyncSender<Summary>) {
         let mut batch = Vec::new();
         let mut shown = Instant::now();
-        let mut pause = POLL_EVERY;
         while !stop.load(Ordering::Relaxed) {
             if let Some(folded) = self.source.jump() {
                 self.folded = folded;
@@ -221,8 +218,6 @@ impl<S: Source> Stages<S> {
             }
             self.gathered.look(self.desk.looked_at().tail);
             let polled = self.source.poll(&mut batch);
-            let quiet = batch.iter().all(|event| matches!(event.body, Body::Tick));
-            pause = if quiet { (pause * 2).min(POLL_SELDOM) } else { POLL_EVERY };
             self.fold(&mut batch);
             self.record();
             if polled == Polled::Ended {
@@ -236,7 +231,7 @@ impl<S: Source> Stages<S> {
                 self.publish();
             }
             if polled != Polled::More {
-                thread::park_timeout(pause);
+                thread::park_timeout(POLL_EVERY);
             }
         }
         // Nobody may be waiting for it.

@@ -79,6 +79,7 @@ pub(crate) fn connection() -> ConnectionEnded {
         last_read: None,
         exchanges: 0,
         answers_visible: false,
+        answers_unwatched: false,
     }
 }
 

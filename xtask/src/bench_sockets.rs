@@ -29,10 +29,13 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// Connections that are closed at once, so many a second or as many as can be
+    /// Connections that are accepted and closed, so many a second or as many as can be
     Rate {
         #[arg(long)]
         rate: u32,
+        /// Close them at once, before they may have been accepted
+        #[arg(long)]
+        given_up: bool,
         #[arg(long)]
         seconds: u32,
     },
@@ -57,7 +60,7 @@ enum What {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     match args.what {
-        What::Rate { rate, seconds } => rate::run(rate, Duration::from_secs(seconds.into())),
+        What::Rate { rate, given_up, seconds } => rate::run(rate, given_up, Duration::from_secs(seconds.into())),
         What::Overflow { rate } => overflow::run(rate),
         What::Stand { port, listeners, connections, time_waits } => {
             let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit of open files")?;

@@ -53,7 +53,7 @@ struct Head {
 }
 
 /// What is to be known of a try that is not judged.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Over {
     /// Where the server's side of it is noted.
     pub(super) flow: Option<FlowKey>,
@@ -91,12 +91,19 @@ pub(super) struct Kept {
     queues: [VecDeque<Place>; Wait::ALL.len()],
     /// Places given so far.
     places: u64,
+    /// How many tries wait for what, in the order of the queues.
+    waiting: [usize; Wait::ALL.len()],
 }
 
 impl Kept {
     /// Whether another try needs one to go.
     pub(super) fn is_full(&self) -> bool {
         self.names.len() >= MAX_OPEN
+    }
+
+    /// How many wait for this.
+    pub(super) fn waiting(&self, wait: Wait) -> usize {
+        self.waiting[wait as usize]
     }
 
     /// Keeps a try. Gives back the one that had its name.
@@ -126,11 +133,15 @@ impl Kept {
     }
 
     fn place(&mut self, slot: usize, wait: Wait, due: Time) {
-        let Self { heads, queues, places, .. } = self;
+        let Self { heads, queues, places, waiting, .. } = self;
         let queue = &mut queues[wait as usize];
         if queue.len() >= MAX_PLACES {
             queue.retain(|place| holds(heads, place));
         }
+        if heads[slot].place != 0 {
+            waiting[heads[slot].wait as usize] -= 1;
+        }
+        waiting[wait as usize] += 1;
         *places += 1;
         queue.push_back(Place { due, slot, number: *places });
         (heads[slot].wait, heads[slot].place) = (wait, *places);
@@ -156,6 +167,7 @@ impl Kept {
     }
 
     fn vacate(&mut self, slot: usize) {
+        self.waiting[self.heads[slot].wait as usize] -= 1;
         self.heads[slot].place = 0;
         self.free.push_back(slot);
     }

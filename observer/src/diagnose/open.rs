@@ -1,7 +1,7 @@
 //! Tries that have ended and are not settled: those that wait for evidence, those whose answer is still to come, and those
 //! that look well until an answer says otherwise. Bounded; time is an argument.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use observer_common::answer::ANSWERS_FIRST;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use crate::{
     model::{Answer, Attempt, Ending},
     proxy,
     time::Time,
+    untrusted::at_most,
 };
 
 /// How long a failed try waits for what the server's side of it tells: on one host the two sides are microseconds
@@ -32,6 +33,13 @@ pub const MAX_DELAY: Duration = Duration::from_secs(HOLD.as_secs() + REMEMBER.as
 const SHARED_WITHIN: Duration = Duration::from_millis(500);
 /// The same for one that looks well.
 const SHARED_AT_ONCE: Duration = Duration::from_millis(20);
+/// Tries that look well and are kept at once. Beyond that the oldest is not kept any longer; an answer that comes for it all the same is
+/// counted.
+const MAX_WELL: usize = 24_576;
+/// Tries that went well unwatched of which it is remembered that the other side's evidence is of no use. Beyond that the oldest's, should
+/// it still come, is kept like any other.
+const MAX_UNWATCHED: usize = 16_384;
+
 /// What to do with a try.
 #[derive(Debug, PartialEq)]
 pub(super) enum Settled {
@@ -62,8 +70,13 @@ impl Settled {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Open {
     kept: Kept,
+    /// Those that went well while nobody looked at answers, each with when nothing more comes of it.
+    #[serde(deserialize_with = "at_most::<MAX_UNWATCHED, _, _, _>")]
+    unwatched: VecDeque<(Time, Over)>,
     /// When the last try ended that looked well and is not kept any more.
     well_before: Time,
+    /// When the last try ended that looked well and made room for others.
+    forgotten: Time,
     hurried: u64,
     retried: u64,
     clients_gone: u64,
@@ -74,16 +87,45 @@ pub(super) struct Open {
 impl Open {
     /// Takes in a try that has ended.
     pub(super) fn ended(&mut self, now: Time, attempt: Attempt) -> Option<Settled> {
+        // Nothing will name it.
+        if !attempt.ending.failed() && attempt.connection.as_ref().is_some_and(|it| it.answers_unwatched) {
+            return self.went_well_unwatched(now, &attempt);
+        }
         self.keep(now, attempt, GRACE)
     }
 
+    fn went_well_unwatched(&mut self, now: Time, attempt: &Attempt) -> Option<Settled> {
+        self.well_before = now;
+        let first = if self.unwatched.len() < MAX_UNWATCHED { None } else { self.unwatched.pop_front() };
+        self.unwatched.push_back((now + GRACE, Over::of(attempt)));
+        first.map(|(_, over)| self.harmless_after_all(over))
+    }
+
+    /// Lets go of the oldest of those that look well.
+    fn forget_well(&mut self) -> Option<Settled> {
+        let (due, over) = self.kept.over(Wait::Nothing, Time(u64::MAX))?;
+        self.forgotten = due - REMEMBER;
+        self.well_before = self.well_before.max(self.forgotten);
+        Some(self.harmless_after_all(over))
+    }
+
+    fn harmless_after_all(&mut self, over: Over) -> Settled {
+        self.abandoned = self.abandoned.saturating_add((over.ending == Ending::Abandoned).into());
+        Settled::Harmless(over)
+    }
+
     fn keep(&mut self, now: Time, attempt: Attempt, evidence_within: Duration) -> Option<Settled> {
-        let more = self.kept.is_full() && self.kept.get(&kept::name(&attempt)).is_none();
-        let hurried = if more { self.hurry() } else { None };
         let (wait, span) = match attempt.ending.failed() {
             false => (Wait::Nothing, REMEMBER),
             true if evidence_within > GRACE => (Wait::Try, evidence_within),
             true => (Wait::Evidence, GRACE),
+        };
+        let hurried = if wait == Wait::Nothing && self.kept.waiting(wait) >= MAX_WELL {
+            self.forget_well()
+        } else if self.kept.is_full() && self.kept.get(&kept::name(&attempt)).is_none() {
+            self.hurry()
+        } else {
+            None
         };
         // Two ends of one process in the same nanosecond, on two processors: the first can be told no answer any more.
         match self.kept.insert(wait, now + span, attempt) {
@@ -147,7 +189,12 @@ impl Open {
 
     fn answered(&mut self, now: Time, key: Key, outcome: &Outcome) -> Option<Settled> {
         let answer = Answer::of(outcome)?;
-        let (wait, attempt) = self.kept.get_mut(&key)?;
+        let (_, told) = key;
+        let Some((wait, attempt)) = self.kept.get_mut(&key) else {
+            let forgotten = told <= self.forgotten && now.since(told) < REMEMBER;
+            self.hurried = self.hurried.saturating_add(forgotten.into());
+            return None;
+        };
         match wait {
             Wait::Evidence | Wait::Try => attempt.answered(answer),
             Wait::Answer => {
@@ -180,7 +227,8 @@ impl Open {
         }
         let just_now = |due: Time| at.since(due - REMEMBER) <= SHARED_AT_ONCE;
         let well = || self.kept.of(Wait::Nothing).rev();
-        let since = well().find(|(due, ..)| !just_now(*due)).map_or(self.well_before, |(due, ..)| due - REMEMBER);
+        let kept = well().find(|(due, ..)| !just_now(*due)).map(|(due, ..)| due - REMEMBER);
+        let since = self.well_before.max(kept.unwrap_or_default());
         let held = self.kept.of(Wait::Answer).rev().take_while(|(due, ..)| *due - HOLD > since);
         let mut meant = well().take_while(|(due, ..)| just_now(*due)).chain(held).filter(unanswered);
         let first = meant.next().map(|(_, (_, told), _)| told);
@@ -199,7 +247,9 @@ impl Open {
     /// What is due by `now`, one at a time, in the order in which it is due. `answers_lost` says that answers cannot be relied
     /// on any more.
     pub(super) fn due(&mut self, now: Time, answers_lost: bool) -> Option<Settled> {
-        while let Some((due, key)) = self.next_due(now) {
+        // What it forgets may be evidence on another of the same ends: none is judged after it that was due before.
+        let forgets = self.unwatched.front().map(|(due, _)| *due).filter(|due| *due <= now);
+        while let Some((due, key)) = self.next_due(forgets.unwrap_or(now)) {
             if let Some(settled) = self.answered_on_another_thread(key) {
                 return Some(settled);
             }
@@ -210,6 +260,9 @@ impl Open {
             }
             return self.kept.remove(&key).map(Settled::judge);
         }
+        if let Some((_, over)) = self.unwatched.pop_front_if(|(due, _)| *due <= now) {
+            return Some(self.harmless_after_all(over));
+        }
         self.due_later(now)
     }
 
@@ -219,9 +272,8 @@ impl Open {
             return Some(Settled::Unanswered(over));
         }
         let (due, over) = self.kept.over(Wait::Nothing, now)?;
-        self.well_before = due - REMEMBER;
-        self.abandoned = self.abandoned.saturating_add((over.ending == Ending::Abandoned).into());
-        Some(Settled::Harmless(over))
+        self.well_before = self.well_before.max(due - REMEMBER);
+        Some(self.harmless_after_all(over))
     }
 
     /// An error without a try, of a proxy that answers first: if one try of its process, and only one, failed at that moment
@@ -275,7 +327,10 @@ impl Open {
     /// The stream has ended: what is left, one at a time.
     pub(super) fn last(&mut self, answers_lost: bool) -> Option<Settled> {
         let end = Time(u64::MAX);
-        let Some((_, key)) = self.next_due(end) else { return self.due_later(end) };
+        let Some((_, key)) = self.next_due(end) else {
+            let unwatched = self.unwatched.pop_front().map(|(_, over)| self.harmless_after_all(over));
+            return unwatched.or_else(|| self.due_later(end));
+        };
         let attempt = self.kept.remove(&key)?;
         // Its answer may have been a moment away.
         let to_come = attempt.answer.is_none() && attempt.answers_visible && !answers_lost;
@@ -295,7 +350,7 @@ impl Open {
         Some(Settled::early(wait, self.kept.remove(&key)?))
     }
 
-    /// Tries settled early for want of room.
+    /// Tries settled early for want of room, of those that looked well only such as an answer came for.
     pub(super) fn hurried(&self) -> u64 {
         self.hurried
     }
@@ -378,6 +433,24 @@ mod tests {
         assert_eq!(open.ended(at(0), failed(0, false)), None);
         assert_eq!(settled(&mut open, 49), (vec![], 0));
         assert_eq!(settled(&mut open, 50), (vec![0], 0));
+    }
+
+    #[test]
+    fn what_goes_well_while_nobody_looks_at_answers_is_over_at_once_and_bounded() {
+        let mut open = Open::default();
+        let unwatched = |ms| {
+            let answered = ConnectionEnded { bytes_received: 90, new: Tcp::CloseWait, ..connection() };
+            Attempt::from_connection(at(ms), at(ms), &ConnectionEnded { answers_unwatched: true, ..answered })
+        };
+        let failing = ConnectionEnded { answers_unwatched: true, ..refused_connection() };
+        assert_eq!(open.ended(at(0), unwatched(0)), None);
+        assert_eq!(open.ended(at(10), Attempt::from_connection(at(10), at(10), &failing)), None);
+        assert_eq!(settled(&mut open, 49), (vec![], 0), "evidence may still come, and is to be forgotten then");
+        assert_eq!(settled(&mut open, 50), (vec![], 1));
+        assert_eq!(settled(&mut open, 60), (vec![0], 0), "what fails is judged like any other");
+        let early: Vec<_> = (0..=MAX_UNWATCHED).map(|_| open.ended(at(70), unwatched(70))).collect();
+        assert_eq!(early.iter().flatten().count(), 1, "the oldest goes when there is one too many");
+        assert_eq!(settled(&mut open, 120), (vec![], MAX_UNWATCHED));
     }
 
     #[test]
@@ -473,6 +546,21 @@ mod tests {
         let joined = Outcome { told_before: Some(at(2)), ..outcome("haproxy", Some(1), Did::Answered(502)) };
         assert_eq!(open.outcome(at(9), at(3), &joined, false), None);
         assert_eq!(settled(&mut open, 500), (vec![502], 0), "one verdict, not two");
+    }
+
+    #[test]
+    fn of_those_that_look_well_the_oldest_make_room_and_an_answer_for_one_is_counted() {
+        let mut open = Open::default();
+        let first = Attempt { told: at(1), ..well(0) };
+        open.ended(at(1), first);
+        let early: Vec<_> =
+            (0..MAX_WELL).map(|n| open.ended(at(2), Attempt { told: Time(n as u64), ..well(2) })).collect();
+        assert_eq!(early.iter().flatten().count(), 1);
+        assert_eq!(open.hurried(), 0, "that nobody asks for is nothing lost");
+        let failing = outcome("nginx", Some(1), Did::Answered(502));
+        assert_eq!(open.outcome(at(5), at(5), &failing, false), None);
+        assert_eq!(open.hurried(), 1);
+        assert!(open.ended(at(6), failed(6, false)).is_none(), "there is room for what fails");
     }
 
     #[test]

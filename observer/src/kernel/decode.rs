@@ -169,6 +169,7 @@ fn ended(record: &connection::Ended) -> Body {
         last_read: (record.last_read != 0).then_some(Time(record.last_read)),
         exchanges: record.exchanges,
         answers_visible: record.flags & connection::ANSWERS_VISIBLE != 0,
+        answers_unwatched: record.flags & connection::ANSWERS_UNWATCHED != 0,
     }))
 }
 

@@ -112,6 +112,7 @@ fn ended(ended: &mut ConnectionEnded, to: &mut impl Change) {
         last_read,
         exchanges: _,
         answers_visible: _,
+        answers_unwatched: _,
         syn_retransmits: _,
         data_retransmits: _,
     } = ended;

@@ -89,7 +89,9 @@ fn ended(dice: &mut Dice, comm: &str) -> Body {
         _ => ConnectionEnded { bytes_acked: 0, unacked: 80, data_retransmits: 3, ..connection() },
     };
     let (answers_visible, flow) = (dice.tails(), connection_of(dice, client_flow()));
-    Body::ConnectionEnded(Box::new(ConnectionEnded { answers_visible, flow, proxy: proxy(dice, comm), ..base }))
+    let answers_unwatched = !answers_visible && dice.below(4) == 0;
+    let proxy = proxy(dice, comm);
+    Body::ConnectionEnded(Box::new(ConnectionEnded { flow, proxy, answers_visible, answers_unwatched, ..base }))
 }
 
 fn outcome(dice: &mut Dice, comm: &str, told: &[Time]) -> Body {

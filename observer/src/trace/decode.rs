@@ -302,6 +302,7 @@ impl Line<'_, '_> {
             last_read: columns.since_read_ns.get(row).map(|since| self.ago(since)),
             exchanges: columns.exchanges.or_zero(row),
             answers_visible: self.flag(flag::ANSWERS_VISIBLE),
+            answers_unwatched: self.flag(flag::ANSWERS_UNWATCHED),
             syn_retransmits: columns.syn_retransmits.or_zero(row),
             data_retransmits: columns.data_retransmits.or_zero(row),
         })

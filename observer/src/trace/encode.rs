@@ -216,6 +216,7 @@ impl Line<'_> {
             (flag::RESET_RECEIVED, ended.reset_received),
             (flag::SENT_LAST, ended.sent_last),
             (flag::ANSWERS_VISIBLE, ended.answers_visible),
+            (flag::ANSWERS_UNWATCHED, ended.answers_unwatched),
         ]);
         columns.flags.set(row, flags);
         columns.bytes_sent.set(row, ended.bytes_sent);

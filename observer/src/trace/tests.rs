@@ -72,6 +72,7 @@ pub(crate) fn every_kind() -> Vec<Event> {
         last_read: Some(at(90)),
         exchanges: 6,
         answers_visible: true,
+        answers_unwatched: true,
         syn_retransmits: 7,
         data_retransmits: 8,
         ..connection()

@@ -203,6 +203,7 @@ pub mod flag {
         HEAD_LONG = 13, "outcome: a status line was seen in a read too long to be looked at.";
         OBSERVED = 14, "verdict: the status is the one that the proxy was seen to give.";
         NO_HANDSHAKE = 15, "reset_sent: a listener with a full queue answers an ACK for which it knows no handshake.";
+        ANSWERS_UNWATCHED = 16, "connection_ended: nobody looked at what processes answer.";
     }
 }
 

@@ -16,8 +16,9 @@ use crate::bench_sockets::BACKLOG;
 use crate::lab::{Netns, RunFolder, Watch};
 use crate::{paths, shell, wait};
 
-/// Connections a second.
-const RATES: [u32; 4] = [0, 1_000, 10_000, 50_000];
+/// Connections a second, and whether their clients give them up unaccepted, which is trouble: observer looks closely then, and keeps
+/// what it has seen of each.
+const RATES: [(u32, bool); 5] = [(0, false), (1_000, false), (10_000, false), (50_000, false), (10_000, true)];
 /// Measured.
 const WINDOW: Duration = Duration::from_secs(10);
 /// The load runs longer than it is measured by a second before and one after.
@@ -64,11 +65,13 @@ pub(super) fn measure() -> Result<Value> {
         "evicted"
     ))?;
     let mut rates = Vec::new();
-    for rate in RATES {
-        let (used, made) = at(folder.path(), rate)?;
+    for (rate, given_up) in RATES {
+        let (used, made) = at(folder.path(), rate, given_up)?;
         let reached = made.as_ref().map_or(0.0, |made| f64::from(made.connections) / made.seconds);
-        row(&format!("{rate} connections a second"), reached, &used)?;
+        let what = if given_up { "given up unaccepted" } else { "connections a second" };
+        row(&format!("{rate} {what}"), reached, &used)?;
         let mut value = used.json();
+        value["given_up"] = json!(given_up);
         value["asked_per_second"] = json!(rate);
         value["reached_per_second"] = json!(reached);
         value["connections_failed"] = json!(made.map_or(0, |made| made.failed));
@@ -91,7 +94,7 @@ fn watch(folder: &Path) -> Result<Watch> {
     Ok(watch)
 }
 
-fn at(folder: &Path, rate: u32) -> Result<(Used, Option<Made>)> {
+fn at(folder: &Path, rate: u32, given_up: bool) -> Result<(Used, Option<Made>)> {
     let watch = watch(folder)?;
     if rate == 0 {
         return Ok((used(watch)?, None));
@@ -100,7 +103,10 @@ fn at(folder: &Path, rate: u32) -> Result<(Used, Option<Made>)> {
     netns.sysctl("net.ipv4.ip_local_port_range", "10240 65535")?;
     netns.sysctl("net.core.somaxconn", &BACKLOG.to_string())?;
     let said = folder.join("sockets.json");
-    let mut generator = Started::spawn(&netns, &["rate", "--rate", &rate.to_string(), "--seconds", SECONDS], &said)?;
+    let rate = rate.to_string();
+    let mut arguments = vec!["rate", "--rate", &rate, "--seconds", SECONDS];
+    arguments.extend(given_up.then_some("--given-up"));
+    let mut generator = Started::spawn(&netns, &arguments, &said)?;
     let used = used(watch)?;
     let status =
         wait::until("the load to end", STANDING, || generator.0.try_wait().context("cannot wait for the load"))?;

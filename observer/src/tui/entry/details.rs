@@ -166,6 +166,7 @@ fn ended(it: &ConnectionEnded, now: Time) -> Evidence {
         last_read,
         exchanges,
         answers_visible,
+        answers_unwatched,
         syn_retransmits,
         data_retransmits,
     } = it;
@@ -193,6 +194,7 @@ fn ended(it: &ConnectionEnded, now: Time) -> Evidence {
         .maybe("answer_status", answer_status.map(u32::from))
         .with("answers", *exchanges)
         .with("answers_visible", *answers_visible)
+        .with("answers_unwatched", *answers_unwatched)
         .with("soft_errno", u32::from(*soft_error))
         .with("syn_retransmits", u32::from(*syn_retransmits))
         .with("data_retransmits", u32::from(*data_retransmits))
