@@ -51,6 +51,8 @@ pub enum Counter {
     AnswersUnmeasured,
     /// RST segments sent by this host without an open socket, where a program of its own tells of them.
     ResetsWithoutSocket,
+    /// State changes that the second program saw to, for which the kernel had skipped the first.
+    SkipsMadeUp,
     /// First of the losses, one counter per [`Kind`]: records that found the ring full.
     Lost,
 }

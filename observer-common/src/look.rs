@@ -11,5 +11,7 @@ pub const QUEUES: usize = 1;
 pub const SETTLED: u64 = 100_000_000;
 /// Not a look: 1 while a walk takes connections over.
 pub const ADOPTING: usize = 2;
+/// Not a look: 1 from before the second program of state changes is attached.
+pub const TWICE: usize = 3;
 /// How many slots there are.
-pub const SLOTS: usize = 3;
+pub const SLOTS: usize = 4;

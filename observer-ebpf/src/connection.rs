@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_ktime_get_ns, bpf_probe_read_user, generated::bpf_jiffies64},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user, generated::bpf_jiffies64},
 };
 use aya_log_ebpf::warn;
 use observer_common::{
@@ -15,6 +15,7 @@ use observer_common::{
 
 use crate::{
     access::{Access, Arguments},
+    again,
     answer::{self, Head, Release},
     connect, emit,
     filter::{self, netns_matters, port_matters},
@@ -29,9 +30,28 @@ use crate::{
 #[inline(always)]
 pub(crate) fn state_changed(ctx: &impl Arguments) {
     let Some(sock) = ctx.sock(0) else { return };
-    let (old, new): (i32, i32) = (ctx.argument(1), ctx.argument(2));
-    let (old, new) = (old as u8, new as u8);
+    let new: i32 = ctx.argument(2);
+    see_to(ctx, sock, new as u8, false);
+    again::handled(sock, new as u8);
+}
+
+/// The same, for the second program.
+#[inline(always)]
+pub(crate) fn state_changed_again(ctx: &impl Arguments) {
+    let Some(sock) = ctx.sock(0) else { return };
+    let new: i32 = ctx.argument(2);
+    if again::was_skipped(sock, new as u8) {
+        see_to(ctx, sock, new as u8, true);
+    }
+}
+
+/// `again` tells that another program may have seen to it after all, see [`again`](crate::again).
+#[inline(always)]
+fn see_to<C: Arguments>(ctx: &C, sock: Sock<C::Access>, new: u8, again: bool) {
+    let old: i32 = ctx.argument(1);
+    let old = old as u8;
     match (old, new) {
+        (state::CLOSE, state::SYN_SENT) if again && has_begun(sock) => {}
         (state::CLOSE, state::SYN_SENT) => {
             // Of a socket whose end was missed, and whose memory is another's now.
             tries::forget(sock);
@@ -44,9 +64,28 @@ pub(crate) fn state_changed(ctx: &impl Arguments) {
         (_, state::LISTEN) => listener::changed(sock, true),
         (state::LISTEN, state::CLOSE) => listener::changed(sock, false),
         (state::FIN_WAIT2 | state::CLOSING, state::CLOSE) => time_wait(sock),
-        (state::SYN_SENT | state::ESTABLISHED | state::CLOSE_WAIT, _) => left(sock, old, new),
+        (state::SYN_SENT | state::ESTABLISHED | state::CLOSE_WAIT, _) if !(again && has_ended(sock)) => {
+            left(sock, old, new)
+        }
         _ => {}
     }
+}
+
+/// Whether this connect() of the current thread is followed already.
+#[inline(always)]
+fn has_begun(sock: Sock<impl Access>) -> bool {
+    let Some(entry) = tries::of(sock) else { return false };
+    // SAFETY: as in `established`.
+    unsafe {
+        (*entry).established == 0 && (*entry).ended == 0 && (*entry).task.tid == bpf_get_current_pid_tgid() as u32
+    }
+}
+
+/// Whether the connection of this socket has ended, and waits to be let go of.
+#[inline(always)]
+fn has_ended(sock: Sock<impl Access>) -> bool {
+    // SAFETY: as in `established`.
+    tries::of(sock).is_some_and(|entry| unsafe { (*entry).ended } == 1)
 }
 
 /// A connect() in its caller's context: the one moment at which the kernel says for certain who it is. Whether it is a proxy's.
@@ -411,8 +450,10 @@ fn left_by_others(sock: Sock<impl Access>, old: u8, new: u8) {
         return;
     }
     if new == state::FIN_WAIT1 || new == state::LAST_ACK {
-        // Both only by close() or shutdown() of the socket's own process (`tcp_close_state`, net/ipv4/tcp.c).
-        answer::hangs_up();
+        // Both only by close() or shutdown() of the socket's own process (`tcp_close_state`, net/ipv4/tcp.c), of what a listener made.
+        if sock.max_ack_backlog() != 0 {
+            answer::hangs_up();
+        }
         if new == state::FIN_WAIT1 {
             hurt(sock);
         }
@@ -496,6 +537,21 @@ fn unserved(sock: Sock<impl Access>, new: u8) {
 #[inline(always)]
 pub(crate) fn error_reported(ctx: &impl Arguments) {
     let Some(sock) = ctx.sock(0) else { return };
+    note_error(sock);
+    again::handled(sock, again::ERROR);
+}
+
+/// The same, for the second program.
+#[inline(always)]
+pub(crate) fn error_reported_again(ctx: &impl Arguments) {
+    let Some(sock) = ctx.sock(0) else { return };
+    if again::was_skipped(sock, again::ERROR) {
+        note_error(sock);
+    }
+}
+
+#[inline(always)]
+fn note_error(sock: Sock<impl Access>) {
     let Some(entry) = tries::of(sock) else { return };
     let Some(tcp) = sock.tcp() else { return };
     let error = tcp.err();

@@ -1,7 +1,7 @@
 //! Whether there is a close look now. Without one the programs that run for every read and write are not attached, and
 //! nothing that they noted is believed.
 
-use observer_common::look::{ADOPTING, PROXIES, QUEUES};
+use observer_common::look::{ADOPTING, PROXIES, QUEUES, TWICE};
 
 use crate::{maps::LOOK, settings::setting};
 
@@ -39,6 +39,12 @@ pub(crate) fn at_connects() -> u64 {
 #[inline(always)]
 pub(crate) fn adopting() -> bool {
     since(ADOPTING) != 0
+}
+
+/// Whether there is a second program of state changes, or is about to be.
+#[inline(always)]
+pub(crate) fn twice() -> bool {
+    since(TWICE) != 0
 }
 
 #[inline(always)]

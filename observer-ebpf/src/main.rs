@@ -9,6 +9,7 @@
 #![expect(missing_docs, unreachable_pub, reason = "aya's attribute macros generate public functions without docs")]
 
 mod access;
+mod again;
 mod answer;
 mod connect;
 mod connection;
@@ -43,6 +44,13 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// The same: see `again`.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn again_inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    connection::state_changed_again(&ctx);
+    0
+}
+
 /// `TP_PROTO(const struct sock *sk, const struct sk_buff *skb__nullable, const enum sk_rst_reason reason)`; the
 /// reason only where `Settings::reset_has_reason` says so.
 #[btf_tracepoint(function = "tcp_send_reset")]
@@ -55,6 +63,13 @@ pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "tcp_receive_reset")]
 pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
     reset::received(&ctx);
+    0
+}
+
+/// The same: see `again`.
+#[btf_tracepoint(function = "tcp_receive_reset")]
+pub fn again_tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
+    reset::received_again(&ctx);
     0
 }
 
@@ -102,6 +117,18 @@ pub fn tcp_rcv_space_adjust(ctx: BtfTracePointContext) -> i32 {
 pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
     if let Some(sock) = sock::Sock::new(ctx.arg(0)) {
         connection::destroyed(sock);
+        again::handled(sock, again::DESTROYED);
+    }
+    0
+}
+
+/// The same: see `again`.
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub fn again_tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
+    if let Some(sock) = sock::Sock::new(ctx.arg(0))
+        && again::was_skipped(sock, again::DESTROYED)
+    {
+        connection::destroyed(sock);
     }
     0
 }
@@ -110,6 +137,13 @@ pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sk_error_report")]
 pub fn inet_sk_error_report(ctx: BtfTracePointContext) -> i32 {
     connection::error_reported(&ctx);
+    0
+}
+
+/// The same: see `again`.
+#[btf_tracepoint(function = "inet_sk_error_report")]
+pub fn again_inet_sk_error_report(ctx: BtfTracePointContext) -> i32 {
+    connection::error_reported_again(&ctx);
     0
 }
 

@@ -18,7 +18,10 @@ use observer_common::{
     time_wait::Destination,
 };
 
-use crate::tries::{NEAR_SLOTS, Slot, USERS_SLOTS};
+use crate::{
+    again::MARKS,
+    tries::{NEAR_SLOTS, Slot, USERS_SLOTS},
+};
 
 /// A map of one value that programs come at by its address, without a search.
 #[repr(transparent)]
@@ -129,6 +132,11 @@ pub(crate) static DOORS: PerCpuArray<Arrivals> = PerCpuArray::with_max_entries(l
 /// The same of listeners whose slot in `DOORS` is another's. Full: the listener unused longest goes and counts from zero again.
 #[map]
 pub(crate) static ARRIVALS: LruPerCpuHashMap<Door, u64> = LruPerCpuHashMap::with_max_entries(4096, 0);
+
+/// What first programs saw to last, by socket, as `again` writes it. Sockets share slots: see there.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.handled")]
+pub(crate) static HANDLED: Global<[u64; MARKS]> = Global::new([0; MARKS]);
 
 /// Processes that were found to be proxies' last, by CPU, each in the slot that its number falls on: most connections are of few
 /// processes. Written by `filter`. Taken by another process: it is looked for in `PROCESSES` again.

@@ -14,6 +14,14 @@ pub fn raw_inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// See [`crate::again_inet_sock_set_state`]. Within what the macro generates, likewise.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+#[inline(always)]
+pub fn raw_again_inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
+    connection::state_changed_again(&ctx);
+    0
+}
+
 /// See [`crate::tcp_send_reset`].
 #[raw_tracepoint(tracepoint = "tcp_send_reset")]
 pub fn raw_tcp_send_reset(ctx: RawTracePointContext) -> i32 {
@@ -25,6 +33,13 @@ pub fn raw_tcp_send_reset(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "tcp_receive_reset")]
 pub fn raw_tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
     reset::received(&ctx);
+    0
+}
+
+/// See [`crate::again_tcp_receive_reset`].
+#[raw_tracepoint(tracepoint = "tcp_receive_reset")]
+pub fn raw_again_tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
+    reset::received_again(&ctx);
     0
 }
 
@@ -46,6 +61,13 @@ pub fn raw_tcp_retransmit_synack(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "inet_sk_error_report")]
 pub fn raw_inet_sk_error_report(ctx: RawTracePointContext) -> i32 {
     connection::error_reported(&ctx);
+    0
+}
+
+/// See [`crate::again_inet_sk_error_report`].
+#[raw_tracepoint(tracepoint = "inet_sk_error_report")]
+pub fn raw_again_inet_sk_error_report(ctx: RawTracePointContext) -> i32 {
+    connection::error_reported_again(&ctx);
     0
 }
 

@@ -10,7 +10,7 @@ use observer_common::{
 
 use crate::{
     access::{Access, Arguments},
-    emit,
+    again, emit,
     filter::{self, netns_matters, port_matters},
     look,
     packet::{self, ACK, RST, Segment},
@@ -145,9 +145,29 @@ fn no_handshake(tcp: TcpSock<impl Access>, to_ack: bool, reason: u32) -> bool {
 #[inline(always)]
 pub(crate) fn received(ctx: &impl Arguments) {
     let Some(sock) = ctx.sock(0) else { return };
+    was_received(sock);
+    again::handled(sock, again::RESET);
+}
+
+/// The same, for the second program.
+#[inline(always)]
+pub(crate) fn received_again(ctx: &impl Arguments) {
+    let Some(sock) = ctx.sock(0) else { return };
+    if again::was_skipped(sock, again::RESET) {
+        was_received(sock);
+    }
+}
+
+#[inline(always)]
+fn was_received(sock: Sock<impl Access>) {
     if let Some(entry) = tries::of(sock) {
         // SAFETY: valid for the program's run; one event of a socket at a time.
-        unsafe { (*entry).flags |= RESET_RECEIVED };
-        emit::count(Counter::ResetsReceived);
+        unsafe {
+            // There is one reset of a connection, though two programs may see to it.
+            if (*entry).flags & RESET_RECEIVED == 0 {
+                (*entry).flags |= RESET_RECEIVED;
+                emit::count(Counter::ResetsReceived);
+            }
+        }
     }
 }

@@ -29,7 +29,7 @@ const PLACES: u32 = 16;
 
 /// No two sockets are nearer to each other than two to this (`struct tcp_sock` has 2.2 KiB and more), so that of a stretch of
 /// memory none has another's slot.
-const SOCKET_BITS: u32 = 11;
+pub(crate) const SOCKET_BITS: u32 = 11;
 
 /// Users that are told apart, a power of two.
 pub(crate) const USERS_SLOTS: usize = 256;

@@ -277,6 +277,7 @@ impl Filters {
             netns: self.netns,
             answers: !self.no_answers,
             look: self.close_look,
+            seconds: true,
             verbose,
             forced: self.carriers.forced.clone(),
         };

@@ -1,6 +1,7 @@
 //! The kernel's side as userspace sees it: what this kernel offers, load, attach, the ring, samples by iterator.
 //! With `observer-ebpf` the only home of unsafe.
 
+mod again;
 mod attach;
 pub mod btf;
 mod constants;

@@ -7,7 +7,7 @@ mod common;
 
 use std::{
     fs,
-    net::{Shutdown, TcpListener},
+    net::{Shutdown, TcpListener, TcpStream},
     process::Command,
     sync::mpsc::{Receiver, Sender, TryRecvError, channel},
     thread,
@@ -18,7 +18,10 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
-use observer::event::{Body, State};
+use observer::{
+    event::{Body, State},
+    kernel::Options,
+};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use common::{Watcher, connect, eventually, in_netns, only};
@@ -70,38 +73,87 @@ fn ends(watcher: &Watcher) -> usize {
     .count()
 }
 
-#[test]
-fn ends_that_programs_were_skipped_at_are_told_when_their_sockets_go() {
-    const AT_ONCE: usize = 100;
-    // Before 6.2 the kernel does not skip a raw tracepoint's program (`__bpf_trace_run`, kernel/trace/bpf_trace.c).
+/// Whether this kernel can be made to skip a program here: before 6.2 it does not skip those of raw tracepoints (`__bpf_trace_run`,
+/// kernel/trace/bpf_trace.c).
+fn skips() -> bool {
     let skips = fs::read_to_string("/proc/kallsyms").unwrap().contains(" bpf_prog_inc_misses_counter\n");
-    if !skips || thread::available_parallelism().unwrap().get() < 2 {
+    let can = skips && thread::available_parallelism().unwrap().get() >= 2;
+    if !can {
         eprintln!("skipped: takes a kernel that skips programs, and two CPUs");
+    }
+    can
+}
+
+/// Has a hundred connections reset while the program that sees it is busy; gives their clients, which are open still.
+fn reset_while_busy(listener: &TcpListener) -> Vec<Socket> {
+    const AT_ONCE: usize = 100;
+    let address = listener.local_addr().unwrap().to_string();
+    // Accepted, and so established at both ends: that has been seen.
+    let pairs: Vec<_> = (0..AT_ONCE).map(|_| (connect(&address), listener.accept().unwrap().0)).collect();
+    thread::scope(|scope| {
+        let ((begins, begun), (_until, ended)) = (channel(), channel());
+        scope.spawn(move || change_states(&begins, &ended));
+        begun.recv().unwrap();
+        let reset = |(client, served): (Socket, TcpStream)| {
+            SockRef::from(&served).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(served);
+            // A socket has no peer once it is in CLOSE, which is after the event (inet_sk_state_store).
+            eventually("the reset to come", || client.peer_addr().err());
+            client
+        };
+        pairs.into_iter().map(reset).collect()
+    })
+}
+
+/// How often the kernel has skipped programs of this process.
+fn skipped() -> u64 {
+    let all =
+        fs::read_dir("/proc/self/fdinfo").unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    let misses =
+        |info: String| info.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse::<u64>().ok());
+    all.filter_map(misses).sum()
+}
+
+#[test]
+fn what_programs_are_skipped_for_is_seen_to_by_others() {
+    if !skips() {
+        return;
+    }
+    in_netns("obs-again", || {
+        receive_on(RECEIVING);
+        stay_on(SENDING);
+        let listener = TcpListener::bind("127.0.0.1:7312").unwrap();
+        let mut watcher = Watcher::start(only("obs-again", 7312));
+        let mut clients = Vec::new();
+        eventually("a program to be skipped", || {
+            clients.append(&mut reset_while_busy(&listener));
+            (skipped() > 0).then_some(())
+        });
+        // While they are open, so that nothing else tells.
+        watcher.until("every end to be told", |watcher| (ends(watcher) == clients.len()).then_some(()));
+        let opened = clients.len();
+        drop(clients);
+        let (counters, events) = watcher.finish();
+        let told = events.iter().filter(|event| matches!(event.body, Body::ConnectionEnded(_))).count();
+        assert_eq!((told, counters.connections_ended), (opened, opened as u64), "each once");
+        assert_eq!(counters.lost.total(), 0, "{:?}", counters.lost);
+    });
+}
+
+#[test]
+fn ends_that_nothing_saw_are_told_when_their_sockets_go() {
+    if !skips() {
         return;
     }
     in_netns("obs-skipped", || {
         receive_on(RECEIVING);
         stay_on(SENDING);
         let listener = TcpListener::bind("127.0.0.1:7311").unwrap();
-        let mut watcher = Watcher::start(only("obs-skipped", 7311));
+        let mut watcher = Watcher::start(Options { seconds: false, ..only("obs-skipped", 7311) });
         let mut clients = Vec::new();
         // As often as it takes for a reset to find the program running.
         let unseen = eventually("an end that is not seen", || {
-            // Accepted, and so established at both ends: that has been seen.
-            let connected = || (connect("127.0.0.1:7311"), listener.accept().unwrap().0);
-            let pairs: Vec<_> = (0..AT_ONCE).map(|_| connected()).collect();
-            thread::scope(|scope| {
-                let ((begins, begun), (_until, ended)) = (channel(), channel());
-                scope.spawn(move || change_states(&begins, &ended));
-                begun.recv().unwrap();
-                for (client, served) in pairs {
-                    SockRef::from(&served).set_linger(Some(Duration::ZERO)).unwrap();
-                    drop(served);
-                    // A socket has no peer once it is in CLOSE, which is after the event (inet_sk_state_store).
-                    eventually("the reset to come", || client.peer_addr().err());
-                    clients.push(client);
-                }
-            });
+            clients.append(&mut reset_while_busy(&listener));
             watcher.poll();
             let unseen = clients.len() - ends(&watcher);
             (unseen > 0).then_some(unseen)

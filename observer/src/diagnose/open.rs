@@ -75,7 +75,7 @@ pub(super) struct Open {
     unwatched: VecDeque<(Time, Over)>,
     /// When the last try ended that looked well and is not kept any more.
     well_before: Time,
-    /// When the last try ended that looked well and made room for others.
+    /// When the last try ended that looked well and is kept no longer, so that an answer that names one may come for nothing.
     forgotten: Time,
     hurried: u64,
     retried: u64,
@@ -95,7 +95,8 @@ impl Open {
     }
 
     fn went_well_unwatched(&mut self, now: Time, attempt: &Attempt) -> Option<Settled> {
-        self.well_before = now;
+        // Should a close look begin before the proxy lets go of it, an answer may name it after all.
+        (self.well_before, self.forgotten) = (now, now);
         let first = if self.unwatched.len() < MAX_UNWATCHED { None } else { self.unwatched.pop_front() };
         self.unwatched.push_back((now + GRACE, Over::of(attempt)));
         first.map(|(_, over)| self.harmless_after_all(over))
@@ -191,7 +192,7 @@ impl Open {
         let answer = Answer::of(outcome)?;
         let (_, told) = key;
         let Some((wait, attempt)) = self.kept.get_mut(&key) else {
-            let forgotten = told <= self.forgotten && now.since(told) < REMEMBER;
+            let forgotten = answer.status.is_some() && told <= self.forgotten && now.since(told) < REMEMBER;
             self.hurried = self.hurried.saturating_add(forgotten.into());
             return None;
         };
@@ -447,6 +448,9 @@ mod tests {
         assert_eq!(open.ended(at(10), Attempt::from_connection(at(10), at(10), &failing)), None);
         assert_eq!(settled(&mut open, 49), (vec![], 0), "evidence may still come, and is to be forgotten then");
         assert_eq!(settled(&mut open, 50), (vec![], 1));
+        // A close look that began meanwhile.
+        assert_eq!(open.outcome(at(55), at(55), &outcome("nginx", Some(0), Did::Answered(502)), false), None);
+        assert_eq!(open.hurried(), 1, "an answer for it is not forgotten silently");
         assert_eq!(settled(&mut open, 60), (vec![0], 0), "what fails is judged like any other");
         let early: Vec<_> = (0..=MAX_UNWATCHED).map(|_| open.ended(at(70), unwatched(70))).collect();
         assert_eq!(early.iter().flatten().count(), 1, "the oldest goes when there is one too many");

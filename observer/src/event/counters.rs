@@ -61,7 +61,7 @@ pub struct Lost {
     pub tries_untracked: u64,
     /// connect() calls not followed because the kernel's table was full.
     pub connects_untracked: u64,
-    /// Times that the kernel skipped a program because it was running already on that CPU.
+    /// Times that the kernel skipped a program because it was running already on that CPU, and no second one saw to it.
     pub skipped: u64,
     /// Records that could not be decoded.
     pub undecoded: u64,

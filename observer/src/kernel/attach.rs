@@ -22,6 +22,7 @@ use nix::{
 };
 
 use super::{
+    again::{self, AGAIN},
     btf::Layout,
     load::Without,
     look::{self, Held},
@@ -48,6 +49,8 @@ const ANSWER: [&str; 6] = [
 const OVERFLOW_BY_PACKET: &str = "listen_overflow";
 /// The program that sees each packet that is dropped.
 const OVERFLOW_BY_DROP: &str = "kfree_skb";
+/// What names of programs on raw tracepoints have before the tracepoint's.
+pub(super) const RAW: &str = "raw_";
 /// Programs that are loaded at the same time, at most. The kernel verifies them side by side, but what verifies is not there for the
 /// host's own work.
 const MAX_LOADERS: usize = 4;
@@ -65,6 +68,8 @@ pub(super) struct Attaching<'a> {
     pub(super) tracefs: Result<(), String>,
     pub(super) without: &'a Without,
     pub(super) forced: &'a [Forced],
+    /// Whether there may be second programs.
+    pub(super) seconds: bool,
     /// Programs that have been loaded already, or refused.
     pub(super) ahead: HashMap<String, Result<(), ProgramError>>,
     /// Those that have had their turn.
@@ -76,7 +81,9 @@ pub(super) struct Attaching<'a> {
 impl Attaching<'_> {
     /// Loads the programs that will be wanted first, several at a time: to have them verified is most of what attaching takes.
     pub(super) fn load_ahead(&mut self) {
-        let names: Vec<String> = Hook::ALL.into_iter().flat_map(|hook| self.wanted_first(hook)).collect();
+        let wanted = Hook::ALL.into_iter().flat_map(|hook| self.wanted_first(hook));
+        let second = |hook: Hook| self.second(hook, *self.tried(hook).first()?);
+        let names: Vec<String> = wanted.chain(Hook::ALL.into_iter().filter_map(second)).collect();
         let mut programs: HashMap<_, _> = self.ebpf.programs_mut().collect();
         let queue: Vec<_> =
             names.into_iter().filter_map(|name| Some((programs.remove(name.as_str())?, name))).collect();
@@ -101,8 +108,18 @@ impl Attaching<'_> {
 
     /// The programs of the carrier of a hook that is tried first.
     fn wanted_first(&self, hook: Hook) -> Vec<String> {
-        let carriers = self.forced(hook).map_or(hook.carriers().to_vec(), |forced| vec![forced]);
-        carriers.into_iter().find_map(|carrier| self.programs(hook, carrier).ok()).unwrap_or_default()
+        self.tried(hook).into_iter().find_map(|carrier| self.programs(hook, carrier).ok()).unwrap_or_default()
+    }
+
+    /// The carriers of a hook in the order in which they are tried.
+    fn tried(&self, hook: Hook) -> Vec<Carrier> {
+        self.forced(hook).map_or(hook.carriers().to_vec(), |forced| vec![forced])
+    }
+
+    /// The second program of a hook, if it is to have one.
+    fn second(&self, hook: Hook, carrier: Carrier) -> Option<String> {
+        let wanted = self.seconds && again::is_wanted(hook, self.layout);
+        wanted.then(|| again::name(hook, carrier))?.ok()
     }
 
     fn forced(&self, hook: Hook) -> Option<Carrier> {
@@ -128,7 +145,7 @@ impl Attaching<'_> {
             (_, Carrier::TpBtf | Carrier::RawTp) => {
                 let name = tracepoint(hook)?;
                 self.layout.has_tracepoint(name)?;
-                Ok(vec![if carrier == Carrier::RawTp { format!("raw_{name}") } else { name.to_owned() }])
+                Ok(vec![if carrier == Carrier::RawTp { format!("{RAW}{name}") } else { name.to_owned() }])
             }
             (Hook::ListenOverflow, Carrier::Fentry | Carrier::Kprobe) => self.functions(carrier, &OVERFLOW),
             (Hook::ListenOverflow, Carrier::CgroupSkb) => Ok(named(&[OVERFLOW_BY_PACKET])),
@@ -159,11 +176,19 @@ impl Attaching<'_> {
         for name in &names {
             self.load(name).map_err(|error| explain(&error))?;
         }
+        let second = self.second(hook, carrier);
+        // Where it is refused there is none.
+        let loaded = second.as_ref().is_some_and(|name| self.load(name).is_ok());
         if look::is_close(hook, carrier) {
             self.held.append(&mut attach_loaded(self.ebpf, hook, carrier)?);
             return Ok(());
         }
-        names.iter().try_for_each(|name| attach(self.ebpf, name)).map_err(|error| explain(&error))
+        names.iter().try_for_each(|name| attach(self.ebpf, name)).map_err(|error| explain(&error))?;
+        // That of state changes comes and goes.
+        if loaded && hook != Hook::StateChanges {
+            let _ = second.map(|name| attach(self.ebpf, &name));
+        }
+        Ok(())
     }
 
     fn load(&mut self, name: &str) -> Result<(), ProgramError> {
@@ -232,8 +257,14 @@ impl Attaching<'_> {
     }
 }
 
+/// The tracepoint of a program of such a name.
+pub(super) fn traced(name: &str) -> &str {
+    let name = name.strip_prefix(RAW).unwrap_or(name);
+    name.strip_prefix(AGAIN).unwrap_or(name)
+}
+
 /// The tracepoint of a hook, whose program has the same name.
-fn tracepoint(hook: Hook) -> Result<&'static str, String> {
+pub(super) fn tracepoint(hook: Hook) -> Result<&'static str, String> {
     match hook {
         Hook::StateChanges => Ok("inet_sock_set_state"),
         Hook::ResetsSent => Ok("tcp_send_reset"),
@@ -272,7 +303,7 @@ fn function(name: &str) -> &str {
 
 fn load(program: &mut Program, name: &str, btf: &Btf) -> Result<(), ProgramError> {
     match program {
-        Program::BtfTracePoint(program) => program.load(name, btf),
+        Program::BtfTracePoint(program) => program.load(traced(name), btf),
         Program::RawTracePoint(program) => program.load(),
         Program::TracePoint(program) => program.load(),
         Program::FEntry(program) => program.load(function(name), btf),
@@ -287,7 +318,7 @@ fn load(program: &mut Program, name: &str, btf: &Btf) -> Result<(), ProgramError
 fn attach(ebpf: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
     match any_program(ebpf, name)? {
         Program::BtfTracePoint(program) => program.attach().map(drop),
-        Program::RawTracePoint(program) => program.attach(name.strip_prefix("raw_").unwrap_or(name)).map(drop),
+        Program::RawTracePoint(program) => program.attach(traced(name)).map(drop),
         Program::FEntry(program) => program.attach().map(drop),
         Program::KProbe(program) => program.attach(function(name), 0).map(drop),
         Program::Iter(_) => Ok(()),
@@ -325,14 +356,19 @@ pub(super) fn attach_loaded(ebpf: &mut Ebpf, hook: Hook, carrier: Carrier) -> Re
         }),
         (_, Carrier::RawTp) => {
             let name = tracepoint(hook)?;
-            program(ebpf, &format!("raw_{name}")).and_then(|program: &mut RawTracePoint| {
+            program(ebpf, &format!("{RAW}{name}")).and_then(|program: &mut RawTracePoint| {
                 let link = program.attach(name)?;
                 Ok(vec![Held::new(program.take_link(link)?)])
             })
         }
         _ => return Err(no_program(hook)),
     };
-    attached.map_err(|error| explain(&error))
+    let mut attached = attached.map_err(|error| explain(&error))?;
+    if hook == Hook::SocketEnds {
+        // What is not there is not attached.
+        attached.extend(again::attach(ebpf, hook, carrier));
+    }
+    Ok(attached)
 }
 
 fn attach_syscalls(ebpf: &mut Ebpf, names: &[&str]) -> Result<Vec<Held>, ProgramError> {
@@ -372,7 +408,7 @@ pub(super) fn find_tracefs() -> Result<(), String> {
 
 /// Why the kernel refused a program: in words where its code stands for one thing here, else the error with its causes on one
 /// line; of a verifier's log only the last lines matter.
-fn explain(error: &ProgramError) -> String {
+pub(super) fn explain(error: &ProgramError) -> String {
     let mut text = error.to_string();
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(cause) = source {

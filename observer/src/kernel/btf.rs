@@ -37,6 +37,10 @@ pub struct Layout {
     pub settings: Settings,
     /// `enum sk_rst_reason` by value, names without their prefix.
     pub reset_reasons: HashMap<u32, String>,
+    /// A program on a tracepoint is skipped while it runs on that processor already (since 6.2).
+    pub skips_programs: bool,
+    /// What runs on a tracepoint may have to make way for other tasks in the middle of it (since 7.0).
+    pub preempts_tracepoints: bool,
     /// Its tracepoints by name, with the numbers of their types.
     tracepoints: HashMap<String, u32>,
     /// Those of [`FUNCTIONS`] that it has with the arguments that are read, and of [`ITERATORS`], likewise.
@@ -51,6 +55,8 @@ const FUNCTIONS: [(&str, [(usize, &str); 2]); 5] = [
     ("tcp_v4_send_reset", [(0, "sk"), (1, "skb")]),
     ("tcp_v6_send_reset", [(0, "sk"), (1, "skb")]),
 ];
+/// The function that counts runs of programs that are skipped (kernel/bpf/trampoline.c).
+const COUNTS_SKIPS: &str = "bpf_prog_inc_misses_counter";
 /// Functions that stand for iterators.
 const ITERATORS: [&str; 2] = ["bpf_iter_tcp", "bpf_iter_unix"];
 
@@ -95,7 +101,7 @@ pub fn resolve(jiffy: u32) -> Result<Layout, BtfError> {
 /// All but the jiffy.
 fn read() -> Result<Layout, BtfError> {
     let bytes = fs::read(VMLINUX).map_err(|error| BtfError::Unreadable(error.to_string()))?;
-    let functions: Vec<_> = FUNCTIONS.iter().map(|(name, _)| *name).chain(ITERATORS).collect();
+    let functions: Vec<_> = FUNCTIONS.iter().map(|(name, _)| *name).chain(ITERATORS).chain([COUNTS_SKIPS]).collect();
     let types = Types::read(&bytes, &functions).map_err(|why| BtfError::Unreadable(why.to_owned()))?;
     let mut offsets = Offsets::UNRESOLVED;
     for (path, required, slot) in offsets.fields() {
@@ -113,6 +119,10 @@ fn read() -> Result<Layout, BtfError> {
     };
     let helpers = values("bpf_func_id", "BPF_FUNC_");
     let passes = |tracepoint: &str, arguments| u8::from(types.tracepoint_arguments(tracepoint) >= Some(arguments));
+    // It guards tracepoints by the kind of SRCU that came with 6.13 (include/linux/tracepoint.h, kernel/tracepoint.c); an older kind was
+    // for tracepoints of idle processors, until 6.12.
+    let preempts_tracepoints =
+        types.has_variable("tracepoint_srcu_srcu_data") && types.bit_offset("srcu_data.srcu_reader_flavor").is_some();
     let settings = Settings {
         jiffy: 0,
         reset_flags: value(&reset_reasons, "TCP_FLAGS"),
@@ -142,6 +152,8 @@ fn read() -> Result<Layout, BtfError> {
         offsets,
         settings,
         reset_reasons,
+        skips_programs: types.function(COUNTS_SKIPS, &[]).is_some(),
+        preempts_tracepoints,
         tracepoints: types.tracepoints().map(|(name, number)| (name.to_owned(), number)).collect(),
         functions: functions.filter_map(|(name, arguments)| Some((name, types.function(name, arguments)?))).collect(),
     })

@@ -1,6 +1,6 @@
 //! Loads and attaches the programs, hook by hook. A hook that this kernel refuses is a degradation, not an error.
 
-use std::{io, os::fd::AsRawFd, thread};
+use std::{cell::Cell, io, os::fd::AsRawFd, thread};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -18,9 +18,9 @@ use super::{
     btf::{self, BtfError, Layout},
     constants,
     decode::Decoder,
-    look::{Close, Since, When},
+    look::{Close, Held, Since, When},
     losses::{self, Losses},
-    statistics::{self, Statistics},
+    statistics::Statistics,
 };
 use crate::{
     addr::NetNs,
@@ -61,6 +61,8 @@ pub struct Options {
     pub answers: bool,
     /// When to look closely.
     pub look: When,
+    /// Whether what the kernel skips programs for may be seen to by others; without it tests see what is made of skips.
+    pub seconds: bool,
     /// Whether the programs' own messages are wanted (see [`Kernel::take_logger`]).
     pub verbose: bool,
 }
@@ -76,6 +78,7 @@ impl Default for Options {
             netns: None,
             answers: true,
             look: When::default(),
+            seconds: true,
             verbose: false,
         }
     }
@@ -121,12 +124,16 @@ pub struct Kernel {
     pub(super) ebpf: Ebpf,
     pub(super) counters: PerCpuArray<MapData, u64>,
     ladders: Vec<Ladder>,
-    layout: Layout,
+    pub(super) layout: Layout,
     pub(super) close: Close,
     /// Connections that did not fit when they were to be taken over.
     pub(super) unadopted: u64,
     /// Names and descriptors of the programs, for the kernel's own statistics.
-    programs: Vec<(String, i32)>,
+    pub(super) programs: Vec<(String, i32)>,
+    /// The second program of state changes, while it is attached.
+    pub(super) again: Option<Held>,
+    /// Runs of programs that were skipped for good, as last told.
+    pub(super) skipped: Cell<u64>,
 }
 
 impl Kernel {
@@ -195,6 +202,7 @@ impl Kernel {
             tracefs,
             without,
             forced: &options.forced,
+            seconds: options.seconds,
             ahead: std::collections::HashMap::new(),
             ladders: Vec::new(),
             held: Vec::new(),
@@ -212,7 +220,19 @@ impl Kernel {
             .programs()
             .filter_map(|(name, program)| Some((name.to_owned(), program.fd().ok()?.as_fd_raw())))
             .collect();
-        let mut kernel = Self { ebpf, counters, ladders, layout, close, unadopted: 0, programs };
+        let mut kernel = Self {
+            ebpf,
+            counters,
+            ladders,
+            layout,
+            close,
+            unadopted: 0,
+            programs,
+            again: None,
+            skipped: Cell::default(),
+        };
+        // Where it is refused what is skipped is told of as lost.
+        let _ = kernel.see_to_skips();
         // Settled from the first: whoever waits for observer to be ready may count on the next answer.
         kernel.told(crate::host::now().0.saturating_sub(SETTLED)).map_err(LoadError::Blind)?;
         Ok(kernel)
@@ -295,7 +315,7 @@ impl Kernel {
                 records,
                 tries_untracked: named(Counter::TriesUntracked)?,
                 connects_untracked: named(Counter::ConnectsUntracked)?,
-                skipped: self.programs.iter().map(|(_, fd)| skipped(*fd)).sum(),
+                skipped: self.skipped_for_good(|| named(Counter::SkipsMadeUp))?,
                 undecoded: 0,
                 unadopted: self.unadopted,
             },
@@ -316,12 +336,6 @@ fn loader() -> EbpfLoader<'static> {
     };
     let thread = thread::Builder::new().name("observer-blind".into()).spawn(make);
     thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(EbpfLoader::new)
-}
-
-/// How often the kernel skipped a program.
-fn skipped(fd: i32) -> u64 {
-    let [misses] = statistics::fields(fd, ["recursion_misses:"]);
-    misses.unwrap_or(0)
 }
 
 fn object_error(error: aya::EbpfError) -> LoadError {

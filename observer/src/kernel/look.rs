@@ -100,8 +100,11 @@ impl Kernel {
             // The ends of sockets are attached first and detached last: sockets that the network has closed are forgotten
             // when they go.
             while self.close.held.pop().is_some() {}
+            let _ = self.see_to_skips_where_needed();
             return Ok(true);
         }
+        // Where it is refused what is skipped is told of as lost.
+        let _ = self.see_to_skips();
         let mut held = Vec::new();
         for (hook, carrier) in self.close_hooks() {
             held.append(&mut attach::attach_loaded(&mut self.ebpf, hook, carrier)?);

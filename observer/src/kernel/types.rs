@@ -30,6 +30,7 @@ enum Kind {
     Same,
     Function,
     Prototype,
+    Variable,
     Other,
 }
 
@@ -38,7 +39,8 @@ impl Kind {
     fn of(info: u32) -> Option<(Self, usize)> {
         let count = count(info);
         Some(match info >> 24 & 0x1f {
-            1 | 14 | 17 => (Self::Other, 4),
+            1 | 17 => (Self::Other, 4),
+            14 => (Self::Variable, 4),
             2 => (Self::Pointer, 0),
             3 => (Self::Other, 12),
             4 | 5 => (Self::Structure, 12 * count),
@@ -99,6 +101,8 @@ pub(super) struct Types<'a> {
     tracepoints: HashMap<&'a [u8], u32>,
     /// Those that were asked for.
     functions: HashMap<&'a [u8], u32>,
+    /// Those of every processor; others are not told of.
+    variables: HashMap<&'a [u8], u32>,
 }
 
 impl<'a> Types<'a> {
@@ -122,6 +126,7 @@ impl<'a> Types<'a> {
             enums: HashMap::new(),
             tracepoints: HashMap::new(),
             functions: HashMap::new(),
+            variables: HashMap::new(),
         };
         let mut at = 0;
         while at < types.records.len() {
@@ -140,6 +145,7 @@ impl<'a> Types<'a> {
             Kind::Structure => &mut self.structures,
             Kind::Enum | Kind::Enum64 => &mut self.enums,
             Kind::Typedef if name.starts_with(TRACEPOINT.as_bytes()) => &mut self.tracepoints,
+            Kind::Variable => &mut self.variables,
             Kind::Function if functions.iter().any(|function| is(name, function)) => &mut self.functions,
             _ => return,
         };
@@ -242,6 +248,11 @@ impl<'a> Types<'a> {
         let number = self.tracepoints.get(format!("{TRACEPOINT}{name}").as_bytes())?;
         let pointer = self.resolved(*number).filter(|record| record.kind == Kind::Pointer)?;
         self.resolved(pointer.of)?.arguments()?.len().checked_sub(1)
+    }
+
+    /// Whether each processor has such a variable.
+    pub(super) fn has_variable(&self, name: &str) -> bool {
+        self.variables.contains_key(name.as_bytes())
     }
 
     /// The number of the function of that name, if it was asked for and is there, with arguments of these names at these places.

@@ -143,6 +143,7 @@ pub(super) fn run(
         if now >= next || stop {
             let begun = host::processor_time();
             events = rounds.round();
+            rounds.kernel.mind_skips();
             if rounds.needs_a_close_look(&events) {
                 attention.trouble(host::now());
             }

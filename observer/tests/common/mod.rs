@@ -125,6 +125,11 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
     }
 }
 
+/// Whether other tasks may take the processor from a program on a tracepoint (`Layout::preempts_tracepoints`).
+pub(crate) fn preempts_tracepoints() -> bool {
+    kernel_knows("tracepoint_srcu_srcu_data") && kernel_knows("srcu_reader_flavor")
+}
+
 /// Whether this kernel's types have that name, asked of their strings alone.
 pub(crate) fn kernel_knows(name: &str) -> bool {
     let types = fs::read(observer::kernel::btf::VMLINUX).unwrap();

@@ -15,7 +15,10 @@ use observer_common::Kind;
 use socket2::Socket;
 
 use crate::{
-    common::{Watcher, all_but_skipped, connect, eventually, here, in_netns, kernel_counter, listen, lost, only},
+    common::{
+        Watcher, all_but_skipped, connect, eventually, here, in_netns, kernel_counter, listen, lost, only,
+        preempts_tracepoints,
+    },
     overflow::{crowd, overflows},
 };
 
@@ -172,8 +175,10 @@ fn each_of_thousands_of_connections_open_at_once_is_followed_to_its_end() {
         drop(listener);
         let (counters, events) = watcher.finish();
         assert_eq!((counters.connections_started, counters.connections_ended), (all, all));
-        // What the kernel skipped is told of all the same: when its socket goes away.
-        assert_eq!(counters.lost.total(), counters.lost.skipped, "{:?}", counters.lost);
+        // Ends come in bursts, in the middle of the program that sees to others: hundreds at which the kernel skips it. Where another task
+        // may come in the middle, too, as from 7.0 on, it may skip both of two programs, but of these ends none was missed.
+        let lost = counters.lost.total() - if preempts_tracepoints() { counters.lost.skipped } else { 0 };
+        assert_eq!(lost, 0, "{:?}", counters.lost);
         let ended = events.iter().filter_map(|event| match &event.body {
             Body::ConnectionEnded(ended) => Some(ended.flow.local.port),
             _ => None,

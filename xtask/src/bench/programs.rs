@@ -103,6 +103,8 @@ fn sums(requests: u32, programs: &[Program]) -> Sums {
                 sums.own += runs * program.ns;
                 sums.empty += runs * empty;
             }
+            // A second program on a hook.
+            None if program.name.starts_with("again_") => sums.own += runs * program.ns,
             None => sums.sampling += runs * program.ns,
         }
     }
@@ -115,8 +117,13 @@ mod tests {
 
     #[test]
     fn what_runs_by_the_clock_is_not_a_connections() {
-        let program = |runs, ns, empty_ns| Program { name: String::new(), runs, ns, empty_ns };
-        let programs = [program(20, 100.0, Some(25.0)), program(10, 30.0, Some(20.0)), program(5, 1000.0, None)];
-        assert_eq!(sums(10, &programs), Sums { own: 230.0, empty: 70.0, sampling: 500.0 });
+        let program = |name: &str, runs, ns, empty_ns| Program { name: name.to_owned(), runs, ns, empty_ns };
+        let programs = [
+            program("a", 20, 100.0, Some(25.0)),
+            program("b", 10, 30.0, Some(20.0)),
+            program("walk", 5, 1000.0, None),
+            program("again_a", 20, 20.0, None),
+        ];
+        assert_eq!(sums(10, &programs), Sums { own: 270.0, empty: 70.0, sampling: 500.0 });
     }
 }
