@@ -10,7 +10,8 @@ pub const RESET_RECEIVED: u8 = 1;
 pub const BASELINE: u8 = 2;
 /// [`Ended::flags`]: what the process answers its clients can be expected to be seen.
 pub const ANSWERS_VISIBLE: u8 = 4;
-/// [`Ended::flags`]: nobody looks at what processes answer, so that no outcome will name this connection.
+/// [`Ended::flags`]: nobody looks at what processes answer: no outcome will name this connection, unless that changes before its process
+/// lets go of it.
 pub const ANSWERS_UNWATCHED: u8 = 8;
 
 /// Connections open before observer that can be taken over, per namespace.

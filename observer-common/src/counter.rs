@@ -51,7 +51,8 @@ pub enum Counter {
     AnswersUnmeasured,
     /// RST segments sent by this host without an open socket, where a program of its own tells of them.
     ResetsWithoutSocket,
-    /// State changes that the second program saw to, for which the kernel had skipped the first.
+    /// What second programs saw to, for which the kernel had skipped the first; seldom one too many, where another socket's mark took the
+    /// place of the first one's.
     SkipsMadeUp,
     /// First of the losses, one counter per [`Kind`]: records that found the ring full.
     Lost,

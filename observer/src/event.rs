@@ -164,7 +164,7 @@ pub struct ConnectionEnded {
     pub exchanges: u32,
     /// The process has answered a client in plain HTTP: its answer to this try, too, can be expected to be seen.
     pub answers_visible: bool,
-    /// Nobody looked at what processes answer: no outcome names it.
+    /// Nobody looked at what processes answer: no outcome names it, unless that changed before the proxy let go of it.
     pub answers_unwatched: bool,
     /// SYNs sent again.
     pub syn_retransmits: u16,

@@ -102,10 +102,14 @@ impl Kernel {
     /// How often the kernel skipped a program, and no second saw to it; `made_up` reads how often one did. That second ones are skipped
     /// matters only where the first was, too.
     pub(super) fn skipped_for_good(&self, made_up: impl FnOnce() -> Result<u64, LoadError>) -> Result<u64, LoadError> {
+        let seconds: Vec<_> = self.programs.iter().filter(|(name, _)| name.contains(AGAIN)).collect();
+        let has_second = |name: &str| seconds.iter().any(|(second, _)| attach::traced(second) == attach::traced(name));
+        // What a second program sees to, perhaps once too often, is no other hook's.
+        let others = self.skipped_firsts(|name| !has_second(name));
         // In this order: that the first was skipped is counted before the second runs.
-        let skipped = self.skipped_firsts(|_| true);
+        let skipped = self.skipped_firsts(has_second);
         // What is made up for meanwhile is taken off too soon: what has been told stays told.
-        let told = self.skipped.get().max(skipped.saturating_sub(made_up()?));
+        let told = self.skipped.get().max(others + skipped.saturating_sub(made_up()?));
         self.skipped.set(told);
         Ok(told)
     }
