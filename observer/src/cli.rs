@@ -21,7 +21,7 @@ use crate::{
         Options,
         load::{DEFAULT_RING, DEFAULT_TRIES, MAX_PORTS, MAX_PROXIES},
     },
-    proxy,
+    proxy::{self, nginx::Version},
     sink::{Format, report},
     trace::{RecordOptions, recorder::MIN_SEGMENT},
 };
@@ -64,6 +64,12 @@ pub enum Command {
     ///
     /// Exit status: 0 all can be seen, 1 some cannot, 2 observer cannot work here.
     Doctor(Doctor),
+    /// What in a proxy's configuration is known to lead to 502s, with file and line, and what to write instead.
+    ///
+    /// Reads the configuration of each nginx that runs, in whatever container, by the version that runs. Changes nothing.
+    ///
+    /// Exit status: 0 nothing was found, 1 something was, 2 a configuration could not be read.
+    Audit(Audit),
     /// The page of a cause; without one, the list of causes.
     Explain {
         /// Code of a cause, as verdicts name it.
@@ -125,6 +131,20 @@ pub struct Doctor {
     /// What carries hooks.
     #[command(flatten)]
     pub carriers: Carriers,
+}
+
+/// Options of `audit`.
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Read this configuration, and what it includes, instead.
+    #[arg(long, value_name = "FILE")]
+    pub nginx_conf: Option<PathBuf>,
+    /// The version that reads it (1.28.0), if not the one that runs.
+    #[arg(long, value_name = "VERSION")]
+    pub nginx_version: Option<Version>,
+    /// Lines for people, or one JSON object.
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
 }
 
 /// What carries hooks.

@@ -29,18 +29,20 @@
 //! | [`event`] | the Event: one enum, a struct per kind |
 //! | [`hooks`] | what observer wants to see of a kernel, the ladder of what can carry each, and how much of it it does |
 //! | [`trace`] | the trace file: format, writer, reader, export |
-//! | [`host`], [`proxy`] | facts about this host; which processes are proxies |
+//! | [`host`], [`proxy`] | facts about this host; which processes are proxies, and how they are configured |
 //! | [`kernel`] | aya: offsets from BTF, put into the programs; load, attach carrier by carrier, look closely or not, decode, walk. With `observer-ebpf` the only home of unsafe |
 //! | [`model`] | `apply(&Event)`: upstreams, listeners, namespaces, and single connections' evidence |
 //! | [`diagnose`] | tries that wait for evidence and for their answer; rules, verdicts, registry, one file and one page per cause; remedies with this host's numbers |
 //! | [`snapshot`] | what a reader sees: an immutable copy; a desk at which a view asks for more |
 //! | [`source`] | yields batches of Events: the kernel's with samples of the host, or a trace's at a pace |
+//! | [`audit`] | a configuration read against what is known to lead to 502s |
 //! | [`rework`] | recordings made of others: without names, or of two hosts |
 //! | [`sink`], [`tui`] | lines, the report; the live view |
 //! | [`cli`], [`pipeline`], [`run`] | arguments; the one place that knows every stage; the commands |
 #![cfg(target_os = "linux")]
 
 pub mod addr;
+pub mod audit;
 pub mod cli;
 pub mod diagnose;
 pub mod event;

@@ -1,4 +1,6 @@
-//! Which processes are reverse proxies.
+//! Which processes are reverse proxies, and how they are configured.
+
+pub mod nginx;
 
 use observer_common::answer::{ANSWERS_FIRST, THREAD_PER_REQUEST, THREADS_SHARED};
 

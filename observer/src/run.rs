@@ -1,5 +1,6 @@
 //! The commands.
 
+mod audit;
 mod doctor;
 mod export;
 mod output;
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Trace(Trace::Anonymize(options)) => trace::anonymize(&options),
         Command::Trace(Trace::Merge(options)) => trace::merge(&options),
         Command::Doctor(options) => doctor::doctor(&options),
+        Command::Audit(options) => audit::audit(&options),
         Command::Explain { cause } => explain(cause.as_deref()),
     }
 }

@@ -1,0 +1,353 @@
+//! What a configuration has nginx do: which pools of upstreams there are, and what holds where requests are passed on.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{
+    Version,
+    config::{Config, Directive, Place},
+};
+
+/// How requests are passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `proxy_pass` of the http module.
+    Http,
+    /// `grpc_pass`
+    Grpc,
+    /// `fastcgi_pass`
+    FastCgi,
+    /// `uwsgi_pass`
+    Uwsgi,
+    /// `scgi_pass`
+    Scgi,
+    /// `proxy_pass` of the stream module, which passes on connections.
+    Stream,
+}
+
+impl Protocol {
+    /// What the names of its directives begin with.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Http | Self::Stream => "proxy",
+            Self::Grpc => "grpc",
+            Self::FastCgi => "fastcgi",
+            Self::Uwsgi => "uwsgi",
+            Self::Scgi => "scgi",
+        }
+    }
+
+    fn of(name: &str, stream: bool) -> Option<Self> {
+        Some(match name {
+            "proxy_pass" if stream => Self::Stream,
+            "proxy_pass" => Self::Http,
+            "grpc_pass" => Self::Grpc,
+            "fastcgi_pass" => Self::FastCgi,
+            "uwsgi_pass" => Self::Uwsgi,
+            "scgi_pass" => Self::Scgi,
+            _ => return None,
+        })
+    }
+}
+
+/// A place where requests are passed on.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    /// How.
+    pub protocol: Protocol,
+    /// Where to, as it is written.
+    pub to: &'a str,
+    /// Where that is written.
+    pub place: &'a Place,
+    /// The blocks that it is in, the outermost first.
+    levels: Vec<&'a [Directive]>,
+}
+
+impl<'a> Pass<'a> {
+    /// The directives of a name that hold here: those of the innermost block that has any (`ngx_conf_merge_value` and its
+    /// like, src/core/ngx_conf_file.h: what is set in a block replaces what is set around it, lists too).
+    pub fn all(&self, name: &str) -> Vec<&'a Directive> {
+        let of = |level: &&'a [Directive]| level.iter().filter(|directive| directive.name == name).collect::<Vec<_>>();
+        self.levels.iter().rev().map(of).find(|found| !found.is_empty()).unwrap_or_default()
+    }
+
+    /// The one directive of a name that holds here.
+    pub fn one(&self, name: &str) -> Option<&'a Directive> {
+        self.all(name).first().copied()
+    }
+
+    /// The one of its protocol: `proxy_read_timeout` for `read_timeout`.
+    pub fn own(&self, name: &str) -> Option<&'a Directive> {
+        self.one(&format!("{}_{name}", self.protocol.prefix()))
+    }
+
+    /// A time that holds here, and where it is set; `None` if it is not.
+    pub fn time(&self, name: &str) -> Option<(Duration, &'a Place)> {
+        let directive = self.own(name)?;
+        Some((time(directive.arg())?, &directive.place))
+    }
+
+    /// The value of a header that is sent to the upstream, and the directive; `None` if none says what it is.
+    pub fn header(&self, name: &str) -> Option<(&'a str, &'a Directive)> {
+        let directive =
+            self.all("proxy_set_header").into_iter().find(|directive| directive.arg().eq_ignore_ascii_case(name))?;
+        Some((directive.args.get(1).map_or("", String::as_str), directive))
+    }
+
+    /// Whether connections are switched to another protocol here, as those of WebSockets are: they stay open for long.
+    pub fn upgrades(&self) -> bool {
+        self.header("Upgrade").is_some_and(|(value, _)| !value.is_empty())
+    }
+
+    /// The host, or the name of a pool: what is between `scheme://` and the port or path. With variables in it nobody knows before
+    /// a request comes.
+    pub fn host(&self) -> Option<&'a str> {
+        let rest = self.to.split_once("://").map_or(self.to, |(_, rest)| rest);
+        if rest.starts_with("unix:") || rest.contains('$') {
+            return None;
+        }
+        let end = match rest.strip_prefix('[') {
+            Some(address) => address.find(']').map_or(rest.len(), |at| at + 2),
+            None => rest.find([':', '/', '?']).unwrap_or(rest.len()),
+        };
+        Some(&rest[..end.min(rest.len())])
+    }
+}
+
+/// A server of a pool.
+#[derive(Debug)]
+pub struct Server<'a> {
+    /// Its address, as it is written.
+    pub address: &'a str,
+    /// What is said of it: `weight=2`, `down`.
+    parameters: &'a [String],
+    /// Where.
+    pub place: &'a Place,
+}
+
+impl Server<'_> {
+    /// Whether it takes requests while the others are up.
+    pub fn is_in_turn(&self) -> bool {
+        !self.parameters.iter().any(|parameter| parameter == "down" || parameter == "backup")
+    }
+
+    /// The value of a parameter.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// Whether it is a path, or the address of one host: a name may stand for several, each of which is tried.
+    pub fn is_one(&self) -> bool {
+        if self.address.starts_with("unix:") {
+            return true;
+        }
+        let host = self.address.rsplit_once(':').map_or(self.address, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host.parse::<std::net::IpAddr>().is_ok() || self.address.parse::<std::net::Ipv6Addr>().is_ok()
+    }
+}
+
+/// An `upstream` block.
+#[derive(Debug)]
+pub struct Pool<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Where it is.
+    pub place: &'a Place,
+    /// Its servers.
+    pub servers: Vec<Server<'a>>,
+    directives: &'a [Directive],
+}
+
+/// What chooses among servers. Once one of these has been read, what `keepalive` put in its place is forgotten (before 1.29.7).
+const METHODS: [&str; 6] = ["least_conn", "ip_hash", "hash", "random", "least_time", "sticky"];
+
+impl<'a> Pool<'a> {
+    /// How many idle connections it keeps, and where that is said; `None` if it is not.
+    pub fn keepalive(&self) -> Option<(u32, &'a Place)> {
+        let directive = self.directives.iter().find(|directive| directive.name == "keepalive")?;
+        Some((directive.arg().parse().ok()?, &directive.place))
+    }
+
+    /// A method of choosing that comes behind `keepalive`.
+    pub fn method_behind_keepalive(&self) -> Option<&'a Directive> {
+        let at = self.directives.iter().position(|directive| directive.name == "keepalive")?;
+        self.directives[at..].iter().find(|directive| METHODS.contains(&&directive.name[..]))
+    }
+
+    /// Servers that take their turn.
+    pub fn in_turn(&self) -> impl Iterator<Item = &Server<'a>> {
+        self.servers.iter().filter(|server| server.is_in_turn())
+    }
+
+    /// Whether there is surely another server to go to. A name may stand for several, but need not.
+    pub fn has_a_choice(&self) -> bool {
+        self.in_turn().count() > 1
+    }
+
+    /// Whether its servers are all unix sockets, which need no ports.
+    pub fn is_unix(&self) -> bool {
+        self.servers.iter().all(|server| server.address.starts_with("unix:"))
+    }
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct Site<'a> {
+    /// The version that reads it.
+    pub version: Version,
+    /// Files that a worker may have open unless the configuration says otherwise, if that is known.
+    pub open_files: Option<u64>,
+    /// The `main` block.
+    pub main: &'a [Directive],
+    /// Where requests are passed on, in the order in which it is read.
+    pub passes: Vec<Pass<'a>>,
+    /// The pools, of the http module and of the stream module.
+    pools: HashMap<(bool, &'a str), Pool<'a>>,
+    /// The maps of the http module, by the variable that each makes: from what, and the values.
+    maps: HashMap<&'a str, (&'a str, &'a [Directive])>,
+}
+
+impl<'a> Site<'a> {
+    /// What a configuration comes to.
+    pub fn of(config: &'a Config, version: Version, open_files: Option<u64>) -> Self {
+        let mut site = Self {
+            version,
+            open_files,
+            main: &config.directives,
+            passes: Vec::new(),
+            pools: HashMap::new(),
+            maps: HashMap::new(),
+        };
+        for directive in &config.directives {
+            if directive.name == "http" || directive.name == "stream" {
+                site.gather(directive, directive.name == "stream", &mut Vec::new());
+            }
+        }
+        site
+    }
+
+    fn gather(&mut self, block: &'a Directive, stream: bool, levels: &mut Vec<&'a [Directive]>) {
+        levels.push(block.inside());
+        for directive in block.inside() {
+            match &directive.name[..] {
+                "upstream" => {
+                    let servers =
+                        directive.inside().iter().filter(|inside| inside.name == "server").map(|server| Server {
+                            address: server.arg(),
+                            parameters: server.args.get(1..).unwrap_or_default(),
+                            place: &server.place,
+                        });
+                    let pool = Pool {
+                        name: directive.arg(),
+                        place: &directive.place,
+                        servers: servers.collect(),
+                        directives: directive.inside(),
+                    };
+                    self.pools.insert((stream, pool.name), pool);
+                }
+                "map" if !stream => {
+                    if let [from, to] = &directive.args[..] {
+                        self.maps.insert(to, (from, directive.inside()));
+                    }
+                }
+                // What these hold are no directives.
+                "geo" | "types" | "split_clients" | "charset_map" | "map" => {}
+                name => {
+                    if let Some(protocol) = Protocol::of(name, stream) {
+                        let levels = levels.clone();
+                        self.passes.push(Pass { protocol, to: directive.arg(), place: &directive.place, levels });
+                    } else if directive.block.is_some() {
+                        self.gather(directive, stream, levels);
+                    }
+                }
+            }
+        }
+        levels.pop();
+    }
+
+    /// The pool that a pass goes to; `None` if it goes to a host, or nobody knows.
+    pub fn pool(&self, pass: &Pass<'a>) -> Option<&Pool<'a>> {
+        self.pools.get(&(pass.protocol == Protocol::Stream, pass.host()?))
+    }
+
+    /// The pools of the http module or of the stream module that requests are passed to, each with where from, in the order of their
+    /// places.
+    pub fn used_pools(&self) -> Vec<(&Pool<'a>, Vec<&Pass<'a>>)> {
+        let mut used: Vec<(&Pool, Vec<&Pass>)> = Vec::new();
+        for pass in &self.passes {
+            let Some(pool) = self.pool(pass) else { continue };
+            match used.iter_mut().find(|(known, _)| known.place == pool.place) {
+                Some((_, passes)) => passes.push(pass),
+                None => used.push((pool, vec![pass])),
+            }
+        }
+        used.sort_by_key(|(pool, _)| pool.place);
+        used
+    }
+
+    /// What a value comes to for a request without an `Upgrade` header, if a map says so, and where.
+    pub fn without_upgrade(&self, value: &'a str) -> Option<(&'a str, &'a Place)> {
+        let (from, values) = self.maps.get(value)?;
+        if !from.eq_ignore_ascii_case("$http_upgrade") {
+            return None;
+        }
+        let named = |name: &str| values.iter().find(|entry| entry.name == name);
+        let entry = named("").or_else(|| named("default"))?;
+        Some((entry.arg(), &entry.place))
+    }
+}
+
+/// A time as nginx reads it (`ngx_parse_time`, src/core/ngx_parse.c): numbers with units, the larger first; seconds without one.
+pub fn time(text: &str) -> Option<Duration> {
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
+        let (unit, millis) = units.into_iter().find(|(unit, _)| rest.starts_with(unit)).unwrap_or(("", 1000));
+        if unit.is_empty() && !rest.is_empty() {
+            return None;
+        }
+        rest = rest[unit.len()..].trim_start();
+        total = total.checked_add(Duration::from_millis(number.checked_mul(millis)?))?;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_nginx_reads_them() {
+        for (text, millis) in
+            [("60", 60_000), ("1m 30s", 90_000), ("1m30s", 90_000), ("500ms", 500), ("0", 0), ("1d", 86_400_000)]
+        {
+            assert_eq!(time(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "s", "1x", "-1", "99999999999999999999", "18446744073709551615w"] {
+            assert_eq!(time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_what_a_pool_could_be_called() {
+        let place = Place { file: "f".into(), line: 1 };
+        let host = |to| Pass { protocol: Protocol::Http, to, place: &place, levels: Vec::new() }.host();
+        for (to, expected) in [
+            ("http://app", Some("app")),
+            ("https://app:8443/x", Some("app")),
+            ("http://[::1]:80/", Some("[::1]")),
+            ("http://[::1", Some("[::1")),
+            ("app:9000", Some("app")),
+            ("http://unix:/run/a.sock:/", None),
+            ("unix:/run/a.sock", None),
+            ("http://$backend", None),
+            ("http://app?x", Some("app")),
+        ] {
+            assert_eq!(host(to), expected, "{to}");
+        }
+    }
+}

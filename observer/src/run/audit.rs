@@ -1,0 +1,95 @@
+//! `observer audit`: what is known to lead to 502s, before it does.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, process::ExitCode};
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+use crate::{
+    audit::{self, Audit},
+    cli,
+    proxy::nginx::{
+        Version,
+        config::{self, ConfigError},
+        running::{self, Master},
+    },
+    sink::Format,
+};
+
+/// The last version with the old defaults: what they lack is found, and in newer ones it does no harm.
+const ASSUMED: Version = Version(1, 29, 6);
+
+/// Whose configuration it is.
+struct Told {
+    /// Says it.
+    of: String,
+    audit: Audit,
+}
+
+/// Reads the configuration that it is told, or those of the nginx that run.
+pub(super) fn audit(arguments: &cli::Audit) -> Result<ExitCode> {
+    let told = match &arguments.nginx_conf {
+        Some(file) => vec![of_file(file, arguments.nginx_version)?],
+        None => of_masters(arguments.nginx_version)?,
+    };
+    let found: usize = told.iter().map(|told| told.audit.findings.len()).sum();
+    super::print(&match arguments.format {
+        Format::Text => {
+            told.iter().map(|told| format!("{}\n{}", told.of, told.audit.to_text())).collect::<Vec<_>>().join("\n")
+        }
+        Format::Json => format!("{:#}\n", json!({ "audits": told.iter().map(Told::to_json).collect::<Vec<_>>() })),
+    })?;
+    Ok(ExitCode::from(u8::from(found > 0)))
+}
+
+fn of_file(file: &Path, version: Option<Version>) -> Result<Told> {
+    let root = Path::new("/");
+    let running = running::masters().into_iter().find(|master| is_of(master, file));
+    let open_files = running.as_ref().and_then(|master| master.open_files);
+    let (version, of) = match (version, running) {
+        (Some(version), _) => (version, "as told".to_owned()),
+        (None, Some(Master { pid, version: Some(version), .. })) => {
+            (version, format!("as process {pid}, which runs with it"))
+        }
+        _ => (ASSUMED, "assumed; --nginx-version says otherwise".to_owned()),
+    };
+    Ok(Told { of: format!("nginx {version} ({of})"), audit: read(root, file, version, open_files)? })
+}
+
+/// Whether a master runs with this very file.
+fn is_of(master: &Master, file: &Path) -> bool {
+    let theirs = master.root.join(master.file.strip_prefix("/").unwrap_or(&master.file));
+    let inode = |path: &Path| fs::metadata(path).ok().map(|data| (data.dev(), data.ino()));
+    inode(&theirs).is_some_and(|theirs| inode(file) == Some(theirs))
+}
+
+fn of_masters(version: Option<Version>) -> Result<Vec<Told>> {
+    let masters = running::masters();
+    if masters.is_empty() {
+        bail!("no nginx runs here that observer can see; --nginx-conf FILE reads a configuration");
+    }
+    let mut told = Vec::new();
+    for master in masters {
+        let judged = version.or(master.version);
+        let assumed = if judged.is_none() { " (assumed)" } else { "" };
+        let judged = judged.unwrap_or(ASSUMED);
+        told.push(Told {
+            of: format!("nginx {judged}{assumed}, process {}", master.pid),
+            audit: read(&master.root, &master.file, judged, master.open_files)?,
+        });
+    }
+    Ok(told)
+}
+
+fn read(root: &Path, file: &Path, version: Version, open_files: Option<u64>) -> Result<Audit, ConfigError> {
+    let config = config::read(root, file)?;
+    Ok(audit::nginx(&file.to_string_lossy(), &config, version, open_files))
+}
+
+impl Told {
+    fn to_json(&self) -> Value {
+        let mut value = self.audit.to_json();
+        value["of"] = json!(self.of);
+        value
+    }
+}
