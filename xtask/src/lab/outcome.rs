@@ -67,6 +67,18 @@ pub(super) struct Overflows {
     pub(super) observer: u64,
 }
 
+/// What disagrees, so that a trial elsewhere (in a virtual machine) says more than how much does.
+fn first_of_each(remarks: &BTreeMap<String, Remark>) -> impl Iterator<Item = String> {
+    remarks.iter().map(|(kind, Remark { count, first })| format!("{kind}, {count} times: {first}"))
+}
+
+/// That observer missed something, which may be why.
+fn let_go(lost: &BTreeMap<String, u64>) -> Option<String> {
+    let lost: Vec<_> =
+        lost.iter().filter(|(_, count)| **count > 0).map(|(kind, count)| format!("{kind} {count}")).collect();
+    (!lost.is_empty()).then(|| format!("observer lost: {}", lost.join(", ")))
+}
+
 /// The two accounts of a trial and how they compare.
 pub(super) struct Seen {
     /// By how much the counters rose that the scenario expects to.
@@ -79,11 +91,13 @@ pub(super) struct Seen {
     pub(super) sides: Option<Sides>,
     /// In what recordings say otherwise than was said live.
     pub(super) replayed: Vec<String>,
+    /// What observer had to let go, by kind.
+    pub(super) lost: BTreeMap<String, u64>,
 }
 
 impl Outcome {
     pub(super) fn new(scenario: &Scenario, proxy: Kind, topology: Topology, seen: Seen) -> Result<Self> {
-        let Seen { counters, log, clients, judgement, overflows, warnings, sides, replayed } = seen;
+        let Seen { counters, log, clients, judgement, overflows, warnings, sides, replayed, lost } = seen;
         let expect = &scenario.expect;
         let mut outcome = Self::empty(scenario, proxy, topology);
         outcome.ahead = ahead(expect, &log, &warnings)?;
@@ -105,6 +119,10 @@ impl Outcome {
         outcome.problems.extend(sides.iter().flat_map(|sides| sides.problems(expect)));
         outcome.problems.extend(replayed);
         outcome.sides = sides;
+        if !outcome.problems.is_empty() {
+            outcome.problems.extend(first_of_each(&outcome.remarks));
+            outcome.problems.extend(let_go(&lost));
+        }
         outcome.pass = outcome.problems.is_empty();
         Ok(outcome)
     }

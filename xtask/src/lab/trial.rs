@@ -79,6 +79,7 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outco
         clients,
         sides,
         replayed,
+        lost: summary.lost,
     };
     Outcome::new(scenario, proxy, topology, seen)
 }
