@@ -62,9 +62,9 @@ pub struct Audit {
 pub fn nginx(file: &str, config: &Config, version: Version, open_files: Option<u64>) -> Audit {
     let site = Site::of(config, version, open_files);
     let mut findings = [pools::findings(&site), waits::findings(&site), limits::findings(&site)].concat();
-    findings.sort_by(|a, b| (&a.place, a.code).cmp(&(&b.place, b.code)));
+    findings.sort_by(|a, b| (&a.place, a.code, &a.what).cmp(&(&b.place, b.code, &b.what)));
     // What is set once may hold in many places.
-    findings.dedup_by(|a, b| (&a.place, a.code) == (&b.place, b.code));
+    findings.dedup_by(|a, b| (&a.place, a.code, &a.what) == (&b.place, b.code, &b.what));
     Audit { file: escape(file.as_bytes()), files: config.files, passes: site.passes.len(), version, findings }
 }
 
@@ -100,7 +100,7 @@ impl Audit {
             }
         }
         match self.findings.len() {
-            0 => text.push_str("\nnothing found\n"),
+            0 => text.push_str("nothing found\n"),
             count => {
                 let _ = writeln!(text, "\n{count} found");
             }

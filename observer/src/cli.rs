@@ -70,9 +70,9 @@ pub enum Command {
     ///
     /// Exit status: 0 nothing was found, 1 something was, 2 a configuration could not be read.
     Audit(Audit),
-    /// The page of a cause; without one, the list of causes.
+    /// The page of a cause; without one, the list of causes. Or what a line of nginx's error log can stand for.
     Explain {
-        /// Code of a cause, as verdicts name it.
+        /// Code of a cause, as verdicts name it; or a line of the log, in quotes.
         cause: Option<String>,
     },
 }

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod evidence;
 pub mod incident;
 mod kept;
+pub mod logged;
 pub mod open;
 pub mod queue;
 pub mod registry;

@@ -75,7 +75,12 @@ fn explain(code: Option<&str>) -> Result<ExitCode> {
         None => listed(),
         Some(code) => match diagnose::page(code) {
             Some(page) => page.to_owned(),
-            None => bail!("no cause is called {code:?}; `observer explain` lists them all"),
+            None => match diagnose::logged::explain(code) {
+                Some(text) => text,
+                None => bail!(
+                    "no cause is called {code:?}, nor is it a line of nginx's error log that is known; `observer explain` lists the causes"
+                ),
+            },
         },
     };
     print(&text)

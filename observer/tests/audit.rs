@@ -141,3 +141,25 @@ fn what_runs_is_read_as_it_was_started() {
     let codes: Vec<_> = audit.findings.iter().map(|finding| finding.code).collect();
     assert_eq!(codes, ["connect-timeout-long", "keepalive-not-in-effect"]);
 }
+
+/// Written where it is told to, in the words that nginx would take there.
+#[test]
+fn what_to_write_fits_what_is_there() {
+    let fixes = |name: &str| -> Vec<String> {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/audit/bad").join(name).join("nginx.conf");
+        let config = config::read(Path::new("/"), &file).unwrap();
+        let folder = format!("{}/", file.parent().unwrap().display());
+        let findings = audit::nginx("nginx.conf", &config, USUAL, None).findings.into_iter();
+        findings.map(|finding| finding.fix.replace(&folder, "")).collect()
+    };
+    assert_eq!(fixes("03-websocket-map-closes"), ["\"\" \"\";  in the map, nginx.conf:6"]);
+    assert_eq!(
+        fixes("24-headers-from-around"),
+        ["proxy_set_header Connection \"\";\nbeside the other headers, nginx.conf:9"]
+    );
+    assert_eq!(
+        fixes("06-no-upstream-block")[0],
+        "upstream app {\n  server 127.0.0.1:3000;\n  keepalive 32;\n}\nand here\nproxy_pass http://app/;\n\
+         proxy_set_header Host 127.0.0.1;"
+    );
+}

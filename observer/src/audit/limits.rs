@@ -30,7 +30,7 @@ pub(super) fn findings(site: &Site) -> Vec<Finding> {
          open files)"
     );
     // A proxied request has two connections, an answer that is buffered a file.
-    let fix = format!("worker_rlimit_nofile {};", wanted.saturating_mul(2));
+    let fix = format!("worker_rlimit_nofile {};\nat the top, outside of events", wanted.saturating_mul(2));
     let Some(place) = files.or(connections).map(|directive| directive.place) else { return Vec::new() };
     vec![Finding::new("files-below-connections", &place, what, fix)]
 }

@@ -3,7 +3,7 @@
 use super::{Finding, shown};
 use crate::proxy::nginx::{
     Version,
-    config::Place,
+    config::{Directive, Place},
     site::{Pass, Pool, Protocol, Server, Site},
 };
 
@@ -22,14 +22,13 @@ pub(super) fn findings(site: &Site) -> Vec<Finding> {
         }
     }
     let outside = site.passes.iter().filter(|pass| site.pool(pass).is_none());
-    all.extend(outside.filter_map(without_pool));
+    all.extend(outside.filter_map(|pass| without_pool(site, pass)));
     all
 }
 
 fn keepalive_of(site: &Site, pool: &Pool, passes: &[&Pass]) -> Vec<Finding> {
-    let by_default = site.version >= Version::KEEPS_CONNECTIONS;
-    let told = pool.keepalive();
     let name = shown(pool.name);
+    let told = pool.keepalive();
     match told {
         Some((0, place)) => {
             let what = format!(
@@ -37,121 +36,198 @@ fn keepalive_of(site: &Site, pool: &Pool, passes: &[&Pass]) -> Vec<Finding> {
             );
             return vec![Finding::new("keepalive-absent", place, what, format!("keepalive {USUAL_KEEPALIVE};"))];
         }
-        None if !by_default => return absent(pool, passes),
+        None if !keeps_by_default(site) => return absent(site, pool, passes),
         _ => {}
     }
     let mut all = Vec::new();
     let place = told.map_or(pool.place, |(_, place)| place);
-    if let Some(method) = pool.method_behind_keepalive().filter(|_| !by_default) {
-        let what = format!(
-            "{} stands behind keepalive in the upstream {name}, and undoes it: connections are not kept",
-            shown(&method.name)
-        );
-        all.push(Finding::new(
-            "keepalive-not-in-effect",
-            place,
-            what,
-            format!("write {} before keepalive", shown(&method.name)),
-        ));
+    if let Some(method) = pool.method_behind_keepalive().filter(|_| !keeps_by_default(site)) {
+        let method = shown(&method.name);
+        let what =
+            format!("{method} stands behind keepalive in the upstream {name}, and undoes it: connections are not kept");
+        all.push(Finding::new("keepalive-not-in-effect", place, what, format!("write {method} before keepalive")));
     }
-    all.extend(passes.iter().filter_map(|pass| not_in_effect(site, pool, place, pass)));
+    for pass in passes {
+        match pass.protocol {
+            Protocol::Http => all.extend(not_in_effect(site, pool, place, pass)),
+            // Where it is nginx's default nobody has asked for it.
+            _ if told.is_some() => all.extend(not_by_protocol(pool, place, pass)),
+            _ => {}
+        }
+    }
     all
 }
 
-/// A pool that keeps connections, where requests are passed in a way in which none can be kept.
-fn not_in_effect(site: &Site, pool: &Pool, keepalive: &Place, pass: &Pass) -> Option<Finding> {
+fn keeps_by_default(site: &Site) -> bool {
+    site.version >= Version::KEEPS_CONNECTIONS
+}
+
+/// A pool that keeps connections, where requests are passed by a protocol that needs more, or cannot.
+fn not_by_protocol(pool: &Pool, keepalive: &Place, pass: &Pass) -> Option<Finding> {
     let name = shown(pool.name);
-    let found = |place: &Place, what: String, fix: &str| {
-        Some(Finding::new("keepalive-not-in-effect", place, what, fix).because_of(keepalive))
-    };
-    match pass.protocol {
-        Protocol::Http => {}
+    let (what, fix) = match pass.protocol {
         Protocol::FastCgi => {
             if pass.one("fastcgi_keep_conn").is_some_and(|directive| directive.arg() == "on") {
                 return None;
             }
-            let what = format!(
-                "the upstream {name} keeps connections, but asks each server to close them: fastcgi_keep_conn is off"
-            );
-            return found(pass.place, what, "fastcgi_keep_conn on;");
+            ("asks each server to close them: fastcgi_keep_conn is off", "fastcgi_keep_conn on;")
         }
-        Protocol::Uwsgi | Protocol::Scgi => {
-            let what = format!("the upstream {name} keeps connections, but this protocol has one request a connection");
-            return found(pass.place, what, "pass requests on by HTTP (proxy_pass), or take keepalive out");
-        }
+        Protocol::Uwsgi | Protocol::Scgi => (
+            "this protocol has one request a connection",
+            "pass requests on by HTTP (proxy_pass), or take keepalive out",
+        ),
         // HTTP/2 keeps them; a stream is one.
-        Protocol::Grpc | Protocol::Stream => return None,
-    }
-    let by_default = site.version >= Version::KEEPS_CONNECTIONS;
-    let version = pass.one("proxy_http_version");
-    let old = version.map_or(!by_default, |directive| directive.arg() == "1.0");
-    let closes = closes(site, pass, by_default);
-    if !old && closes.is_none() {
-        return None;
-    }
-    let mut fixes = Vec::new();
-    if old {
-        fixes.push("proxy_http_version 1.1;");
-    }
-    if closes.is_some() {
-        fixes.push("proxy_set_header Connection \"\";");
-    }
-    let why = match (old, &closes) {
-        (true, Some(_)) => "as HTTP/1.0 and with \"Connection: close\"",
-        (true, None) => "as HTTP/1.0",
-        (false, _) => "with \"Connection: close\"",
+        Protocol::Http | Protocol::Grpc | Protocol::Stream => return None,
     };
-    let what = format!(
-        "the upstream {name} keeps connections, but requests are passed to it {why}: each opens one of its own"
-    );
-    // Where it is written, if it is; else where it would have to be.
-    let written = closes.flatten().or(version.filter(|_| old).map(|directive| &directive.place));
-    found(written.unwrap_or(pass.place), what, &fixes.join("\n"))
+    let what = format!("the upstream {name} keeps connections, but {what}");
+    Some(Finding::new("keepalive-not-in-effect", pass.place, what, fix).because_of(keepalive))
 }
 
-/// Whether requests tell the upstream to close the connection, and where that is written, if it is.
-#[expect(clippy::option_option, reason = "not at all, by default, or because of what is written somewhere")]
-fn closes<'a>(site: &Site<'a>, pass: &Pass<'a>, by_default: bool) -> Option<Option<&'a Place>> {
-    let Some((value, directive)) = pass.header("Connection") else {
+/// Why requests do not leave a connection open.
+struct Ended<'a> {
+    /// They go out as HTTP/1.0.
+    old: Option<Old<'a>>,
+    /// They say `Connection: close`.
+    closes: Option<Closes<'a>>,
+}
+
+/// Why requests are of that version.
+enum Old<'a> {
+    /// Nothing says otherwise.
+    ByDefault,
+    /// It is written.
+    Written(&'a Place),
+}
+
+/// What makes requests say so.
+enum Closes<'a> {
+    /// Nothing says otherwise.
+    ByDefault,
+    /// A header that is set.
+    Header(&'a Place),
+    /// An entry of a map, for requests that ask for no upgrade.
+    Map(&'a Directive),
+}
+
+impl<'a> Ended<'a> {
+    fn of(site: &Site<'a>, pass: &Pass<'a>) -> Self {
+        let version = pass.one("proxy_http_version");
+        let is_version = |text| version.is_some_and(|directive| directive.arg() == text);
+        // HTTP/2 has no such header.
+        if is_version("2") {
+            return Self { old: None, closes: None };
+        }
+        let old = is_version("1.0") || (version.is_none() && !keeps_by_default(site));
+        let headers = pass.header("Connection");
+        // HTTP/1.0 can keep connections, if it is asked to.
+        let keeps = headers.iter().any(|(value, _)| value.eq_ignore_ascii_case("keep-alive"));
+        let closes = headers.iter().find_map(|(value, directive)| {
+            if value.eq_ignore_ascii_case("close") {
+                return Some(Closes::Header(&directive.place));
+            }
+            site.without_upgrade(value).filter(|entry| entry.arg().eq_ignore_ascii_case("close")).map(Closes::Map)
+        });
         // `ngx_http_proxy_headers` (src/http/modules/ngx_http_proxy_module.c) has it up to 1.29.6.
-        return (!by_default).then_some(None);
-    };
-    if value.eq_ignore_ascii_case("close") {
-        return Some(Some(&directive.place));
+        let by_default = headers.is_empty() && !keeps_by_default(site);
+        Self {
+            old: (old && !keeps).then(|| version.map_or(Old::ByDefault, |directive| Old::Written(&directive.place))),
+            closes: closes.or_else(|| by_default.then_some(Closes::ByDefault)),
+        }
     }
-    let (value, place) = site.without_upgrade(value)?;
-    value.eq_ignore_ascii_case("close").then_some(Some(place))
+
+    /// What to write where requests are passed, in lines; what is to be written elsewhere says where.
+    fn fixes(&self, pass: &Pass) -> Vec<String> {
+        let mut fixes = Vec::new();
+        if self.old.is_some() {
+            fixes.push("proxy_http_version 1.1;".to_owned());
+        }
+        match &self.closes {
+            None => {}
+            Some(Closes::Map(entry)) => {
+                fixes.push(format!("\"\" \"\";  in the map, {}:{}", entry.place.file, entry.place.line));
+            }
+            Some(Closes::ByDefault | Closes::Header(_)) => {
+                fixes.push("proxy_set_header Connection \"\";".to_owned());
+                if let Some(around) = pass.headers_from_around() {
+                    // One that is set here would replace them.
+                    fixes.push(format!("beside the other headers, {}:{}", around.file, around.line));
+                }
+            }
+        }
+        fixes
+    }
+}
+
+/// A pool that keeps connections, where requests are passed in a way in which none can be kept.
+fn not_in_effect<'a>(site: &Site<'a>, pool: &Pool, keepalive: &Place, pass: &Pass<'a>) -> Option<Finding> {
+    let ended = Ended::of(site, pass);
+    let why = match (&ended.old, &ended.closes) {
+        (None, None) => return None,
+        (Some(_), Some(_)) => "as HTTP/1.0 and with \"Connection: close\"",
+        (Some(_), None) => "as HTTP/1.0",
+        (None, Some(_)) => "with \"Connection: close\"",
+    };
+    let what = format!(
+        "the upstream {} keeps connections, but requests are passed to it {why}: each opens one of its own",
+        shown(pool.name)
+    );
+    // Where it is written, if it is; else where it would have to be.
+    let place = match (&ended.closes, &ended.old) {
+        (Some(Closes::Header(place)), _) | (None | Some(Closes::ByDefault), Some(Old::Written(place))) => place,
+        (Some(Closes::Map(entry)), _) => &entry.place,
+        _ => pass.place,
+    };
+    Some(Finding::new("keepalive-not-in-effect", place, what, ended.fixes(pass).join("\n")).because_of(keepalive))
 }
 
 /// A pool that keeps no connections, where they could be.
-fn absent(pool: &Pool, passes: &[&Pass]) -> Vec<Finding> {
+fn absent<'a>(site: &Site<'a>, pool: &Pool, passes: &[&Pass<'a>]) -> Vec<Finding> {
     // Over unix sockets there are no ports to run out of; a FastCGI server's workers each hold on to a kept connection.
-    let could = passes.iter().any(|pass| matches!(pass.protocol, Protocol::Http | Protocol::Grpc));
-    if !could || pool.is_unix() {
-        return Vec::new();
-    }
+    let could = passes.iter().find(|pass| matches!(pass.protocol, Protocol::Http | Protocol::Grpc));
+    let Some(pass) = could.filter(|_| !pool.is_unix()) else { return Vec::new() };
     let what = format!(
         "the upstream {} keeps no connections: each request opens one, and leaves a port in TIME_WAIT for a minute",
         shown(pool.name)
     );
-    let fix = format!(
-        "keepalive {USUAL_KEEPALIVE};\nand where requests are passed to it:\nproxy_http_version 1.1;\nproxy_set_header Connection \"\";"
-    );
-    vec![Finding::new("keepalive-absent", pool.place, what, fix)]
+    let mut fix = vec![format!("keepalive {USUAL_KEEPALIVE};")];
+    if pass.protocol == Protocol::Http {
+        let where_passed = Ended::of(site, pass).fixes(pass);
+        if !where_passed.is_empty() {
+            fix.push(format!("and where requests are passed to it, {}:{}", pass.place.file, pass.place.line));
+            fix.extend(where_passed);
+        }
+    }
+    vec![Finding::new("keepalive-absent", pool.place, what, fix.join("\n"))]
 }
 
 /// Where a host is named instead of a pool connections cannot be kept, in any version.
-fn without_pool(pass: &Pass) -> Option<Finding> {
-    let host = pass.host().filter(|_| pass.protocol == Protocol::Http)?;
-    let host = shown(host);
+fn without_pool<'a>(site: &Site<'a>, pass: &Pass<'a>) -> Option<Finding> {
+    let (host, behind) = pass.host().filter(|_| pass.protocol == Protocol::Http)?;
+    let (port, path) = behind.split_at(behind.find(['/', '?', '$']).unwrap_or(behind.len()));
+    let secure = pass.to.starts_with("https:");
+    let (scheme, usual) = if secure { ("https", ":443") } else { ("http", ":80") };
+    let (host, path) = (shown(host), shown(path));
+    let port = if port.is_empty() { usual.to_owned() } else { shown(port) };
     let what = format!(
         "requests are passed to {host} without an upstream block: connections to it cannot be kept, each request opens one"
     );
-    let fix = format!(
-        "upstream app {{\n  server {host}:PORT;\n  keepalive {USUAL_KEEPALIVE};\n}}\nand here:\nproxy_pass http://app;\nproxy_http_version 1.1;\n\
-         proxy_set_header Connection \"\";"
-    );
-    Some(Finding::new("keepalive-absent", pass.place, what, fix))
+    let mut fix = vec![
+        "upstream app {".to_owned(),
+        format!("  server {host}{port};"),
+        format!("  keepalive {USUAL_KEEPALIVE};"),
+        "}".to_owned(),
+        "and here".to_owned(),
+        format!("proxy_pass {scheme}://app{path};"),
+    ];
+    fix.extend(Ended::of(site, pass).fixes(pass));
+    // What these are by default is what proxy_pass names.
+    if pass.header("Host").is_empty() {
+        fix.push(format!("proxy_set_header Host {host};"));
+    }
+    if secure && pass.one("proxy_ssl_name").is_none() {
+        fix.push(format!("proxy_ssl_name {host};"));
+    }
+    Some(Finding::new("keepalive-absent", pass.place, what, fix.join("\n")))
 }
 
 /// A failed request goes to the next server, and the next, as long as there are any.
@@ -161,7 +237,7 @@ fn retries(pool: &Pool, passes: &[&Pass]) -> Option<Finding> {
     }
     let unlimited = |pass: &&&Pass| {
         let next = pass.own("next_upstream");
-        let off = next.is_some_and(|directive| directive.arg() == "off");
+        let off = next.is_some_and(|directive| directive.args.iter().any(|condition| condition == "off"));
         // Of both 0 stands for no limit, and a number is a time too.
         let limited = |name: &str| pass.time(name).is_some_and(|(limit, _)| !limit.is_zero());
         !off && !limited("next_upstream_tries") && !limited("next_upstream_timeout")
@@ -182,11 +258,14 @@ fn max_fails_unsaid(pool: &Pool) -> Option<Finding> {
     let unsaid =
         |server: &&Server| server.parameter("max_fails").is_none() && server.parameter("fail_timeout").is_none();
     let server = pool.in_turn().find(unsaid)?;
+    let left = if pool.has_a_spare() { "only the spare is left" } else { "everybody gets 502 (no live upstreams)" };
     let what = format!(
-        "one failed try takes a server of {} out for 10 s (the default): when all have failed once, everybody gets 502 (no live upstreams)",
+        "one failed try takes a server of {} out for 10 s (the default): when all have failed once, {left}",
         shown(pool.name)
     );
-    let fix = format!("server {} max_fails=3 fail_timeout=10s;\nand the others likewise", shown(server.address));
+    let said: Vec<_> =
+        std::iter::once(server.address).chain(server.parameters.iter().map(String::as_str)).map(shown).collect();
+    let fix = format!("server {} max_fails=3 fail_timeout=10s;\nand the others likewise", said.join(" "));
     Some(Finding::new("max-fails-default", server.place, what, fix).because_of(pool.place))
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Finding, shown};
-use crate::proxy::nginx::site::{Pass, Protocol, Site};
+use crate::proxy::nginx::site::{Pass, Pool, Protocol, Site};
 
 /// Longer than this a client has given up, and the proxy's connections pile up meanwhile: nginx's own default.
 const LONG_READ: Duration = Duration::from_mins(1);
@@ -18,6 +18,10 @@ pub(super) fn findings(site: &Site) -> Vec<Finding> {
     for pass in &site.passes {
         all.extend(read_timeout(pass));
         all.extend(buffering(pass));
+        // connect() on a unix socket never waits.
+        if pass.is_unix() || site.pool(pass).is_some_and(Pool::is_unix) {
+            continue;
+        }
         match pass.time("connect_timeout") {
             Some((time, place)) if time > LONG_CONNECT => {
                 let what = format!(

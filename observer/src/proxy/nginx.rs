@@ -1,6 +1,7 @@
 //! nginx's configuration, as nginx reads it.
 
 pub mod config;
+pub mod errors;
 mod files;
 
 pub mod running;

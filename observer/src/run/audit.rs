@@ -26,23 +26,36 @@ struct Told {
     audit: Audit,
 }
 
-/// Reads the configuration that it is told, or those of the nginx that run.
+/// Reads the configuration that it is told, or those of the nginx that run. One that cannot be read hides no other.
 pub(super) fn audit(arguments: &cli::Audit) -> Result<ExitCode> {
+    let version = arguments.nginx_version;
     let told = match &arguments.nginx_conf {
-        Some(file) => vec![of_file(file, arguments.nginx_version)?],
-        None => of_masters(arguments.nginx_version)?,
+        Some(file) => vec![of_file(file, version)],
+        None => running::masters().iter().map(|master| of_master(master, version)).collect(),
     };
-    let found: usize = told.iter().map(|told| told.audit.findings.len()).sum();
-    super::print(&match arguments.format {
-        Format::Text => {
-            told.iter().map(|told| format!("{}\n{}", told.of, told.audit.to_text())).collect::<Vec<_>>().join("\n")
+    if told.is_empty() {
+        bail!("no nginx runs here that observer can see; --nginx-conf FILE reads a configuration");
+    }
+    let (mut found, mut unread) = (0, 0);
+    for told in told {
+        match told {
+            Ok(told) => {
+                found += told.audit.findings.len();
+                super::print(&match arguments.format {
+                    Format::Text => format!("{}\n{}\n", told.of, told.audit.to_text()),
+                    Format::Json => format!("{}\n", told.to_json()),
+                })?;
+            }
+            Err(error) => {
+                unread += 1;
+                eprintln!("observer: {error}");
+            }
         }
-        Format::Json => format!("{:#}\n", json!({ "audits": told.iter().map(Told::to_json).collect::<Vec<_>>() })),
-    })?;
-    Ok(ExitCode::from(u8::from(found > 0)))
+    }
+    Ok(ExitCode::from(if unread > 0 { 2 } else { u8::from(found > 0) }))
 }
 
-fn of_file(file: &Path, version: Option<Version>) -> Result<Told> {
+fn of_file(file: &Path, version: Option<Version>) -> Result<Told, ConfigError> {
     let root = Path::new("/");
     let running = running::masters().into_iter().find(|master| is_of(master, file));
     let open_files = running.as_ref().and_then(|master| master.open_files);
@@ -63,22 +76,14 @@ fn is_of(master: &Master, file: &Path) -> bool {
     inode(&theirs).is_some_and(|theirs| inode(file) == Some(theirs))
 }
 
-fn of_masters(version: Option<Version>) -> Result<Vec<Told>> {
-    let masters = running::masters();
-    if masters.is_empty() {
-        bail!("no nginx runs here that observer can see; --nginx-conf FILE reads a configuration");
-    }
-    let mut told = Vec::new();
-    for master in masters {
-        let judged = version.or(master.version);
-        let assumed = if judged.is_none() { " (assumed)" } else { "" };
-        let judged = judged.unwrap_or(ASSUMED);
-        told.push(Told {
-            of: format!("nginx {judged}{assumed}, process {}", master.pid),
-            audit: read(&master.root, &master.file, judged, master.open_files)?,
-        });
-    }
-    Ok(told)
+fn of_master(master: &Master, version: Option<Version>) -> Result<Told, ConfigError> {
+    let judged = version.or(master.version);
+    let assumed = if judged.is_none() { " (assumed)" } else { "" };
+    let judged = judged.unwrap_or(ASSUMED);
+    Ok(Told {
+        of: format!("nginx {judged}{assumed}, process {}", master.pid),
+        audit: read(&master.root, &master.file, judged, master.open_files)?,
+    })
 }
 
 fn read(root: &Path, file: &Path, version: Version, open_files: Option<u64>) -> Result<Audit, ConfigError> {

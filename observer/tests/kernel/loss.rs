@@ -94,7 +94,8 @@ fn of_each_kind_what_was_not_told_is_counted_as_lost() {
         drop((full, queued));
         let overflowed = kernel_counter("ListenOverflows");
         let (counters, events) = watcher.finish();
-        assert_eq!((counters.connects_failed, overflows(&counters)), (100, overflowed), "{:?}", counters.lost);
+        assert!(all_but_skipped(counters.connects_failed, 100, &counters), "{counters:?}");
+        assert_eq!(overflows(&counters), overflowed);
         // The full listener opened, too, and closed.
         assert_eq!((counters.listener_changes, counters.connections_started), (202, 201));
         let kinds: [Told; 5] = [

@@ -3,7 +3,6 @@
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -30,10 +29,6 @@ const MOUNTS: [(&str, &str); 7] = [
     ("tmpfs", "/tmp"),
     ("tmpfs", "/run"),
 ];
-/// Where the scheduler's turns are set.
-const DEBUGFS: &str = "/sys/kernel/debug";
-/// A hundred times as long as usual with one processor (`sysctl_sched_base_slice`, kernel/sched/fair.c).
-const TURN_NANOS: u32 = 70_000_000;
 /// Of all programs. glibc's allocator (mallopt(3)) asks the kernel for each page of a thread's heap, ten thousand times while the
 /// kernel's types are read; where that is emulated it costs seconds.
 const ENVIRONMENT: [(&str, &str); 4] = [
@@ -71,9 +66,6 @@ fn carry_out() -> Result<i32> {
         mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("cannot mount {kind} at {at}"))?;
     }
-    if let Err(error) = lengthen_turns() {
-        eprintln!("vm-guest: turns are as short as ever: {error:#}");
-    }
     load_modules()?;
     let plan = Plan::read()?;
     let ended = [tests(&plan)?, lab(Topology::Local, &plan)?, lab(Topology::Remote, &plan)?];
@@ -94,7 +86,7 @@ fn lab(topology: Topology, plan: &Plan) -> Result<i32> {
     if scenarios.is_empty() {
         return Ok(0);
     }
-    let mut command = in_turn();
+    let mut command = in_long_turns();
     command.arg(std::env::current_exe().context("cannot find our own executable")?);
     privilege::prepared(&mut command).args(["lab", "run", "--json", "--proxy", "nginx"]);
     status(command.args(["--topology", &topology.to_string()]).args(scenarios)).context("cannot run the lab")
@@ -104,18 +96,19 @@ fn lab(topology: Topology, plan: &Plan) -> Result<i32> {
 /// from 7.0 on a thread that wakes can take the processor from another one within a program on a tracepoint, which then does not run
 /// for what the former does: ever so rare where calls take microseconds.
 fn in_turn() -> Command {
-    let mut command = Command::new("chrt");
-    command.args(["--batch", "0"]);
-    command
+    as_scheduled(["--batch", "0"])
 }
 
-/// Makes a turn of the processor as much longer as calls take longer where they are emulated, for the reason that [`in_turn`] gives: the
-/// clock interrupts programs on tracepoints too, and from 7.0 on another thread's turn can begin there. Older kernels have no such file,
-/// nor need of it.
-fn lengthen_turns() -> Result<()> {
-    mount(Some("debugfs"), DEBUGFS, Some("debugfs"), MsFlags::empty(), None::<&str>)?;
-    fs::write(Path::new(DEBUGFS).join("sched/base_slice_ns"), TURN_NANOS.to_string())?;
-    Ok(())
+/// The same with turns of a tenth of a second, which nothing but the kernel's own threads interrupts (`SCHED_RR`): the clock, too, can end
+/// a turn within a program. Only for what waits more than it works; of the tests some would keep others from their turns.
+fn in_long_turns() -> Command {
+    as_scheduled(["--rr", "1"])
+}
+
+fn as_scheduled(policy: [&str; 2]) -> Command {
+    let mut command = Command::new("chrt");
+    command.args(policy);
+    command
 }
 
 /// Runs it to its end. What it and the programs that it starts have to say on stderr goes to the console: the report has results

@@ -1,6 +1,7 @@
 //! A configuration with all that it includes, as a tree.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,10 +12,12 @@ use super::{
 };
 use crate::text::escape;
 
-/// Files, however often each is included.
-const MAX_FILES: usize = 5000;
+/// Inclusions, of the same file or of others.
+const MAX_INCLUSIONS: usize = 50_000;
+/// Directives, entries of maps and the like among them: 100 MiB or so. Whoever runs a process that calls itself nginx chooses what is read.
+const MAX_DIRECTIVES: usize = 500_000;
 /// Files that include each other, one within the other, and blocks within blocks of one file. nginx itself has no limit but its stack.
-const MAX_DEPTH: usize = 32;
+const MAX_DEPTH: usize = 64;
 
 /// Where something is written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,15 +92,18 @@ pub fn read(root: &Path, file: &Path) -> Result<Config, ConfigError> {
     let root = Root::open(root).map_err(unreadable)?;
     // What nginx resolves relative names against (`ngx_conf_full_name`, src/core/ngx_conf_file.c).
     let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
-    let mut tree = Tree { root, folder, files: 0 };
+    let mut tree = Tree { root, folder, files: HashSet::new(), inclusions: 0, count: 0 };
     let directives = tree.file(&file, None, 0)?;
-    Ok(Config { directives, files: tree.files })
+    Ok(Config { directives, files: tree.files.len() })
 }
 
 struct Tree {
     root: Root,
     folder: PathBuf,
-    files: usize,
+    files: HashSet<PathBuf>,
+    inclusions: usize,
+    /// Directives so far.
+    count: usize,
 }
 
 /// A block that is being read: the directive that it is of, and what it holds so far.
@@ -105,7 +111,7 @@ type Open = (Option<Directive>, Vec<Directive>);
 
 impl Tree {
     fn file(&mut self, path: &Path, from: Option<&Place>, depth: usize) -> Result<Vec<Directive>, ConfigError> {
-        self.files += 1;
+        self.files.insert(path.to_owned());
         let text = self.root.read(path).map_err(|why| ConfigError::Unreadable {
             file: shown(path),
             from: from.cloned(),
@@ -125,6 +131,11 @@ impl Tree {
                 place: place(line),
                 block: None,
             });
+            self.count += 1;
+            if self.count > MAX_DIRECTIVES {
+                let what = format!("more than {MAX_DIRECTIVES} directives");
+                return Err(ConfigError::Malformed { place: place(reader.line()), what });
+            }
             match (directive, end) {
                 (Some(include), End::Semicolon) if include.name == "include" => {
                     let included = self.included(&include, depth)?;
@@ -169,15 +180,11 @@ impl Tree {
             return Err(malformed(format!("files include each other, more than {MAX_DEPTH} deep")));
         }
         let pattern = self.folder.join(include.arg());
-        let paths = self.root.matching(&pattern).map_err(|why| ConfigError::Unreadable {
-            file: shown(&pattern),
-            from: Some(include.place.clone()),
-            why,
-        })?;
         let mut all = Vec::new();
-        for path in paths {
-            if self.files >= MAX_FILES {
-                return Err(malformed(format!("more than {MAX_FILES} files are included")));
+        for path in self.root.matching(&pattern) {
+            self.inclusions += 1;
+            if self.inclusions > MAX_INCLUSIONS {
+                return Err(malformed(format!("files are included more than {MAX_INCLUSIONS} times")));
             }
             all.append(&mut self.file(&path, Some(&include.place), depth + 1)?);
         }
@@ -264,7 +271,7 @@ mod tests {
         );
         assert!(error("a;\n}").starts_with("/etc/nginx/nginx.conf:2: a } without a {"));
         assert!(error("a;\nb c }").starts_with("/etc/nginx/nginx.conf:2: a } within a directive"));
-        assert!(error("include nginx.conf;").contains("more than 32 deep"));
+        assert!(error("include nginx.conf;").contains("more than 64 deep"));
         assert!(error(&"a {".repeat(100_000)).contains("blocks within blocks"));
         assert!(super::read(Path::new("/"), Path::new("/nowhere/nginx.conf")).is_err());
     }

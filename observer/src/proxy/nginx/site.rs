@@ -86,30 +86,47 @@ impl<'a> Pass<'a> {
         Some((time(directive.arg())?, &directive.place))
     }
 
-    /// The value of a header that is sent to the upstream, and the directive; `None` if none says what it is.
-    pub fn header(&self, name: &str) -> Option<(&'a str, &'a Directive)> {
-        let directive =
-            self.all("proxy_set_header").into_iter().find(|directive| directive.arg().eq_ignore_ascii_case(name))?;
-        Some((directive.args.get(1).map_or("", String::as_str), directive))
+    /// The values of a header that are sent to the upstream, and the directives; none if nothing says what it is.
+    pub fn header(&self, name: &str) -> Vec<(&'a str, &'a Directive)> {
+        let all = self.all("proxy_set_header").into_iter();
+        let named = all.filter(|directive| directive.arg().eq_ignore_ascii_case(name));
+        named.map(|directive| (directive.args.get(1).map_or("", String::as_str), directive)).collect()
+    }
+
+    /// Where headers are set that hold here although they are set around it: one that is set here would replace them all.
+    pub fn headers_from_around(&self) -> Option<&'a Place> {
+        let innermost = self.levels.last()?;
+        let first = self.one("proxy_set_header")?;
+        (!innermost.iter().any(|directive| std::ptr::eq(directive, first))).then_some(&first.place)
     }
 
     /// Whether connections are switched to another protocol here, as those of WebSockets are: they stay open for long.
     pub fn upgrades(&self) -> bool {
-        self.header("Upgrade").is_some_and(|(value, _)| !value.is_empty())
+        self.protocol == Protocol::Http && self.header("Upgrade").iter().any(|(value, _)| !value.is_empty())
     }
 
-    /// The host, or the name of a pool: what is between `scheme://` and the port or path. With variables in it nobody knows before
-    /// a request comes.
-    pub fn host(&self) -> Option<&'a str> {
-        let rest = self.to.split_once("://").map_or(self.to, |(_, rest)| rest);
-        if rest.starts_with("unix:") || rest.contains('$') {
-            return None;
-        }
+    /// What it is passed to, without `scheme://`.
+    fn rest(&self) -> &'a str {
+        self.to.split_once("://").map_or(self.to, |(_, rest)| rest)
+    }
+
+    /// Whether it is passed to a unix socket.
+    pub fn is_unix(&self) -> bool {
+        self.rest().starts_with("unix:")
+    }
+
+    /// The host, or the name of a pool, and what is behind it: a port, a path. With variables in its name nobody knows before a
+    /// request comes.
+    pub fn host(&self) -> Option<(&'a str, &'a str)> {
+        let rest = self.rest();
         let end = match rest.strip_prefix('[') {
             Some(address) => address.find(']').map_or(rest.len(), |at| at + 2),
-            None => rest.find([':', '/', '?']).unwrap_or(rest.len()),
+            None => rest.find([':', '/', '?', '$']).unwrap_or(rest.len()),
         };
-        Some(&rest[..end.min(rest.len())])
+        let (host, behind) = rest.split_at_checked(end)?;
+        // These begin with the path's slash.
+        let known = !behind.starts_with('$') || behind.starts_with("$request_uri") || behind.starts_with("$uri");
+        (!self.is_unix() && !host.is_empty() && known).then_some((host, behind))
     }
 }
 
@@ -119,7 +136,7 @@ pub struct Server<'a> {
     /// Its address, as it is written.
     pub address: &'a str,
     /// What is said of it: `weight=2`, `down`.
-    parameters: &'a [String],
+    pub parameters: &'a [String],
     /// Where.
     pub place: &'a Place,
 }
@@ -159,7 +176,16 @@ pub struct Pool<'a> {
 }
 
 /// What chooses among servers. Once one of these has been read, what `keepalive` put in its place is forgotten (before 1.29.7).
-const METHODS: [&str; 6] = ["least_conn", "ip_hash", "hash", "random", "least_time", "sticky"];
+const METHODS: [&str; 8] = [
+    "least_conn",
+    "ip_hash",
+    "hash",
+    "random",
+    "least_time",
+    "sticky",
+    "balancer_by_lua_block",
+    "balancer_by_lua_file",
+];
 
 impl<'a> Pool<'a> {
     /// How many idle connections it keeps, and where that is said; `None` if it is not.
@@ -184,6 +210,11 @@ impl<'a> Pool<'a> {
         self.in_turn().count() > 1
     }
 
+    /// Whether there is one for when all others are left out.
+    pub fn has_a_spare(&self) -> bool {
+        self.servers.iter().any(|server| server.parameters.iter().any(|parameter| parameter == "backup"))
+    }
+
     /// Whether its servers are all unix sockets, which need no ports.
     pub fn is_unix(&self) -> bool {
         self.servers.iter().all(|server| server.address.starts_with("unix:"))
@@ -201,10 +232,11 @@ pub struct Site<'a> {
     pub main: &'a [Directive],
     /// Where requests are passed on, in the order in which it is read.
     pub passes: Vec<Pass<'a>>,
-    /// The pools, of the http module and of the stream module.
-    pools: HashMap<(bool, &'a str), Pool<'a>>,
+    /// The pools, of the http module and of the stream module, by their names in lower case (`ngx_http_upstream_add`,
+    /// src/http/ngx_http_upstream.c, tells no case).
+    pools: HashMap<(bool, String), Pool<'a>>,
     /// The maps of the http module, by the variable that each makes: from what, and the values.
-    maps: HashMap<&'a str, (&'a str, &'a [Directive])>,
+    maps: HashMap<String, (String, &'a [Directive])>,
 }
 
 impl<'a> Site<'a> {
@@ -243,11 +275,11 @@ impl<'a> Site<'a> {
                         servers: servers.collect(),
                         directives: directive.inside(),
                     };
-                    self.pools.insert((stream, pool.name), pool);
+                    self.pools.insert((stream, pool.name.to_ascii_lowercase()), pool);
                 }
                 "map" if !stream => {
                     if let [from, to] = &directive.args[..] {
-                        self.maps.insert(to, (from, directive.inside()));
+                        self.maps.insert(variable(to), (variable(from), directive.inside()));
                     }
                 }
                 // What these hold are no directives.
@@ -267,7 +299,7 @@ impl<'a> Site<'a> {
 
     /// The pool that a pass goes to; `None` if it goes to a host, or nobody knows.
     pub fn pool(&self, pass: &Pass<'a>) -> Option<&Pool<'a>> {
-        self.pools.get(&(pass.protocol == Protocol::Stream, pass.host()?))
+        self.pools.get(&(pass.protocol == Protocol::Stream, pass.host()?.0.to_ascii_lowercase()))
     }
 
     /// The pools of the http module or of the stream module that requests are passed to, each with where from, in the order of their
@@ -285,16 +317,21 @@ impl<'a> Site<'a> {
         used
     }
 
-    /// What a value comes to for a request without an `Upgrade` header, if a map says so, and where.
-    pub fn without_upgrade(&self, value: &'a str) -> Option<(&'a str, &'a Place)> {
-        let (from, values) = self.maps.get(value)?;
-        if !from.eq_ignore_ascii_case("$http_upgrade") {
+    /// The entry of a map that says what a value comes to for a request without an `Upgrade` header, if one does.
+    pub fn without_upgrade(&self, value: &str) -> Option<&'a Directive> {
+        let (from, values) = self.maps.get(&variable(value))?;
+        if from != "$http_upgrade" {
             return None;
         }
         let named = |name: &str| values.iter().find(|entry| entry.name == name);
-        let entry = named("").or_else(|| named("default"))?;
-        Some((entry.arg(), &entry.place))
+        named("").or_else(|| named("default"))
     }
+}
+
+/// A variable's name in one form: `${Name}` is `$name`.
+fn variable(text: &str) -> String {
+    let name = text.strip_prefix("${").and_then(|text| text.strip_suffix('}'));
+    name.map_or_else(|| text.to_ascii_lowercase(), |name| format!("${}", name.to_ascii_lowercase()))
 }
 
 /// A time as nginx reads it (`ngx_parse_time`, src/core/ngx_parse.c): numbers with units, the larger first; seconds without one.
@@ -337,15 +374,19 @@ mod tests {
         let place = Place { file: "f".into(), line: 1 };
         let host = |to| Pass { protocol: Protocol::Http, to, place: &place, levels: Vec::new() }.host();
         for (to, expected) in [
-            ("http://app", Some("app")),
-            ("https://app:8443/x", Some("app")),
-            ("http://[::1]:80/", Some("[::1]")),
-            ("http://[::1", Some("[::1")),
-            ("app:9000", Some("app")),
+            ("http://app", Some(("app", ""))),
+            ("https://app:8443/x", Some(("app", ":8443/x"))),
+            ("http://[::1]:80/", Some(("[::1]", ":80/"))),
+            ("http://[::1", Some(("[::1", ""))),
+            ("app:9000", Some(("app", ":9000"))),
+            ("http://app/v1/$1$is_args$args", Some(("app", "/v1/$1$is_args$args"))),
+            ("http://app$request_uri", Some(("app", "$request_uri"))),
+            ("http://app$suffix", None),
             ("http://unix:/run/a.sock:/", None),
             ("unix:/run/a.sock", None),
             ("http://$backend", None),
-            ("http://app?x", Some("app")),
+            ("http://", None),
+            ("http://app?x", Some(("app", "?x"))),
         ] {
             assert_eq!(host(to), expected, "{to}");
         }

@@ -37,9 +37,7 @@ const SPACE: [u8; 4] = *b" \t\r\n";
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a [u8]) -> Self {
-        // A byte order mark is skipped by nginx too.
-        let at = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        Self { text, at, line: 1 }
+        Self { text, at: 0, line: 1 }
     }
 
     /// The line that is being read, from 1.
@@ -113,7 +111,7 @@ impl<'a> Reader<'a> {
         while let Some(byte) = self.peek() {
             match byte {
                 // The braces of ${name} are part of a word, not those of blocks.
-                b'{' if variable => variable = false,
+                b'{' if variable => {}
                 b';' | b'{' => break,
                 byte if SPACE.contains(&byte) => break,
                 b'\\' => {
@@ -231,7 +229,8 @@ mod tests {
     fn words_are_what_nginx_takes_them_for() {
         for (text, expected) in [
             ("listen 80;", &["listen", "80"][..]),
-            ("\u{feff}listen\t80 ;", &["listen", "80"]),
+            ("listen\t80 ;", &["listen", "80"]),
+            ("a ${{b}}c;", &["a", "${{b}}c"]),
             ("a 'b c' \"d;{}#e\";", &["a", "b c", "d;{}#e"]),
             ("a \"it's\" 'say \"x\"';", &["a", "it's", "say \"x\""]),
             (r#"a "q\"q" b\;c \$d "tab\t";"#, &["a", "q\"q", r"b\;c", r"\$d", "tab\t"]),
