@@ -19,6 +19,10 @@ pub struct Line<'a> {
     pub upstream: Option<&'a str>,
 }
 
+/// How messages begin that have something of an upstream's in them (`ngx_http_proxy_process_header` and its like), and what is behind it.
+const SENT: &str = "upstream sent ";
+/// See [`SENT`].
+const BEHIND_SENT: &str = "\" while ";
 /// What follows what happened, in this order; the quoted ones in quotes.
 const FIELDS: [&str; 6] = [", client: ", ", server: ", ", request: ", ", subrequest: ", ", upstream: ", ", host: "];
 
@@ -28,9 +32,10 @@ impl<'a> Line<'a> {
         let line = line.trim();
         let line = &line[..line.floor_char_boundary(MAX_LINE)];
         let message = message(line);
-        // What an upstream sent may look like fields, but stands before them: the last client is the one that nginx wrote.
-        let fields = message.rfind(FIELDS[0]).or_else(|| message.rfind(FIELDS[4])).unwrap_or(message.len());
-        let (said, fields) = message.split_at(fields);
+        // What a client sent stands behind the fields that nginx writes first, what an upstream sent before them, in quotes.
+        let sent = if message.starts_with(SENT) { message.find(BEHIND_SENT).unwrap_or_default() } else { 0 };
+        let first = FIELDS.iter().filter_map(|name| message[sent..].find(name)).min();
+        let (said, fields) = message.split_at(first.map_or(message.len(), |at| sent + at));
         let request = field(fields, ", request: ").map(unquoted);
         let mut words = request.unwrap_or_default().split(' ').filter(|word| !word.is_empty());
         let method = words.next();
@@ -106,6 +111,14 @@ mod tests {
                     upstream, client: 10.0.0.1, server: , request: \"GET / HTTP/1.1\", upstream: \"http://10.0.0.2:80/\"";
         let parsed = Line::parse(line);
         assert_eq!((parsed.client, parsed.upstream), (Some("10.0.0.1"), Some("http://10.0.0.2:80/")));
+    }
+
+    #[test]
+    fn what_a_client_asked_for_is_no_other_client() {
+        let line = "upstream timed out (110: Connection timed out) while connecting to upstream, client: 10.0.0.1, server: , request: \
+                    \"GET /, client: 6.6.6.6, upstream: x HTTP/1.1\", upstream: \"http://10.0.0.2:80/\"";
+        let parsed = Line::parse(line);
+        assert_eq!((parsed.client, parsed.said.contains("6.6.6.6")), (Some("10.0.0.1"), false));
     }
 
     #[test]
