@@ -142,7 +142,7 @@ pub struct Audit {
     /// The version that reads it (1.28.0), if not the one that runs.
     #[arg(long, value_name = "VERSION")]
     pub nginx_version: Option<Version>,
-    /// Lines for people, or one JSON object.
+    /// Lines for people, or one JSON object a configuration.
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }

@@ -152,10 +152,10 @@ fn what_to_write_fits_what_is_there() {
         let findings = audit::nginx("nginx.conf", &config, USUAL, None).findings.into_iter();
         findings.map(|finding| finding.fix.replace(&folder, "")).collect()
     };
-    assert_eq!(fixes("03-websocket-map-closes"), ["\"\" \"\";  in the map, nginx.conf:6"]);
+    assert_eq!(fixes("03-websocket-map-closes"), ["\"\" \"\";  in the map, instead of nginx.conf:6"]);
     assert_eq!(
         fixes("24-headers-from-around"),
-        ["proxy_set_header Connection \"\";\nbeside the other headers, nginx.conf:9"]
+        ["proxy_set_header Connection \"\";  beside the other headers, nginx.conf:9"]
     );
     assert_eq!(
         fixes("06-no-upstream-block")[0],

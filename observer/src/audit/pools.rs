@@ -144,17 +144,24 @@ impl<'a> Ended<'a> {
         match &self.closes {
             None => {}
             Some(Closes::Map(entry)) => {
-                fixes.push(format!("\"\" \"\";  in the map, {}:{}", entry.place.file, entry.place.line));
+                // A second entry of one name is an error.
+                let how = if entry.name.is_empty() { "in the map, instead of" } else { "in the map, beside" };
+                fixes.push(format!("\"\" \"\";  {how} {}:{}", entry.place.file, entry.place.line));
             }
             Some(Closes::ByDefault | Closes::Header(_)) => {
-                fixes.push("proxy_set_header Connection \"\";".to_owned());
-                if let Some(around) = pass.headers_from_around() {
-                    // One that is set here would replace them.
-                    fixes.push(format!("beside the other headers, {}:{}", around.file, around.line));
-                }
+                fixes.push(header(pass, "Connection \"\""));
             }
         }
         fixes
+    }
+}
+
+/// A header to set. Where others are set around, one that is set here would replace them all.
+fn header(pass: &Pass, what: &str) -> String {
+    let set = format!("proxy_set_header {what};");
+    match pass.headers_from_around() {
+        Some(around) => format!("{set}  beside the other headers, {}:{}", around.file, around.line),
+        None => set,
     }
 }
 
@@ -222,7 +229,7 @@ fn without_pool<'a>(site: &Site<'a>, pass: &Pass<'a>) -> Option<Finding> {
     fix.extend(Ended::of(site, pass).fixes(pass));
     // What these are by default is what proxy_pass names.
     if pass.header("Host").is_empty() {
-        fix.push(format!("proxy_set_header Host {host};"));
+        fix.push(header(pass, &format!("Host {host}")));
     }
     if secure && pass.one("proxy_ssl_name").is_none() {
         fix.push(format!("proxy_ssl_name {host};"));
