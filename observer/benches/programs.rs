@@ -23,7 +23,7 @@ use nix::{
 };
 use observer::{
     kernel::{Options, look::When, statistics::RunTime},
-    source::{Live, Polled, Source as _},
+    source::{Live, Polled, Source as _, logs},
 };
 use serde_json::json;
 
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     }
     see_tracefs();
     let look = if closely { When::Always } else { When::Never };
-    let mut live = Live::start(Options { look, ..Options::default() }).expect("attaching: this needs root");
+    let mut live = Live::start(Options { look, ..Options::default() }, logs::Options::default()).expect("attaching: this needs root");
     live.measure(true);
     let attached = live.run_times().expect("it runs");
     let empty = attach_empty(&attached);

@@ -23,6 +23,7 @@ use crate::{
     },
     proxy::{self, nginx::Version},
     sink::{Format, report},
+    source::logs,
     trace::{RecordOptions, recorder::MIN_SEGMENT},
 };
 
@@ -231,6 +232,13 @@ pub struct Filters {
     /// Do not look at what proxies write to their clients; statuses are then those to be expected.
     #[arg(long)]
     pub no_answers: bool,
+    /// Follow no logs. Else those that nginx writes errors to are found and followed, so that verdicts name the request, and what only a
+    /// log tells is known.
+    #[arg(long)]
+    pub no_logs: bool,
+    /// Follow this log of nginx's besides; may be given several times.
+    #[arg(long = "error-log", value_name = "FILE", conflicts_with = "no_logs")]
+    pub error_logs: Vec<PathBuf>,
     /// When to look at each read, write and packet, which costs a busy proxy several per cent: at first, on trouble and at a glance
     /// now and then (auto), always, or never. Else proxies' own answers and connect() calls that fail at once are missed.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
@@ -250,6 +258,8 @@ impl Default for Filters {
             comms: Vec::new(),
             netns: None,
             no_answers: false,
+            no_logs: false,
+            error_logs: Vec::new(),
             close_look: When::default(),
             ring_size: RingSize(DEFAULT_RING),
             carriers: Carriers::default(),
@@ -302,6 +312,19 @@ impl Filters {
             forced: self.carriers.forced.clone(),
         };
         Ok((options, watching))
+    }
+
+    /// Which logs to follow, with what is attached for.
+    pub fn logs(&self, options: &Options) -> logs::Options {
+        if self.no_logs {
+            return logs::Options::default();
+        }
+        logs::Options {
+            proxies: options.proxies.clone(),
+            files: self.error_logs.clone(),
+            ports: options.ports.clone(),
+            netns: options.netns,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod evidence;
 pub mod incident;
 mod kept;
+pub mod lines;
 pub mod logged;
 pub mod open;
 pub mod queue;
@@ -24,9 +25,10 @@ pub use checkpoint::RestoreError;
 pub use engine::Engine;
 pub use evidence::{Evidence, Value};
 pub use incident::{Incident, Incidents};
+pub use lines::Lines;
 pub use open::{Harmless, MAX_DELAY};
 pub use rule::{Finding, Judgement, Rule};
-pub use verdict::{Confidence, Said, Verdict, Warning};
+pub use verdict::{Confidence, Logged, Said, Verdict, Warning};
 
 /// The page of a cause, or of what may lie under one.
 pub fn page(code: &str) -> Option<&'static str> {

@@ -8,7 +8,8 @@
 //!         │                                                                      EVENTS is full)
 //!  ───────┼──────────────────────── observer-common: the wire contract ────────────────────────
 //!  user   │ ring ─► decode ─┐                                          ┌─► tui  (latest Snapshot)
-//!         │ host samples ───┼─► Event ─► model ─► diagnose ─► Verdict ─┴─► sink (text, JSON lines)
+//!         │ host samples ───┤                                          │
+//!         │ proxies' logs ──┼─► Event ─► model ─► diagnose ─► Verdict ─┴─► sink (text, JSON lines)
 //!         │ trace ──────────┘     └────► trace
 //! ```
 //!
@@ -29,7 +30,7 @@
 //! | [`event`] | the Event: one enum, a struct per kind |
 //! | [`hooks`] | what observer wants to see of a kernel, the ladder of what can carry each, and how much of it it does |
 //! | [`trace`] | the trace file: format, writer, reader, export |
-//! | [`host`], [`proxy`] | facts about this host; which processes are proxies, and how they are configured |
+//! | [`host`], [`proxy`] | facts about this host; which processes are proxies, how they are configured, what they write into their logs |
 //! | [`kernel`] | aya: offsets from BTF, put into the programs; load, attach carrier by carrier, look closely or not, decode, walk. With `observer-ebpf` the only home of unsafe |
 //! | [`model`] | `apply(&Event)`: upstreams, listeners, namespaces, and single connections' evidence |
 //! | [`diagnose`] | tries that wait for evidence and for their answer; rules, verdicts, registry, one file and one page per cause; remedies with this host's numbers |

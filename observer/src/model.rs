@@ -177,8 +177,8 @@ impl Model {
                 self.holes.told(event.time, &counters.lost);
                 self.counters = **counters;
             }
-            // Outcomes are the engine's concern: it knows which try is meant. How fast answers are is for views alone.
-            Body::Outcome(_) | Body::FirstBytes(_) | Body::Tick => {}
+            // Outcomes and log lines are the engine's concern: it knows which try is meant. How fast answers are is for views alone.
+            Body::Outcome(_) | Body::LogLine(_) | Body::LogSample(_) | Body::FirstBytes(_) | Body::Tick => {}
         }
         None
     }
@@ -370,6 +370,16 @@ impl Model {
     /// All listeners, the one idle longest first.
     pub fn listeners(&self) -> impl Iterator<Item = (&(NetNs, Endpoint), &Listener)> {
         self.listeners.iter()
+    }
+
+    /// The upstream at the same address, if it is known in one namespace and this one's is not: a log names none.
+    pub fn known_as(&self, key: UpstreamKey) -> UpstreamKey {
+        let known = self.upstreams.iter().map(|(known, _)| *known).filter(|known| known.endpoint == key.endpoint);
+        let mut known = known.filter(|_| key.endpoint.is_some() && !key.netns.known());
+        match (known.next(), known.next()) {
+            (Some(only), None) => only,
+            _ => key,
+        }
     }
 
     /// What was heard from an address on any of its ports, from whatever namespace.

@@ -27,7 +27,7 @@ use crate::{
     kernel::Options,
     sink::{Overflowed, Summary},
     snapshot::{Desk, Folded, Frame, Recording, Snapshot},
-    source::{Live, Polled, Replay, Source},
+    source::{Live, Polled, Replay, Source, logs},
     time::Time,
     trace::{About, RecordOptions, Recorder},
 };
@@ -94,10 +94,16 @@ impl Window {
 
 impl Pipeline {
     /// Attaches and begins to watch this host, and to record if that is wanted. Returns when every hook is in place.
-    pub fn live(options: Options, watching: String, wanted: Wanted, record: Option<RecordOptions>) -> Result<Self> {
+    pub fn live(
+        options: Options,
+        logs: logs::Options,
+        watching: String,
+        wanted: Wanted,
+        record: Option<RecordOptions>,
+    ) -> Result<Self> {
         // Refused before anything is attached.
         record.as_ref().map(RecordOptions::check).transpose()?;
-        let live = Live::start(options)?;
+        let live = Live::start(options, logs)?;
         let hooks = live.hooks().clone();
         let frame = Frame { since: host::now(), wall: host::wall_clock(), watching, hooks };
         let recorder = record.map(|record| Recorder::start(record, about(&frame))).transpose()?;
@@ -307,6 +313,9 @@ impl<S: Source> Stages<S> {
             counters: *engine.model().counters(),
             harmless: engine.harmless(),
             overflowed: Overflowed::all(engine.model()),
+            logs: engine.lines().logs().cloned().collect(),
+            lines_matched: engine.lines().matched(),
+            lines_unmatched: engine.lines().unmatched(),
             evicted: engine.model().evicted().saturating_add(engine.hurried()),
             hooks: self.frame.hooks.clone(),
             trouble: self.source.trouble(),

@@ -1,6 +1,7 @@
-//! Which processes are reverse proxies, and how they are configured.
+//! Which processes are reverse proxies, how they are configured, and what they write into their logs.
 
 pub mod nginx;
+pub mod tail;
 
 use observer_common::answer::{ANSWERS_FIRST, THREAD_PER_REQUEST, THREADS_SHARED};
 

@@ -60,8 +60,9 @@ fn live(arguments: &Live) -> Result<ExitCode> {
     let Live { filters, record, recording } = arguments;
     needs_terminal("`observer watch`")?;
     let (options, watching) = filters.options(false).map_err(|error| anyhow!(error))?;
+    let logs = filters.logs(&options);
     let record = recording.beside(record.as_deref()).map_err(|error| anyhow!(error))?;
-    let mut pipeline = Pipeline::live(options, watching, Wanted::Snapshots, record)?;
+    let mut pipeline = Pipeline::live(options, logs, watching, Wanted::Snapshots, record)?;
     let shown = runtime()?.block_on(tui::run(pipeline.snapshots.clone(), None, pipeline.desk.clone()));
     pipeline.sum_up()?;
     let whole = record::tell(&pipeline.recording.borrow());

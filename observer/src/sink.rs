@@ -7,7 +7,7 @@ pub mod text;
 use crate::{
     addr::{Endpoint, NetNs},
     diagnose::{Harmless, Said},
-    event::Counters,
+    event::{Counters, LogSample},
     hooks::Hooks,
     model::{Listener, Model},
     time::{Time, WallClock},
@@ -28,6 +28,12 @@ pub struct Summary {
     pub harmless: Harmless,
     /// Listeners whose accept queue overflowed, the worst first.
     pub overflowed: Vec<Overflowed>,
+    /// The proxies' logs that were found, by path.
+    pub logs: Vec<LogSample>,
+    /// Their lines about failures whose try was seen, or that tell of one by themselves.
+    pub lines_matched: u64,
+    /// Their lines about failures of which nothing else was seen.
+    pub lines_unmatched: u64,
     /// Entries that full tables dropped, and tries judged early for want of room.
     pub evicted: u64,
     /// How each hook stood.

@@ -17,7 +17,7 @@ use std::{
 use crate::{
     addr::{NetNs, UnixPath},
     diagnose::{Engine, Harmless, Incident, Said, Verdict, Warning},
-    event::{Counters, Event},
+    event::{Counters, Event, LogSample},
     hooks::Hooks,
     model::window::TALLY_SECONDS,
     time::{Time, WallClock},
@@ -66,6 +66,8 @@ pub struct Snapshot {
     pub events: u64,
     /// Entries that full tables dropped, and tries judged early for want of room.
     pub evicted: u64,
+    /// The proxies' logs that were found.
+    pub logs: Vec<LogSample>,
     /// How each hook stands.
     pub hooks: Hooks,
     /// What is recorded.
@@ -214,6 +216,7 @@ impl Snapshot {
             counters: *model.counters(),
             events: model.events(),
             evicted: model.evicted().saturating_add(engine.hurried()).saturating_add(lately.evicted()),
+            logs: engine.lines().logs().cloned().collect(),
             hooks: frame.hooks.clone(),
             recording: Recording::Off,
             playback: None,

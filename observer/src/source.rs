@@ -2,6 +2,7 @@
 
 mod attention;
 pub mod live;
+pub mod logs;
 pub mod procs;
 pub mod replay;
 pub mod sampler;

@@ -64,6 +64,9 @@ enum Action {
         /// Only in this topology
         #[arg(long)]
         topology: Option<Topology>,
+        /// Follow no log of the proxy's: by the kernel's evidence alone
+        #[arg(long)]
+        no_logs: bool,
         /// One JSON object per scenario and topology and line on stdout
         #[arg(long)]
         json: bool,
@@ -83,14 +86,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             println!("{}", results::compare(&results::read(before)?, &results::read(after)?));
             Ok(())
         }
-        Action::Run { names, json, quick, proxy, topology, all: _ } => {
+        Action::Run { names, json, quick, proxy, topology, no_logs, all: _ } => {
             let mut chosen = choose(scenarios, names)?;
             chosen.retain(|scenario| !(*quick && scenario.slow));
             prepare()?;
             if !privilege::is_root() {
                 return shell::run(&mut privilege::ourselves(std::env::args_os().skip(1))?);
             }
-            let tally = stage_all(&chosen, (*proxy, *topology), *json)?;
+            let tally = stage_all(&chosen, (*proxy, *topology), !no_logs, *json)?;
             if tally.failed > 0 {
                 bail!("{} of {} missed the bar", tally.failed, tally.failed + tally.passed);
             }
@@ -111,11 +114,16 @@ pub(crate) fn prepare() -> Result<()> {
 /// Every scenario that is not slow, for `cargo xtask test`.
 pub(crate) fn run_quick() -> Result<Tally> {
     let scenarios: Vec<_> = scenario::load()?.into_iter().filter(|scenario| !scenario.slow).collect();
-    stage_all(&scenarios, (None, None), false)
+    stage_all(&scenarios, (None, None), true, false)
 }
 
 /// Only with this proxy and in this topology, where one is given.
-fn stage_all(scenarios: &[Scenario], only: (Option<proxy::Kind>, Option<Topology>), json: bool) -> Result<Tally> {
+fn stage_all(
+    scenarios: &[Scenario],
+    only: (Option<proxy::Kind>, Option<Topology>),
+    logs: bool,
+    json: bool,
+) -> Result<Tally> {
     interrupt::listen()?;
     sweep()?;
     let mut reporter = Reporter::new(json);
@@ -124,7 +132,7 @@ fn stage_all(scenarios: &[Scenario], only: (Option<proxy::Kind>, Option<Topology
             if only.0.is_some_and(|only| only != proxy) || only.1.is_some_and(|only| only != topology) {
                 continue;
             }
-            reporter.outcome(trial::run(scenario, proxy, topology)?)?;
+            reporter.outcome(trial::run(scenario, proxy, topology, logs)?)?;
         }
     }
     let (tally, outcomes) = reporter.close()?;

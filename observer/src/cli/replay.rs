@@ -7,13 +7,15 @@ use clap::Args;
 use crate::time::{Moment, Speed};
 
 /// What is of no use with a recording: it was decided when that was made.
-const LIVE_ONLY: [&str; 14] = [
+const LIVE_ONLY: [&str; 16] = [
     "duration",
     "verbose",
     "ports",
     "comms",
     "netns",
     "no_answers",
+    "no_logs",
+    "error_logs",
     "close_look",
     "ring_size",
     "forced",
@@ -73,7 +75,7 @@ mod tests {
     fn a_recording_takes_no_options_of_a_live_run() {
         let whole = parse("observer watch --from-trace a b --from 90s --to 14:03:07 --speed 4 --format json");
         assert!(whole.is_ok(), "{whole:?}");
-        for option in ["--port 80", "--record b", "--duration 5s", "--ring-size 8M", "--no-answers"] {
+        for option in ["--port 80", "--record b", "--duration 5s", "--ring-size 8M", "--no-answers", "--no-logs"] {
             let error = parse(&format!("observer watch --from-trace a {option}")).unwrap_err();
             assert!(error.contains("'--from-trace <FILE>...' cannot be used with"), "{error}");
         }

@@ -4,7 +4,7 @@ use super::Engine;
 
 /// The layout of a checkpoint. To be raised whenever a type that is part of the engine's state changes: its fields, their order
 /// or types, the order of an enum's variants, or what a value means. The test below knows the bytes of one state.
-pub const LAYOUT: u16 = 3;
+pub const LAYOUT: u16 = 4;
 
 /// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +50,10 @@ mod tests {
     use super::*;
     use crate::{
         diagnose::{
-            Confidence, Evidence, Incidents, Said, Verdict,
+            Confidence, Evidence, Incidents, Logged, Said, Verdict,
             open::{GRACE, HOLD},
         },
-        event::{Body, Event, Process},
+        event::{Body, Event, Process, Request},
         model::UpstreamKey,
         testing::sequence::{Dice, any_sequence},
         time::Time,
@@ -174,6 +174,7 @@ mod tests {
             client: None,
             proxy,
             upstream: UpstreamKey::NONE,
+            log: Some(Logged { said: "said".into(), request: Request::default(), agrees: true }),
             because: Some("keepalive-off"),
             also: vec!["cpu-steal"],
             summary: "a summary".into(),
@@ -187,7 +188,7 @@ mod tests {
         let sum = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         let sum = bytes.iter().fold(0xcbf2_9ce4_8422_2325, sum);
         let changed = "the layout (or the sequences) changed: if the layout did, raise LAYOUT; note the new sum";
-        assert_eq!((LAYOUT, sum), (3, 8_070_803_279_525_702_803), "{changed}");
+        assert_eq!((LAYOUT, sum), (4, 707_266_571_150_134_595), "{changed}");
     }
 
     #[test]

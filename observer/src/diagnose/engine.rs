@@ -9,7 +9,8 @@ use super::{
     open::{GRACE, HOLD, Harmless, Open, Settled},
     registry::CAUSES,
     rule::{Case, Finding, Judgement},
-    verdict::{Confidence, Said, Verdict, Warning},
+    lines::Lines,
+    verdict::{Confidence, Logged, Said, Verdict, Warning},
 };
 use observer_common::answer::THREADS_SHARED;
 use serde::{Deserialize, Serialize};
@@ -68,6 +69,14 @@ impl Engine {
             let settled = self.open.outcome(now, event.time, outcome, shared);
             self.settle(settled, say);
         }
+        match &event.body {
+            Body::LogLine(line) => {
+                let settled = self.open.logged(now, event.time, line);
+                self.settle(settled, say);
+            }
+            Body::LogSample(sample) => self.open.log_sampled(sample),
+            _ => {}
+        }
     }
 
     /// Judges whatever still waits, and has every rule look at the second that is not over yet: the stream has ended.
@@ -100,6 +109,11 @@ impl Engine {
         self.open.hurried()
     }
 
+    /// The logs that are followed, and what became of their lines.
+    pub fn lines(&self) -> &Lines {
+        self.open.lines()
+    }
+
     /// Failed tries of which no client got a 502 or 504.
     pub fn harmless(&self) -> Harmless {
         Harmless { unanswered: self.unanswered, ..self.open.harmless() }
@@ -119,7 +133,10 @@ impl Engine {
 
     fn settle(&mut self, settled: Option<Settled>, say: &mut impl FnMut(Said)) {
         let over = match settled {
-            Some(Settled::Judge(attempt)) => {
+            Some(Settled::Judge(mut attempt)) => {
+                if attempt.line.is_some() {
+                    attempt.upstream = self.model.known_as(attempt.upstream);
+                }
                 self.judge(&attempt, say);
                 Over::of(&attempt)
             }
@@ -203,6 +220,7 @@ pub fn judge(attempt: &Attempt, model: &Model) -> Verdict {
         time: attempt.time,
         cause: code,
         confidence,
+        log: attempt.line.as_deref().map(|line| Logged::about(line, code)),
         status: attempt.status().or(status),
         observed: attempt.status().is_some(),
         client: attempt.answer.and_then(|answer| answer.client),

@@ -31,6 +31,8 @@ pub(super) enum Wait {
     Evidence,
     /// It is an answer that came before its try was let go of.
     Try,
+    /// It is to be judged, and its line in the proxy's log may still come.
+    Line,
     /// It failed, its evidence is in, and its answer is to come.
     Answer,
     /// It looks well, until an answer says otherwise.
@@ -39,7 +41,7 @@ pub(super) enum Wait {
 
 impl Wait {
     /// All of them, in the order of the queues.
-    const ALL: [Self; 4] = [Self::Evidence, Self::Try, Self::Answer, Self::Nothing];
+    const ALL: [Self; 5] = [Self::Evidence, Self::Try, Self::Line, Self::Answer, Self::Nothing];
 }
 
 /// What is looked at most of a try, apart from the rest, so that it is at hand.

@@ -1,147 +1,280 @@
 //! What a proxy's log line can stand for: the kernel tells its causes apart, the line alone seldom does.
 
-use crate::{proxy::nginx::errors::Line, text::escape};
+use crate::{
+    model::{
+        Ending,
+        attempt::{EADDRNOTAVAIL, ECONNREFUSED, ECONNRESET, ETIMEDOUT},
+    },
+    proxy::nginx::errors::Line,
+    text::escape,
+};
 
 /// A message, and what it can stand for.
-struct Message {
+pub(super) struct Message {
     /// Texts that a message has all of.
     parts: &'static [&'static str],
+    /// What it is about.
+    about: About,
     /// Codes of causes, the most frequent first; empty if it is no failure of a try.
     causes: &'static [&'static str],
     /// What else to know.
     remark: &'static str,
 }
 
+/// What a message is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// A connect() that failed with this errno.
+    Connect(u16),
+    /// A handshake that was waited for in vain.
+    Handshake,
+    /// An answer that was.
+    Answer,
+    /// An upstream that closed the connection.
+    Closed,
+    /// One that was reset, as a read or a write says.
+    Broken,
+    /// An answer that the proxy would not have.
+    Rejected,
+    /// A request for which nothing was tried; the client gets this status.
+    NoTry(u16),
+    /// No request that failed.
+    Nothing,
+}
+
+impl Message {
+    /// Codes of what it can stand for.
+    pub(super) fn causes(&self) -> &'static [&'static str] {
+        self.causes
+    }
+
+    /// What else to know.
+    pub(super) fn remark(&self) -> &'static str {
+        self.remark
+    }
+
+    /// Whether a request, or a try for it, failed.
+    pub(super) fn is_failure(&self) -> bool {
+        self.about != About::Nothing
+    }
+
+    /// Whether a request failed by what it says, whatever else is seen of it or not.
+    pub(super) fn tells_by_itself(&self) -> bool {
+        matches!(self.about, About::Rejected | About::NoTry(_))
+    }
+
+    /// The status that a client got for whom nothing was tried.
+    pub(super) fn status_without_try(&self) -> Option<u16> {
+        match self.about {
+            About::NoTry(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// How a try ended that it is about, by the proxy's socket alone, where that shows no failure.
+    pub(super) fn ending(&self) -> Ending {
+        match self.about {
+            About::Handshake => Ending::ConnectTimedOut { by_kernel: false },
+            About::Rejected => Ending::Rejected,
+            About::NoTry(_) => Ending::NoTry,
+            About::Closed => Ending::ClosedEarly,
+            About::Broken => Ending::Reset,
+            About::Connect(error) => Ending::ConnectError(error),
+            About::Answer | About::Nothing => Ending::NoAnswer,
+        }
+    }
+
+    /// Whether it is what a proxy writes of a try that ended so.
+    pub(super) fn fits(&self, ending: Ending) -> bool {
+        use Ending as E;
+        match (self.about, ending) {
+            (About::Connect(ECONNREFUSED), E::Refused { .. })
+            | (About::Connect(EADDRNOTAVAIL), E::NoPort)
+            | (About::Connect(ETIMEDOUT), E::ConnectTimedOut { by_kernel: true })
+            | (About::Connect(ECONNRESET), E::Reset)
+            | (About::Handshake, E::ConnectTimedOut { by_kernel: false } | E::Abandoned)
+            | (About::Answer, E::NoAnswer | E::Abandoned)
+            | (About::Closed, E::ClosedEarly | E::SentOnClosed)
+            | (About::Broken, E::Reset | E::SentOnClosed)
+            | (About::Rejected, E::Rejected)
+            | (About::NoTry(_), E::NoTry) => true,
+            (About::Connect(error), E::ConnectError(seen)) => error == seen,
+            _ => false,
+        }
+    }
+}
+
+/// The message that a proxy's words are, if it is known.
+pub(super) fn known(said: &str) -> Option<&'static Message> {
+    MESSAGES.iter().find(|message| message.parts.iter().all(|part| said.contains(part)))
+}
+
+/// What a proxy said without what is not its own words: addresses, and what an upstream sent.
+pub fn without_names(said: &str) -> String {
+    known(said).map(|message| message.parts.join("…")).unwrap_or_default()
+}
+
 /// The first that fits counts.
 const MESSAGES: &[Message] = &[
     Message {
         parts: &["worker_connections are not enough"],
+        about: About::NoTry(500),
         causes: &["proxy-limits"],
         remark: "a worker has as many connections as it may, clients' and upstreams' together",
     },
     Message {
         parts: &["(24: Too many open files)"],
+        about: About::NoTry(500),
         causes: &["proxy-limits"],
         remark: "the proxy's own limit: the upstream was not asked",
     },
     Message {
         parts: &["no live upstreams"],
+        about: About::NoTry(502),
         causes: &["no-live-upstreams"],
         remark: "no server was asked: each had been left out after failures, which stand before this in the log and are what to look at",
     },
     Message {
         parts: &["upstream server temporarily disabled"],
+        about: About::Nothing,
         causes: &[],
         remark: "a server is left out after failures (max_fails, fail_timeout); when all are, requests get 502 without a try",
     },
     Message {
         parts: &["(99: Cannot assign requested address)"],
+        about: About::Connect(EADDRNOTAVAIL),
         causes: &["port-exhaustion"],
         remark: "no ephemeral port was free for this address and port",
     },
     Message {
         parts: &["connect() to unix:", "(111: "],
+        about: About::Connect(ECONNREFUSED),
         causes: &["unix-refused"],
         remark: "nobody listens on the socket: its file is what a process that has ended left behind",
     },
-    Message { parts: &["connect() to unix:", "(2: "], causes: &["unix-missing"], remark: "there is no such file" },
+    Message {
+        parts: &["connect() to unix:", "(2: "],
+        about: About::Connect(2),
+        causes: &["unix-missing"],
+        remark: "there is no such file",
+    },
     Message {
         parts: &["connect() to unix:", "(13: "],
+        about: About::Connect(13),
         causes: &["unix-permission"],
         remark: "the proxy's user may not write to the socket, or not come to it",
     },
     Message {
         parts: &["connect() to unix:", "(11: "],
+        about: About::Connect(11),
         causes: &["unix-backlog-full"],
         remark: "the socket's backlog is full: its process accepts too slowly",
     },
     Message {
         parts: &["connect() ", "(111: "],
+        about: About::Connect(ECONNREFUSED),
         causes: &["upstream-refused"],
         remark: "nobody listened at that moment, or a firewall rejects; this is not what exhausted ports look like (that is 99)",
     },
     Message {
         parts: &["connect() ", "(104: "],
+        about: About::Connect(ECONNRESET),
         causes: &["accept-queue-overflow", "upstream-reset"],
         remark: "reset right after the handshake: a full accept queue with tcp_abort_on_overflow does that",
     },
     Message {
         parts: &["connect() ", "(110: "],
+        about: About::Connect(ETIMEDOUT),
         causes: &["connect-timeout", "accept-queue-overflow", "syn-queue-overflow", "packet-loss"],
         remark: "the kernel gave up sending SYNs",
     },
     Message {
         parts: &["connect() ", "(113: "],
+        about: About::Connect(113),
         causes: &["upstream-unreachable"],
         remark: "a router or this host knows no way there",
     },
     Message {
         parts: &["connect() ", "(101: "],
+        about: About::Connect(101),
         causes: &["upstream-unreachable"],
         remark: "this host has no route there",
     },
     Message {
         parts: &["connect() ", "(13: "],
+        about: About::Connect(13),
         causes: &["upstream-unreachable"],
         remark: "a firewall prohibits it, or SELinux (httpd_can_network_connect)",
     },
     Message {
         parts: &["upstream timed out", "while connecting to upstream"],
+        about: About::Handshake,
         causes: &["accept-queue-overflow", "connect-timeout", "syn-queue-overflow", "packet-loss"],
         remark: "no SYN was answered within proxy_connect_timeout; a full accept queue and a firewall that drops look alike from here",
     },
     Message {
         parts: &["upstream timed out", "while SSL handshaking to upstream"],
+        about: About::Answer,
         causes: &["upstream-timeout", "accept-queue-overflow", "packet-loss"],
         remark: "the kernel took the connection; whether a process did is what the upstream's accept queue tells",
     },
     Message {
         parts: &["upstream timed out"],
+        about: About::Answer,
         causes: &["upstream-timeout", "accept-queue-overflow", "packet-loss"],
         remark: "accepted and slow, or never accepted: the same line. The upstream's accept queue, and whether the request was acknowledged, tell",
     },
     Message {
         parts: &["upstream prematurely closed connection"],
+        about: About::Closed,
         causes: &["upstream-closed-early", "keepalive-race"],
         remark: "a FIN before an answer: the worker died or gave up, or an idle connection was being closed as the request went out",
     },
     Message {
         parts: &["failed (104: "],
+        about: About::Broken,
         causes: &["upstream-reset", "keepalive-race", "accept-queue-overflow"],
         remark: "who sent the RST, and in what state, is known to the upstream's kernel alone",
     },
     Message {
         parts: &["failed (32: Broken pipe)"],
+        about: About::Broken,
         causes: &["upstream-reset", "keepalive-race", "upstream-closed-early"],
         remark: "the upstream had closed before the whole request was sent",
     },
     Message {
         parts: &["upstream sent too big header"],
+        about: About::Rejected,
         causes: &["bad-response"],
         remark: "the answer's head is larger than proxy_buffer_size (often cookies)",
     },
     Message {
         parts: &["upstream sent no valid HTTP/1.0 header"],
+        about: About::Rejected,
         causes: &["bad-response"],
         remark: "what came is no HTTP: TLS on that port, perhaps, or another protocol",
     },
     Message {
         parts: &["upstream sent "],
+        about: About::Rejected,
         causes: &["bad-response"],
         remark: "the proxy could not make sense of the answer",
     },
     Message {
         parts: &["SSL_do_handshake() failed", "upstream"],
+        about: About::Rejected,
         causes: &["bad-response"],
         remark: "no TLS on that port, or none that both know: the rest of the line says which",
     },
     Message {
         parts: &["could not be resolved"],
+        about: About::NoTry(502),
         causes: &[],
-        remark: "no server was asked: the resolver gave no address",
+        remark: "no server was asked: the resolver gave no address for its name",
     },
     Message {
         parts: &["client prematurely closed connection"],
+        about: About::Nothing,
         causes: &[],
         remark: "the client left before the answer (status 499); the upstream may be too slow for it",
     },
@@ -150,7 +283,7 @@ const MESSAGES: &[Message] = &[
 /// What a log line can stand for, in lines; `None` if it is none that is known.
 pub fn explain(line: &str) -> Option<String> {
     let line = Line::parse(line);
-    let message = MESSAGES.iter().find(|message| message.parts.iter().all(|part| line.said.contains(part)))?;
+    let message = known(line.said)?;
     let mut text = String::new();
     let mut row = |name: &str, value: &str| {
         text.push_str(format!("{name:<10} {value}").trim_end());

@@ -6,10 +6,15 @@ use std::{collections::VecDeque, time::Duration};
 use observer_common::answer::ANSWERS_FIRST;
 use serde::{Deserialize, Serialize};
 
-use super::kept::{self, Kept, Key, Over, Wait};
+use super::{
+    kept::{self, Kept, Key, Over, Wait},
+    lines::{LINE_WITHIN, Lines},
+    logged,
+};
 use crate::{
-    event::{Did, Outcome},
-    model::{Answer, Attempt, Ending},
+    event::{Did, LogLine, LogSample, Outcome},
+    addr::NetNs,
+    model::{Answer, Attempt, Ending, UpstreamKey},
     proxy,
     time::Time,
     untrusted::at_most,
@@ -28,7 +33,7 @@ pub const HOLD: Duration = Duration::from_mins(1);
 /// How long a try that looks well is kept: its answer follows at once, or as soon as its proxy gets to it.
 pub const REMEMBER: Duration = Duration::from_secs(2);
 /// A verdict comes within this time after its try has ended: all waits of a try, one after another.
-pub const MAX_DELAY: Duration = Duration::from_secs(HOLD.as_secs() + REMEMBER.as_secs());
+pub const MAX_DELAY: Duration = Duration::from_secs(HOLD.as_secs() + REMEMBER.as_secs() + LINE_WITHIN.as_secs());
 /// Where a proxy's threads share requests, an error is taken for the answer to the only try that failed this shortly before.
 const SHARED_WITHIN: Duration = Duration::from_millis(500);
 /// The same for one that looks well.
@@ -59,7 +64,7 @@ impl Settled {
     /// What becomes of a try that cannot be kept any longer.
     fn early(wait: Wait, attempt: Attempt) -> Self {
         match wait {
-            Wait::Evidence | Wait::Try => Self::judge(attempt),
+            Wait::Evidence | Wait::Try | Wait::Line => Self::judge(attempt),
             Wait::Answer => Self::Unanswered(Over::of(&attempt)),
             Wait::Nothing => Self::Harmless(Over::of(&attempt)),
         }
@@ -70,6 +75,7 @@ impl Settled {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Open {
     kept: Kept,
+    lines: Lines,
     /// Those that went well while nobody looked at answers, each with when nothing more comes of it.
     #[serde(deserialize_with = "at_most::<MAX_UNWATCHED, _, _, _>")]
     unwatched: VecDeque<(Time, Over)>,
@@ -115,7 +121,8 @@ impl Open {
         Settled::Harmless(over)
     }
 
-    fn keep(&mut self, now: Time, attempt: Attempt, evidence_within: Duration) -> Option<Settled> {
+    fn keep(&mut self, now: Time, mut attempt: Attempt, evidence_within: Duration) -> Option<Settled> {
+        self.await_line(now, &mut attempt);
         let (wait, span) = match attempt.ending.failed() {
             false => (Wait::Nothing, REMEMBER),
             true if evidence_within > GRACE => (Wait::Try, evidence_within),
@@ -160,6 +167,9 @@ impl Open {
             _ => {}
         }
         let attempt = self.take_failed(key)?;
+        if outcome.did == Did::ClientGone {
+            self.lines.unwritten(key);
+        }
         let count = match outcome.did {
             Did::Retried => &mut self.retried,
             Did::ClientGone => &mut self.clients_gone,
@@ -197,17 +207,19 @@ impl Open {
             return None;
         };
         match wait {
-            Wait::Evidence | Wait::Try => attempt.answered(answer),
+            Wait::Evidence | Wait::Try | Wait::Line => attempt.answered(answer),
             Wait::Answer => {
-                let mut attempt = self.kept.remove(&key)?;
                 attempt.answered(answer);
-                return Some(Settled::judge(attempt));
+                return self.judge_with_line(key, now);
             }
             // An answer that cannot be read says nothing against it.
             Wait::Nothing if answer.status.is_none() => {}
             Wait::Nothing => {
                 attempt.answered(answer);
                 if attempt.ending.failed() {
+                    if let Some(line) = self.lines.ended(now, attempt) {
+                        attempt.line = Some(line);
+                    }
                     self.kept.wait(key, Wait::Evidence, now + GRACE);
                 }
             }
@@ -250,21 +262,102 @@ impl Open {
     pub(super) fn due(&mut self, now: Time, answers_lost: bool) -> Option<Settled> {
         // What it forgets may be evidence on another of the same ends: none is judged after it that was due before.
         let forgets = self.unwatched.front().map(|(due, _)| *due).filter(|due| *due <= now);
-        while let Some((due, key)) = self.next_due(forgets.unwrap_or(now)) {
-            if let Some(settled) = self.answered_on_another_thread(key) {
-                return Some(settled);
-            }
-            let (_, attempt) = self.kept.get(&key)?;
-            if attempt.answer.is_none() && attempt.answers_visible && !answers_lost {
-                self.kept.wait(key, Wait::Answer, due + HOLD);
+        let until = forgets.unwrap_or(now);
+        loop {
+            let next = self.next_wait(until);
+            if let Some(due) = self.lines.first_due(until)
+                && next.is_none_or(|(first, _)| due <= first)
+            {
+                if let Some(settled) = self.told_by_line_alone() {
+                    return Some(settled);
+                }
                 continue;
             }
-            return self.kept.remove(&key).map(Settled::judge);
+            let Some((due, key)) = next.and_then(|(_, wait)| self.kept.next(wait, until)) else { break };
+            if let Some(settled) = self.settle_due(due, key, answers_lost) {
+                return Some(settled);
+            }
         }
         if let Some((_, over)) = self.unwatched.pop_front_if(|(due, _)| *due <= now) {
             return Some(self.harmless_after_all(over));
         }
         self.due_later(now)
+    }
+
+    /// A try for which evidence, or a line, was waited for until now.
+    fn settle_due(&mut self, due: Time, key: Key, answers_lost: bool) -> Option<Settled> {
+        if let Some(settled) = self.answered_on_another_thread(key) {
+            return Some(settled);
+        }
+        let (wait, attempt) = self.kept.get(&key)?;
+        if wait == Wait::Line {
+            let mut attempt = self.kept.remove(&key)?;
+            attempt.line = self.lines.otherwise(&attempt);
+            return Some(Settled::judge(attempt));
+        }
+        if attempt.answer.is_none() && attempt.answers_visible && !answers_lost {
+            self.kept.wait(key, Wait::Answer, due + HOLD);
+            return None;
+        }
+        self.judge_with_line(key, due)
+    }
+
+    /// A try that is to be judged, as soon as its line is there.
+    fn judge_with_line(&mut self, key: Key, now: Time) -> Option<Settled> {
+        let (_, attempt) = self.kept.get(&key)?;
+        if attempt.line.is_none() && self.lines.follows(attempt.proxy.pid) {
+            self.kept.wait(key, Wait::Line, now + LINE_WITHIN);
+            return None;
+        }
+        self.kept.remove(&key).map(Settled::judge)
+    }
+
+    /// Has the line of a try that failed, or that its proxy gave up soon, found when it comes, or finds it.
+    fn await_line(&mut self, now: Time, attempt: &mut Attempt) {
+        if (attempt.ending.failed() || attempt.ending == Ending::Abandoned)
+            && let Some(line) = self.lines.ended(now, attempt)
+        {
+            written(attempt, line);
+        }
+    }
+
+    /// Takes in how a log stands.
+    pub(super) fn log_sampled(&mut self, sample: &LogSample) {
+        self.lines.sampled(sample);
+    }
+
+    /// Takes in what a proxy's log says. Gives back the try that it is about, if that waited for nothing else.
+    pub(super) fn logged(&mut self, now: Time, at: Time, line: &LogLine) -> Option<Settled> {
+        let key = self.lines.read(now, at, line)?;
+        // One that was judged, or turned out to be harmless, has no use for it.
+        let (wait, attempt) = self.kept.get_mut(&key)?;
+        let failed = attempt.ending.failed();
+        written(attempt, Box::new(line.clone()));
+        match wait {
+            Wait::Line => self.kept.remove(&key).map(Settled::judge),
+            Wait::Nothing if !failed && attempt.ending.failed() => {
+                self.kept.wait(key, Wait::Evidence, now + GRACE);
+                None
+            }
+            Wait::Evidence | Wait::Try | Wait::Answer | Wait::Nothing => None,
+        }
+    }
+
+    /// The line that has waited longest for its try is not about any that was seen: what it says by itself is all there is.
+    fn told_by_line_alone(&mut self) -> Option<Settled> {
+        let (time, line) = self.lines.alone()?;
+        let ending = logged::known(&line.said)?.ending();
+        let upstream = match (line.at, line.path) {
+            (Some(at), _) => UpstreamKey::tcp(NetNs::default(), at),
+            (None, Some(path)) => UpstreamKey::unix(path),
+            (None, None) => UpstreamKey::NONE,
+        };
+        Some(Settled::judge(Attempt::from_line(time, upstream, ending, line)))
+    }
+
+    /// The logs, and what became of their lines.
+    pub(super) fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     /// A try whose time is up without an answer.
@@ -316,19 +409,21 @@ impl Open {
         }
     }
 
-    fn next_due(&mut self, now: Time) -> Option<(Time, Key)> {
-        let first = match (self.kept.first_due(Wait::Evidence, now), self.kept.first_due(Wait::Try, now)) {
-            (Some(due), Some(first)) if first < due => Wait::Try,
-            (None, Some(_)) => Wait::Try,
-            _ => Wait::Evidence,
-        };
-        self.kept.next(first, now)
+    /// What is to be judged first of what waits for evidence or for a line, if it is due by `now`.
+    fn next_wait(&mut self, now: Time) -> Option<(Time, Wait)> {
+        let waits = [Wait::Evidence, Wait::Try, Wait::Line].into_iter();
+        waits.filter_map(|wait| Some((self.kept.first_due(wait, now)?, wait))).min_by_key(|(due, _)| *due)
     }
 
     /// The stream has ended: what is left, one at a time.
     pub(super) fn last(&mut self, answers_lost: bool) -> Option<Settled> {
         let end = Time(u64::MAX);
-        let Some((_, key)) = self.next_due(end) else {
+        while self.lines.first_due(end).is_some() {
+            if let Some(settled) = self.told_by_line_alone() {
+                return Some(settled);
+            }
+        }
+        let Some((_, key)) = self.next_wait(end).and_then(|(_, wait)| self.kept.next(wait, end)) else {
             let unwatched = self.unwatched.pop_front().map(|(_, over)| self.harmless_after_all(over));
             return unwatched.or_else(|| self.due_later(end));
         };
@@ -346,7 +441,7 @@ impl Open {
         let since = long.filter_map(|(wait, span)| Some((self.kept.first_due(wait, end)? - span, wait)));
         let oldest = since.min_by_key(|(since, _)| *since).map(|(_, wait)| wait);
         let wait =
-            oldest.or_else(|| self.kept.first_due(Wait::Evidence, end).map(|_| Wait::Evidence)).unwrap_or(Wait::Try);
+            oldest.or_else(|| self.next_wait(end).map(|(_, wait)| wait)).unwrap_or(Wait::Try);
         let (_, key) = self.kept.next(wait, end)?;
         Some(Settled::early(wait, self.kept.remove(&key)?))
     }
@@ -366,6 +461,16 @@ impl Open {
             unanswered: 0,
         }
     }
+}
+
+/// Takes in what the proxy wrote of a try. That it failed, its socket alone may not show: the proxy gave it up soon.
+fn written(attempt: &mut Attempt, line: Box<LogLine>) {
+    if attempt.ending == Ending::Abandoned
+        && let Some(said) = logged::known(&line.said)
+    {
+        attempt.ending = said.ending();
+    }
+    attempt.line = Some(line);
 }
 
 /// Tries that failed and were no client's 502 or 504.

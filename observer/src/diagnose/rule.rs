@@ -2,6 +2,7 @@
 
 use super::{
     evidence::Evidence,
+    logged,
     remedy::Write,
     verdict::{Confidence, Warning},
 };
@@ -41,6 +42,17 @@ impl<'a> Case<'a> {
         let Some(connection) = &self.attempt.connection else { return false };
         let http = connection.answer_status.is_some_and(|status| status != 101);
         connection.reused() && !http && self.attempt.answer.is_none()
+    }
+
+    /// What the proxy's own log says of it, if that can stand for this cause alone.
+    pub fn logged(&self, code: &str) -> Option<&'a str> {
+        let said = self.attempt.line.as_ref()?.said.as_str();
+        logged::known(said).filter(|message| message.causes() == [code]).map(|_| said)
+    }
+
+    /// How sure that makes: certain if the client was seen to get an error, for a log's word alone is anybody's who can write there.
+    pub fn sure_by_log(&self) -> Confidence {
+        if self.attempt.status().is_some() { Confidence::Certain } else { Confidence::Likely }
     }
 
     /// The span of the try, as far as it is known.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::code::{Code, known};
 use crate::{
     addr::{Endpoint, NetNs},
-    diagnose::evidence::Evidence,
-    event::Process,
+    diagnose::{causes::unknown, evidence::Evidence, logged},
+    event::{LogLine, Process, Request},
     model::UpstreamKey,
     time::Time,
     trace,
@@ -55,6 +55,8 @@ pub struct Verdict {
     pub proxy: Process,
     /// At what.
     pub upstream: UpstreamKey,
+    /// What the proxy's own log says of it, where that is followed.
+    pub log: Option<Logged>,
     /// What lies under the cause, by code, where it was measured.
     #[serde(deserialize_with = "known")]
     pub because: Option<Code>,
@@ -69,6 +71,27 @@ pub struct Verdict {
     /// What to do, the most effective first.
     #[serde(deserialize_with = "harmless")]
     pub advice: Vec<String>,
+}
+
+/// What a proxy's own log says of a failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logged {
+    /// Its words: untrusted, escaped.
+    #[serde(deserialize_with = "harmless")]
+    pub said: String,
+    /// The request that failed.
+    pub request: Request,
+    /// The cause is among those that these words can stand for, or none was found.
+    pub agrees: bool,
+}
+
+impl Logged {
+    /// Held against the cause that was found.
+    pub(super) fn about(line: &LogLine, cause: Code) -> Self {
+        let known = logged::known(&line.said);
+        let agrees = cause == unknown::RULE.code || known.is_none_or(|said| said.causes().contains(&cause));
+        Self { said: line.said.clone(), request: line.request.clone(), agrees }
+    }
 }
 
 /// A condition that will make tries fail, or already does.
@@ -131,6 +154,7 @@ impl From<&Said> for trace::Said {
                     path: verdict.upstream.path,
                     because: verdict.because,
                     also: verdict.also.clone(),
+                    request: verdict.log.as_ref().map(|log| log.request.clone()),
                 },
             },
             Said::Warning(warning) => Self {

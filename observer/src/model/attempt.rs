@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     addr::{Endpoint, UnixPath},
-    event::{ConnectFailed, ConnectionEnded, Destination, Did, Head, Outcome, Process, State},
+    event::{ConnectFailed, ConnectionEnded, Destination, Did, Head, LogLine, Outcome, Process, State},
     model::{flow::FlowKey, upstream::UpstreamKey},
     time::Time,
 };
@@ -56,6 +56,8 @@ pub struct Attempt {
     pub answers_visible: bool,
     /// What the proxy made of it, once that is known.
     pub answer: Option<Answer>,
+    /// What the proxy wrote of it into its own log, if that is followed.
+    pub line: Option<Box<LogLine>>,
 }
 
 /// What a client got.
@@ -111,6 +113,25 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Whether the network brought it about, rather than the proxy.
+    pub fn by_network(self) -> bool {
+        match self {
+            Self::Refused { .. }
+            | Self::ConnectError(_)
+            | Self::ConnectTimedOut { by_kernel: true }
+            | Self::Reset
+            | Self::ClosedEarly
+            | Self::SentOnClosed => true,
+            Self::Completed
+            | Self::Abandoned
+            | Self::NoPort
+            | Self::ConnectTimedOut { by_kernel: false }
+            | Self::NoAnswer
+            | Self::Rejected
+            | Self::NoTry => false,
+        }
+    }
+
     /// Whether a request failed by it, as far as the socket shows.
     pub fn failed(self) -> bool {
         !matches!(self, Self::Completed | Self::Abandoned)
@@ -130,6 +151,7 @@ impl Attempt {
             told,
             answers_visible: ended.answers_visible,
             answer: None,
+            line: None,
         }
     }
 
@@ -145,6 +167,23 @@ impl Attempt {
             told: time,
             answers_visible: true,
             answer: Answer::of(outcome),
+            line: None,
+        }
+    }
+
+    /// A request that failed by what the proxy's log says alone.
+    pub fn from_line(time: Time, upstream: UpstreamKey, ending: Ending, line: Box<LogLine>) -> Self {
+        Self {
+            time,
+            proxy: line.process.clone(),
+            upstream,
+            ending,
+            flow: None,
+            connection: None,
+            told: time,
+            answers_visible: false,
+            answer: None,
+            line: Some(line),
         }
     }
 
@@ -202,6 +241,7 @@ impl Attempt {
             told,
             answers_visible: failed.answers_visible,
             answer: None,
+            line: None,
         }
     }
 

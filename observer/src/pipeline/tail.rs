@@ -76,6 +76,7 @@ fn says_something(body: &Body) -> bool {
         | Body::HostSample(_)
         | Body::ProxySample(_)
         | Body::NamespaceSample(_)
+        | Body::LogSample(_)
         | Body::FirstBytes(_) => false,
         Body::ListenerSample(sample) => sample.depth > 0,
         Body::UnixListenerSample(sample) => sample.depth > 0,
@@ -90,6 +91,7 @@ fn says_something(body: &Body) -> bool {
         | Body::SynAckRetransmit(_)
         | Body::Outcome(_)
         | Body::Hurt(_)
+        | Body::LogLine(_)
         | Body::Signal(_) => true,
     }
 }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     addr::UnixPath,
+    diagnose::logged,
     event::{Process, SERVICES},
     proxy,
     trace::{ReadError, Reader, WriteError},
@@ -140,6 +141,16 @@ impl Change for Key {
 
     fn path(&mut self, path: &mut String) {
         *path = self.unix_path(path);
+    }
+
+    fn name(&mut self, name: &mut String) {
+        if !name.is_empty() {
+            *name = format!("/{:08x}", self.number("name", &*name) >> 32);
+        }
+    }
+
+    fn said(&mut self, said: &mut String) {
+        *said = logged::without_names(said);
     }
 }
 

@@ -7,8 +7,8 @@ use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
         Body, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow, Handshake, Hurt, ListenOverflow,
-        ListenerChanged, ListenerSample, NamespaceSample, Outcome, Process, ProxySample, ResetSent, Retransmit, Signal,
-        UnixListenerSample, Unserved,
+        ListenerChanged, ListenerSample, LogLine, LogSample, NamespaceSample, Outcome, Process, ProxySample, Request, ResetSent,
+        Retransmit, Signal, UnixListenerSample, Unserved,
     },
     time::Time,
 };
@@ -20,6 +20,10 @@ pub(super) trait Change {
     fn ip(&mut self, _: &mut IpAddr) {}
     fn process(&mut self, _: &mut Process) {}
     fn path(&mut self, _: &mut String) {}
+    /// A file's name, or a request's path.
+    fn name(&mut self, _: &mut String) {}
+    /// What a log says.
+    fn said(&mut self, _: &mut String) {}
 }
 
 /// Changes an event wherever there is something to change.
@@ -79,6 +83,14 @@ pub(super) fn change(event: &mut Event, to: &mut impl Change) {
             let FirstBytes { netns: ns, upstream, within: _, unmeasured: _ } = &mut **it;
             endpoint(upstream, to);
             netns(ns, to);
+        }
+        Body::LogLine(it) => log_line(it, to),
+        Body::LogSample(it) => {
+            let LogSample { path, writers, lines: _, missed: _, emptied: _, trouble: _ } = &mut **it;
+            to.name(path);
+            for process in writers {
+                to.process(process);
+            }
         }
         Body::ListenerSample(it) => listener(it, to),
         Body::UnixListenerSample(it) => unix_listener(it, to),
@@ -186,11 +198,32 @@ fn listener(sample: &mut ListenerSample, to: &mut impl Change) {
     }
 }
 
-fn unix_listener(sample: &mut UnixListenerSample, to: &mut impl Change) {
-    let UnixListenerSample { path, netns: ns, depth: _, limit: _, process, holders: _ } = sample;
+fn log_line(line: &mut LogLine, to: &mut impl Change) {
+    let LogLine { process, after, said, at, path, request: Request { method: _, target, client } } = line;
+    to.process(process);
+    to.time(after);
+    to.said(said);
+    if let Some(at) = at {
+        endpoint(at, to);
+    }
+    if let Some(path) = path {
+        unix_path(path, to);
+    }
+    to.name(target);
+    if let Some(client) = client {
+        to.ip(client);
+    }
+}
+
+fn unix_path(path: &mut UnixPath, to: &mut impl Change) {
     let mut text = path.as_str().to_owned();
     to.path(&mut text);
     *path = UnixPath::new(&text);
+}
+
+fn unix_listener(sample: &mut UnixListenerSample, to: &mut impl Change) {
+    let UnixListenerSample { path, netns: ns, depth: _, limit: _, process, holders: _ } = sample;
+    unix_path(path, to);
     netns(ns, to);
     if let Some(process) = process {
         to.process(process);

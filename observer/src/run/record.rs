@@ -16,11 +16,12 @@ use crate::{
 pub(super) fn record(arguments: &Record) -> Result<ExitCode> {
     let Record { output, recording, duration, filters } = arguments;
     let (options, watching) = filters.options(false).map_err(|error| anyhow!(error))?;
+    let logs = filters.logs(&options);
     super::runtime()?.block_on(async {
         // Installed first, so that a signal during start-up ends observer as well.
         let end = end_of(*duration)?;
         tokio::pin!(end);
-        let mut pipeline = Pipeline::live(options, watching, Wanted::Nothing, Some(recording.options(output)))?;
+        let mut pipeline = Pipeline::live(options, logs, watching, Wanted::Nothing, Some(recording.options(output)))?;
         if let Recording::On(recorded) = &*pipeline.recording.borrow() {
             eprintln!("observer: recording {} into {}", pipeline.frame.watching, recorded.path.display());
         }

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Overflowed, Sink, Summary};
 use crate::{
-    diagnose::{Said, Verdict, Warning},
-    event::Counters,
+    diagnose::{Logged, Said, Verdict, Warning},
+    event::{Counters, LogSample},
     hooks::Hooks,
     model::UpstreamKey,
     time::{Time, WallClock},
@@ -42,7 +42,20 @@ impl Sink for Json {
     }
 
     fn summary(&self, summary: &Summary) -> String {
-        let Summary { time, verdicts, events, counters, harmless, overflowed, evicted, hooks, trouble: _ } = summary;
+        let Summary {
+            time,
+            verdicts,
+            events,
+            counters,
+            harmless,
+            overflowed,
+            logs,
+            lines_matched,
+            lines_unmatched,
+            evicted,
+            hooks,
+            trouble: _,
+        } = summary;
         let mut lost: Map<_, _> =
             counters.lost.by_kind().into_iter().map(|(kind, count)| (kind.to_owned(), Value::from(count))).collect();
         lost.insert("evicted".to_owned(), Value::from(*evicted));
@@ -61,6 +74,11 @@ impl Sink for Json {
                 "unanswered": harmless.unanswered,
             },
             "overflowed": overflowed.iter().map(listener).collect::<Vec<_>>(),
+            "logs": {
+                "followed": logs.iter().map(log).collect::<Vec<_>>(),
+                "matched": lines_matched,
+                "unmatched": lines_unmatched,
+            },
             "hooks": hooks.to_json(),
         })
         .to_string()
@@ -78,6 +96,7 @@ impl Json {
             client,
             proxy,
             upstream,
+            log,
             because,
             also,
             summary,
@@ -95,6 +114,15 @@ impl Json {
             "upstream": (*upstream != UpstreamKey::NONE).then(|| upstream.to_string()),
             "netns": (*upstream != UpstreamKey::NONE).then_some(upstream.netns.0),
             "client": client.map(|client| client.to_string()),
+            "log": log.as_ref().map(|Logged { said, request, agrees }| {
+                json!({
+                    "said": said,
+                    "method": request.method,
+                    "path": request.target,
+                    "client": request.client.map(|client| client.to_string()),
+                    "agrees": agrees,
+                })
+            }),
             "because": because,
             "also": also,
             "summary": summary,
@@ -116,6 +144,11 @@ impl Json {
             "advice": advice,
         })
     }
+}
+
+fn log(sample: &LogSample) -> Value {
+    let LogSample { path, writers: _, lines, missed, emptied, trouble } = sample;
+    json!({ "path": path, "lines": lines, "missed_bytes": missed, "emptied": emptied, "trouble": trouble })
 }
 
 fn listener(overflowed: &Overflowed) -> Value {
@@ -204,6 +237,7 @@ mod tests {
             "upstream",
             "netns",
             "client",
+            "log",
             "because",
             "also",
             "summary",

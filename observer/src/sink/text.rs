@@ -2,7 +2,7 @@
 
 use super::{Sink, Summary};
 use crate::{
-    diagnose::{Confidence, Harmless, Said, Verdict, Warning},
+    diagnose::{Confidence, Harmless, Logged, Said, Verdict, Warning},
     hooks::Hooks,
     time::{Time, WallClock},
 };
@@ -70,6 +70,13 @@ impl Sink for Text {
             let (overflows, limit) = (each.listener.overflows, each.listener.limit);
             format!("  {overflows:>8}  overflows of the accept queue of {}{owner}, limit {limit}", each.at)
         }));
+        lines.extend(summary.logs.iter().map(|log| match &log.trouble {
+            Some(why) => format!("  not followed: the log {}: {why}", log.path),
+            None => format!("  {:>8}  lines came into {}", log.lines, log.path),
+        }));
+        if summary.lines_unmatched > 0 {
+            lines.push(format!("  {:>8}  lines there tell of a failure that was not seen", summary.lines_unmatched));
+        }
         lines.push(match summary.lost() {
             None => "  nothing lost".to_owned(),
             Some(lost) => format!("  LOST: {lost}: the verdicts above are a lower bound; a larger --ring-size helps"),
@@ -92,13 +99,20 @@ impl Text {
             Confidence::Certain => String::new(),
             other => format!(" ({})", other.name()),
         };
-        format!("{} {status} {}{because}{sure}: {}", self.clock(verdict.time), verdict.cause, verdict.summary)
+        let log = verdict.log.as_ref().map(logged).unwrap_or_default();
+        format!("{} {status} {}{because}{sure}: {}{log}", self.clock(verdict.time), verdict.cause, verdict.summary)
     }
 
     fn warning(self, warning: &Warning) -> String {
         let fix = warning.advice.first().map(|advice| format!("\n         fix: {advice}")).unwrap_or_default();
         format!("{} warning {}: {}{fix}", self.clock(warning.time), warning.cause, warning.summary)
     }
+}
+
+/// The request, and what the proxy says if it says something else.
+fn logged(log: &Logged) -> String {
+    let otherwise = if log.agrees { String::new() } else { format!(", of which the proxy says {:?}", log.said) };
+    format!("; {}{otherwise}", log.request)
 }
 
 #[cfg(test)]

@@ -80,6 +80,7 @@ pub(super) fn is_trouble(body: &Body) -> bool {
         | Body::ListenOverflow(_)
         | Body::SynAckRetransmit(_)
         | Body::Hurt(_)
+        | Body::LogLine(_)
         | Body::Signal(_) => true,
         Body::ResetSent(_)
         | Body::ListenerChanged(_)
@@ -89,6 +90,7 @@ pub(super) fn is_trouble(body: &Body) -> bool {
         | Body::Counters(_)
         | Body::Tick
         | Body::Handshake(_)
+        | Body::LogSample(_)
         | Body::FirstBytes(_) => false,
     }
 }

@@ -11,6 +11,7 @@ use aya::maps::{MapData, RingBuf};
 
 use super::{
     Polled, Source, attention,
+    logs::{self, Logs},
     sampler::{self, Attached, Round},
 };
 use crate::{
@@ -43,11 +44,13 @@ pub struct Live {
     ring: RingBuf<MapData>,
     decoder: Decoder,
     samples: Receiver<Round>,
+    /// Proxies' own logs, if any are to be followed.
+    logs: Option<Logs>,
     /// Why it could not be looked at closely when that was wanted.
     trouble: Option<String>,
     /// When the kernel's thread was last told that something goes wrong.
     alarmed: Time,
-    /// Samples that are younger than the records read so far.
+    /// Samples and log lines that are younger than the records read so far, in the order of time.
     waiting: VecDeque<Event>,
     /// Records read and not yet handed on.
     read: Vec<Event>,
@@ -83,9 +86,10 @@ pub enum StartError {
 }
 
 impl Live {
-    /// Attaches, and returns when every hook is in place and the host has been sampled once.
-    pub fn start(options: Options) -> Result<Self, StartError> {
+    /// Attaches, and returns when every hook is in place, the host has been sampled once, and the logs have been found.
+    pub fn start(options: Options, logs: logs::Options) -> Result<Self, StartError> {
         let (started, room) = (host::now(), usize::try_from(options.ring).unwrap_or(usize::MAX));
+        let logs = Logs::start(logs)?;
         let (attached, is_attached) = sync_channel(1);
         let (samples_in, samples) = sync_channel(MAX_SAMPLES);
         let (alarm, alarms) = sync_channel(1);
@@ -94,11 +98,13 @@ impl Live {
             .spawn(move || sampler::run(&options, &attached, &samples_in, &alarms))?;
         let Attached { ring, decoder, losses, hooks, statistics } =
             is_attached.recv().map_err(|_| StartError::Ended)??;
+        let waiting = logs.as_ref().map(Logs::ready).unwrap_or_default().into();
         Ok(Self {
             ring,
             decoder,
             samples,
-            waiting: VecDeque::new(),
+            logs,
+            waiting,
             read: Vec::new(),
             losses,
             room,
@@ -125,8 +131,19 @@ impl Live {
     fn take_samples(&mut self, round: Round) {
         let Round { events, last: _, trouble } = round;
         self.trouble = trouble.map(|why| format!("could not look closely: {why}")).or(self.trouble.take());
+        self.wait(events);
+    }
+
+    fn take_log_lines(&mut self) {
+        while let Some(events) = self.logs.as_ref().and_then(Logs::take) {
+            self.wait(events);
+        }
+    }
+
+    fn wait(&mut self, events: Vec<Event>) {
         let ticked = self.ticked;
         self.waiting.extend(events.into_iter().map(|Event { time, body }| Event { time: time.max(ticked), body }));
+        self.waiting.make_contiguous().sort_by_key(|event| event.time);
     }
 
     /// Has the kernel's thread look closely if something goes wrong.
@@ -196,6 +213,7 @@ impl Source for Live {
             while let Ok(round) = self.samples.try_recv() {
                 self.take_samples(round);
             }
+            self.take_log_lines();
         }
         let more = self.read();
         self.tell_losses(batch, more);
@@ -226,6 +244,9 @@ impl Source for Live {
     fn last(&mut self) -> Vec<Event> {
         // Dropping the sender ends the thread's wait; it takes a last sample and then detaches.
         drop(self.alarm.take());
+        if let Some(mut logs) = self.logs.take() {
+            self.wait(logs.last());
+        }
         while let Ok(round) = self.samples.recv() {
             let last = round.last;
             self.take_samples(round);

@@ -37,9 +37,8 @@ pub(super) fn namespaces() -> Vec<(NetNs, PathBuf)> {
     let named = fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.path());
     let mut found = HashMap::new();
     for path in of_processes.chain(named) {
-        // Inode numbers of namespaces are 32 bits wide (`ns_alloc_inum`, fs/nsfs.c).
-        if let Some(inode) = fs::metadata(&path).ok().and_then(|data| u32::try_from(data.ino()).ok()) {
-            found.entry(NetNs(inode)).or_insert(path);
+        if let Some(netns) = netns_at(&path) {
+            found.entry(netns).or_insert(path);
         }
     }
     let mut list: Vec<_> = found.into_iter().collect();
@@ -305,6 +304,29 @@ fn sockets_of_processes() -> Sockets {
 fn comm(pid: u32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
     escape(bytes.strip_suffix(b"\n").unwrap_or(&bytes))
+}
+
+/// The process that started another.
+pub(super) fn parent(pid: u32) -> Option<u32> {
+    stat(pid).get(1)?.parse().ok()
+}
+
+/// The number that a process has in its own namespace of processes, the last of `NSpid` in /proc/PID/status
+/// (`task_state`, fs/proc/array.c).
+pub(super) fn own_number(pid: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.and_then(|numbers| numbers.split_whitespace().last()?.parse().ok()).unwrap_or(pid)
+}
+
+/// The network namespace that a process is in.
+pub(super) fn netns_of(pid: u32) -> Option<NetNs> {
+    netns_at(Path::new(&format!("/proc/{pid}/ns/net")))
+}
+
+/// The network namespace that a file stands for. Inode numbers of namespaces are 32 bits wide (`ns_alloc_inum`, fs/nsfs.c).
+fn netns_at(path: &Path) -> Option<NetNs> {
+    u32::try_from(fs::metadata(path).ok()?.ino()).ok().map(NetNs)
 }
 
 /// When a process started, in clock ticks since boot: field 22 of its stat line.

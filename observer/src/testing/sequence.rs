@@ -7,8 +7,8 @@ use crate::{
     addr::{NetNs, UnixPath},
     event::{
         Body, ConnectFailed, ConnectionEnded, Counters, Death, Destination, Did, Event, Flow, Handshake, Head,
-        HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, Lost, NamespaceSample, Outcome,
-        OverflowPath, Process, ProxySample, ResetSent, Retransmit, Signal, State, UnixListenerSample, Unserved,
+        HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample, Lost, NamespaceSample, Outcome,
+        OverflowPath, Process, ProxySample, Request, ResetSent, Retransmit, Signal, State, UnixListenerSample, Unserved,
     },
     time::Time,
 };
@@ -49,12 +49,13 @@ pub(crate) fn any_sequence(dice: &mut Dice) -> Vec<Event> {
     let comm = ["nginx", "nginx", "haproxy", "caddy"][usize::from(dice.small(4))];
     for _ in 0..60 {
         ms += if dice.below(12) == 0 { 1_000 + dice.below(90_000) } else { dice.below(40) };
-        let body = match dice.below(12) {
+        let body = match dice.below(15) {
             0..=3 => ended(dice, comm),
             4..=6 => outcome(dice, comm, &told),
             7 | 8 => evidence(dice),
             9 => sample(dice),
             10 => failed_at_once(dice, comm),
+            11..=13 => logged(dice, comm, ms),
             _ => rarity(dice),
         };
         let event = event(ms, body);
@@ -201,6 +202,31 @@ fn failed_at_once(dice: &mut Dice, comm: &str) -> Body {
     Body::ConnectFailed(Box::new(ConnectFailed { proxy, to, error, began, answers_visible }))
 }
 
+/// What stands in logs, and now and then that one is followed.
+fn logged(dice: &mut Dice, comm: &str, ms: u64) -> Body {
+    if dice.below(5) == 0 {
+        let writers = vec![Process { pid: 42, comm: comm.into() }];
+        let trouble = (dice.below(4) == 0).then(|| "it is no file".to_owned());
+        return Body::LogSample(Box::new(LogSample { writers, trouble, ..LogSample::default() }));
+    }
+    let said = [
+        "connect() failed (111: Connection refused) while connecting to upstream",
+        "upstream timed out (110: Connection timed out) while reading response header from upstream",
+        "upstream timed out (110: Connection timed out) while connecting to upstream",
+        "upstream prematurely closed connection while reading response header from upstream",
+        "recv() failed (104: Connection reset by peer) while reading response header from upstream",
+        "upstream sent too big header while reading response header from upstream",
+        "no live upstreams while connecting to upstream",
+        "connect() to unix:/run/app.sock failed (2: No such file or directory) while connecting to upstream",
+    ];
+    let said = said[usize::from(dice.small(8))];
+    let path = said.contains("unix:").then(|| UnixPath::new("/run/app.sock"));
+    let at = path.is_none().then(|| client_flow().remote);
+    let after = event(ms.saturating_sub(dice.below(60)), Body::Tick).time;
+    let request = Request { method: "GET".into(), target: "/".into(), client: None };
+    Body::LogLine(Box::new(LogLine { process: proxy(dice, comm), after, said: said.into(), at, path, request }))
+}
+
 fn rarity(dice: &mut Dice) -> Body {
     let process = Process { pid: 9, comm: "gunicorn".into() };
     match dice.below(6) {
@@ -261,6 +287,7 @@ pub(crate) fn exaggerated(dice: &mut Dice, mut event: Event) -> Event {
         Body::ListenOverflow(overflow) => (overflow.depth, overflow.limit) = (u32::MAX, u32::MAX),
         Body::Counters(counters) => counters.lost.records = [u64::MAX; observer_common::Kind::ALL.len()],
         Body::Outcome(outcome) => outcome.left_unread = u32::MAX,
+        Body::LogLine(line) => line.after = Time(u64::from(count)),
         _ => {}
     }
     event

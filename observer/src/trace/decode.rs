@@ -8,15 +8,15 @@ use serde::Deserialize;
 
 use super::{
     columns::{Filled, filled},
-    detail::{Files, Held, Seldom, Within},
+    detail::{Files, Held, Seldom, Within, Written},
     words::{self, Kind, OVERFLOW_PATHS, flag},
 };
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
         Body, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow, Handshake, Head, Hurt,
-        ListenOverflow, ListenerChanged, ListenerSample, NamespaceSample, Outcome, Process, ProxySample, ResetSent,
-        Retransmit, Signal, State, UnixListenerSample, Unserved,
+        ListenOverflow, ListenerChanged, ListenerSample, LogLine, MAX_METHOD, MAX_SAID, MAX_TARGET, NamespaceSample, Outcome,
+        Process, ProxySample, Request, ResetSent, Retransmit, Signal, State, UnixListenerSample, Unserved,
     },
     text::{self, Comm},
     time::{Time, WallClock},
@@ -260,6 +260,8 @@ impl Line<'_, '_> {
                 Body::FirstBytes(Box::new(FirstBytes { netns, upstream: self.remote()?, within, unmeasured }))
             }
             Kind::ListenerSample => Body::ListenerSample(Box::new(self.listener()?)),
+            Kind::LogLine => Body::LogLine(Box::new(self.log_line()?)),
+            Kind::LogSample => Body::LogSample(Box::new(self.detail()?)),
             Kind::UnixListenerSample => {
                 let Held { holders, .. } = self.detail()?;
                 Body::UnixListenerSample(Box::new(UnixListenerSample {
@@ -356,6 +358,18 @@ impl Line<'_, '_> {
         })
     }
 
+    fn log_line(&mut self) -> Result<LogLine, Wrong> {
+        let Written { said, after_ns, request: Request { method, target, client } } = self.detail()?;
+        Ok(LogLine {
+            process: self.process(),
+            after: self.ago(after_ns),
+            said: cut(said, MAX_SAID),
+            at: self.columns.remote_ip.view(self.row).map(|_| self.remote()).transpose()?,
+            path: self.columns.path.get(self.row).map(|path| UnixPath::new(&clean(path, MAX_PATH))),
+            request: Request { method: cut(method, MAX_METHOD), target: cut(target, MAX_TARGET), client },
+        })
+    }
+
     fn namespace(&mut self) -> Result<NamespaceSample, Wrong> {
         let mut sample: NamespaceSample = self.detail()?;
         sample.netns = NetNs(self.columns.netns.or_zero(self.row));
@@ -441,6 +455,14 @@ const MAX_PATH: usize = 10 * UnixPath::MAX;
 /// Harmless text of bounded length.
 fn clean(text: &str, limit: usize) -> String {
     text::escape(&text.as_bytes()[..text.floor_char_boundary(limit)])
+}
+
+/// Harmless text that may be no longer than that.
+fn cut(mut text: String, limit: usize) -> String {
+    text.truncate(text.floor_char_boundary(limit));
+    let mut text = text::escape(text.as_bytes());
+    text.truncate(text.floor_char_boundary(limit));
+    text
 }
 
 fn duration(nanos: i64) -> Duration {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::{Death, MAX_WITHIN, Process},
+    event::{Death, MAX_WITHIN, Process, Request},
     untrusted::at_most,
 };
 
@@ -68,10 +68,22 @@ pub(super) struct Within {
     pub(super) unmeasured: u64,
 }
 
+/// Of a log line.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Written {
+    pub(super) said: String,
+    pub(super) after_ns: i64,
+    pub(super) request: Request,
+}
+
 /// Of a verdict.
 #[derive(Serialize)]
 pub(super) struct Also<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub(super) also: &'a [&'static str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) request: Option<&'a Request>,
 }
 
 /// Of a warning.

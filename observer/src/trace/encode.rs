@@ -8,13 +8,13 @@ use serde::Serialize;
 
 use super::{
     columns::{COLUMNS, Filling},
-    detail::{Also, Files, Held, Seldom, Warned, Within},
+    detail::{self, Also, Files, Held, Seldom, Warned, Within},
     said::{Said, Told},
     words::{self, Kind, OVERFLOW_PATHS, flag},
 };
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
-    event::{Body, ConnectionEnded, Destination, Event, Flow, Head, Outcome, Process, ResetSent},
+    event::{Body, ConnectionEnded, Destination, Event, Flow, Head, LogLine, Outcome, Process, ResetSent},
     time::{Time, WallClock},
 };
 
@@ -67,6 +67,8 @@ pub(crate) fn kind(body: &Body) -> Kind {
         Body::UnixListenerSample(_) => Kind::UnixListenerSample,
         Body::NamespaceSample(_) => Kind::NamespaceSample,
         Body::FirstBytes(_) => Kind::FirstBytes,
+        Body::LogLine(_) => Kind::LogLine,
+        Body::LogSample(_) => Kind::LogSample,
         Body::Counters(_) => Kind::Counters,
         Body::Tick => Kind::Tick,
     }
@@ -192,7 +194,9 @@ impl Line<'_> {
                 self.flow(&handshake.flow);
                 self.columns.syn_retransmits.set(row, handshake.syn_retransmits);
             }
+            Body::LogLine(line) => self.log_line(line),
             Body::HostSample(_)
+            | Body::LogSample(_)
             | Body::ProxySample(_)
             | Body::ListenerSample(_)
             | Body::UnixListenerSample(_)
@@ -283,9 +287,21 @@ impl Line<'_> {
         self.seldom(&Seldom { told_before_ns, ..Seldom::default() });
     }
 
+    fn log_line(&mut self, line: &LogLine) {
+        let LogLine { process, after, said, at, path, request } = line;
+        self.process(process);
+        if let Some(at) = at {
+            self.remote(*at);
+        }
+        self.columns.path.maybe(self.row, path.as_ref().map(UnixPath::as_str));
+        let after_ns = since(self.now, *after);
+        self.detail(&detail::Written { said: said.clone(), after_ns, request: request.clone() });
+    }
+
     fn sample(&mut self, body: &Body) {
         match body {
             Body::HostSample(sample) => self.detail(sample),
+            Body::LogSample(sample) => self.detail(&**sample),
             Body::Counters(counters) => self.detail(&**counters),
             Body::NamespaceSample(sample) => {
                 self.columns.netns.set(self.row, sample.netns.0);
@@ -328,7 +344,7 @@ impl Line<'_> {
         self.columns.cause.set(row, said.cause);
         self.columns.netns.set(row, said.netns.0);
         match &said.what {
-            Told::Verdict { confidence, status, observed, client, proxy, endpoint, path, because, also } => {
+            Told::Verdict { confidence, status, observed, client, proxy, endpoint, path, because, also, request } => {
                 self.process(proxy);
                 self.client(*client);
                 if let Some(endpoint) = endpoint {
@@ -340,8 +356,8 @@ impl Line<'_> {
                 columns.status.maybe(row, *status);
                 columns.flags.set(row, bits([(flag::OBSERVED, *observed)]));
                 columns.because.maybe(row, *because);
-                if !also.is_empty() {
-                    self.detail(&Also { also });
+                if !also.is_empty() || request.is_some() {
+                    self.detail(&Also { also, request: request.as_ref() });
                 }
             }
             Told::Warning { subject, summary } => self.detail(&Warned { subject, summary }),

@@ -2,7 +2,7 @@
 
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
-    event::Process,
+    event::{Process, Request},
     time::Time,
 };
 
@@ -42,6 +42,8 @@ pub enum Told {
         because: Option<&'static str>,
         /// What else does.
         also: Vec<&'static str>,
+        /// The request that failed, where the proxy's log names it.
+        request: Option<Request>,
     },
     /// A warning.
     Warning {

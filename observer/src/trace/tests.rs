@@ -13,8 +13,8 @@ use crate::{
     addr::{NetNs, UnixPath},
     event::{
         Body, ConnectFailed, ConnectionEnded, Counters, Death, Destination, Did, Event, FirstBytes, Handshake, Head,
-        HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, Lost, NamespaceSample, Outcome,
-        OverflowPath, Process, ProxySample, Retransmit, Signal, State, UnixListenerSample, Unserved,
+        HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample, Lost, NamespaceSample, Outcome,
+        OverflowPath, Process, ProxySample, Request, Retransmit, Signal, State, UnixListenerSample, Unserved,
     },
     hooks::{Carrier, Hook, HookStatus, Hooks},
     testing::{at, client_flow, connection, endpoint, event, refused_connection, reset_sent, server_flow},
@@ -163,6 +163,14 @@ pub(crate) fn every_kind() -> Vec<Event> {
         depth: 3,
         limit: 128,
     };
+    let line = LogLine {
+        process: process(42, "nginx"),
+        after: at(3),
+        said: "connect() failed (111: Connection refused) while connecting to upstream".into(),
+        at: Some(endpoint("10.0.0.2:8000")),
+        path: None,
+        request: Request { method: "GET".into(), target: "/cart".into(), client: Some([10, 0, 0, 9].into()) },
+    };
     let bodies = vec![
         Body::HostSample(HostSample { ticks: 1, stolen: 2, waited_us: Some(3) }),
         Body::ConnectionEnded(Box::new(ended)),
@@ -227,6 +235,18 @@ pub(crate) fn every_kind() -> Vec<Event> {
             within: vec![(1_048_576, 3), (1 << 45, u32::MAX)],
             unmeasured: 1,
         })),
+        Body::LogLine(Box::new(line.clone())),
+        Body::LogLine(Box::new(LogLine { at: None, path: Some(UnixPath::new("/run/a.sock")), ..line })),
+        Body::LogLine(Box::default()),
+        Body::LogSample(Box::new(LogSample {
+            path: "/var/log/nginx/error.log".into(),
+            writers: vec![process(42, "nginx")],
+            lines: 7,
+            missed: 1,
+            emptied: 2,
+            trouble: Some("it cannot be read: denied".into()),
+        })),
+        Body::LogSample(Box::default()),
         Body::Tick,
     ];
     // Not in the order of time: events of several processors need not be.
@@ -284,6 +304,7 @@ fn what_was_said_is_there_for_others_and_not_for_replay() {
         path: None,
         because: Some("worker-pool-undersized"),
         also: vec!["backlog-small"],
+        request: Some(Request { method: "GET".into(), target: "/".into(), client: None }),
     };
     let said = |what| Said { time: at(5), cause: "accept-queue-overflow", netns: NetNs(7), what };
     let sample = event(5, Body::HostSample(HostSample::default()));

@@ -41,6 +41,10 @@ pub enum Kind {
     NamespaceSample,
     /// [`crate::event::FirstBytes`]
     FirstBytes,
+    /// [`crate::event::LogLine`]
+    LogLine,
+    /// [`crate::event::LogSample`]
+    LogSample,
     /// [`crate::event::Counters`]
     Counters,
     /// [`crate::event::Body::Tick`]
@@ -55,7 +59,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, with their names and what their rows say.
-    pub const ALL: [(Self, &'static str, &'static str); 23] = [
+    pub const ALL: [(Self, &'static str, &'static str); 25] = [
         (
             Self::ConnectionEnded,
             "connection_ended",
@@ -139,6 +143,19 @@ impl Kind {
             "How long the upstream took of late to begin its answers in plain HTTP/1 or FastCGI: from the request's last packet \
              to the proxy's first read. detail: within (pairs: nanoseconds, and how many took less than that and no less than \
              eight ninths of it; of the shortest, 9216, anything less), unmeasured (of all upstreams, since attaching).",
+        ),
+        (
+            Self::LogLine,
+            "log_line",
+            "A proxy wrote of a failure into its own log: nothing of it is more than what whoever can write there says. time: when it was \
+             read; remote_* or path: the upstream; detail: said, after_ns (since the log was last read to its end before), request \
+             (method, target: the path, client).",
+        ),
+        (
+            Self::LogSample,
+            "log_sample",
+            "A proxy's log as it is followed. detail: path, writers, lines (read), missed (bytes passed over), emptied (times), trouble (why it is not \
+             followed).",
         ),
         (
             Self::Counters,

@@ -18,7 +18,7 @@ use observer::{
     event::{Body, Counters, Event, NamespaceSample},
     hooks::{Carrier, Forced, Hook},
     kernel::{Options, look::When},
-    source::{Live, Polled, Source as _},
+    source::{Live, Polled, Source as _, logs},
 };
 use socket2::{Domain, Socket, Type};
 
@@ -187,7 +187,7 @@ impl Watcher {
     pub(crate) fn start(options: Options) -> Self {
         static RUN: OnceLock<fs::File> = OnceLock::new();
         RUN.get_or_init(only_run);
-        let live = Live::start(options).expect("attaching");
+        let live = Live::start(options, logs::Options::default()).expect("attaching");
         Self { live, engine: Engine::default(), events: Vec::new(), said: Vec::new() }
     }
 

@@ -9,19 +9,21 @@ use observer::{
 use socket2::{SockFilter, Socket};
 
 use crate::common::{
-    Watcher, carried_by, connect, eventually, in_netns, kernel_counter, kernel_knows, listen, only, sysctl,
+    Watcher, all_but_skipped, carried_by, connect, eventually, in_netns, kernel_counter, kernel_knows, listen, only, sysctl,
 };
 
 pub(crate) fn overflows(counters: &Counters) -> u64 {
     counters.listen_overflow_syn + counters.listen_overflow_ack
 }
 
-/// The counters at a moment at which the kernel's own did not move: read before and after, and equal.
+/// The counters at a moment at which the kernel's own did not move: read before and after. What they count of these overflows, and that
+/// is all of them but what a kernel that interrupts programs is known to have skipped.
 pub(crate) fn settled(watcher: &mut Watcher, name: &str, at_least: u64) -> (u64, Counters) {
     watcher.until("the kernel's counter to stand still while ours is read", |watcher| {
         let before = kernel_counter(name);
         let ours = *watcher.engine.model().counters();
-        (before >= at_least && kernel_counter(name) == before && overflows(&ours) == before).then_some((before, ours))
+        let all = all_but_skipped(overflows(&ours), before, &ours);
+        (before >= at_least && kernel_counter(name) == before && all).then_some((overflows(&ours), ours))
     })
 }
 

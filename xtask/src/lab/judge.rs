@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access_log::Line;
 use super::scenario::Expect;
-use super::verdict::Verdict;
+use super::verdict::{Logged, Verdict};
 
 /// How far a verdict's time may be from the end of the request. Far more than the clocks differ, far less than what
 /// separates phases of a load.
@@ -20,6 +20,9 @@ const TOGETHER: u64 = 50_000;
 
 /// What may lie under anything on a machine on which others are busy, or on its host: true, though no scenario's doing.
 const OF_THE_MACHINE: [&str; 2] = ["cpu-saturated", "cpu-steal"];
+
+/// What is remarked of a verdict without a line of the proxy's log of errors.
+pub(super) const NOT_LOGGED: &str = "nothing of the proxy's log";
 
 /// Every failed line is one of the first five; a verdict without a line is surplus.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -69,6 +72,8 @@ pub(super) struct Judgement {
     pub(super) because: usize,
     /// Whose status is not the one in the log although observer claims to have seen it.
     pub(super) misread: usize,
+    /// Of the failed requests, those of which the proxy's log was rightly read.
+    pub(super) logged: usize,
     /// Microseconds from the end of each request to the arrival of its verdict.
     pub(super) delays: Vec<u64>,
     /// Each way of not being right: how often, and the first log line and verdict that disagree.
@@ -133,6 +138,13 @@ fn fits(line: &Line, verdict: &Verdict) -> bool {
         && (line.upstream.is_none() || line.upstream == verdict.upstream)
 }
 
+/// Whether both are about one request, as far as they tell.
+fn is_of(line: &Line, log: &Logged) -> bool {
+    let path = line.path.split('?').next().unwrap_or_default();
+    let client = line.client.rsplit_once(':').map_or("", |(address, _)| address);
+    log.path == path && log.client.as_deref().is_none_or(|logged| logged == client)
+}
+
 /// Whether a verdict names the cause that is expected of this very line.
 fn is_right(line: &Line, verdict: &Verdict, expect: &Expect) -> bool {
     let tried = expect.tried.as_ref().filter(|_| line.upstream.is_some());
@@ -151,6 +163,12 @@ impl Judgement {
         if verdict.observed_status.is_some_and(|status| status.to_string() != line.status) {
             self.misread += 1;
             self.remark("another status".to_owned(), both.clone());
+        }
+        match &verdict.log {
+            None => self.remark(NOT_LOGGED.to_owned(), both.clone()),
+            Some(log) if !log.agrees => self.remark("the proxy's log says otherwise".to_owned(), both.clone()),
+            Some(log) if is_of(line, log) => self.logged += 1,
+            Some(_) => self.remark("another line of the proxy's log".to_owned(), both.clone()),
         }
         if is_right(line, verdict, expect) {
             self.counts.right += 1;
@@ -200,6 +218,7 @@ mod tests {
             pid,
             client: None,
             upstream: Some("127.0.0.1:9000".into()),
+            log: None,
             observed_status: Some(502),
             text: "a verdict".into(),
         }

@@ -20,14 +20,15 @@ pub(super) struct Pair {
 
 impl Observers {
     /// Returns when all are attached, so that nothing of the load can be missed.
-    pub(super) fn start(stage: &Stage, topology: Topology) -> Result<Self> {
+    /// Only the one that sees the whole host follows the proxy's log, if any is to.
+    pub(super) fn start(stage: &Stage, topology: Topology, logs: bool) -> Result<Self> {
         let folder = stage.folder();
-        let host = Watch::spawn_recording(folder, "observer", None)?;
+        let host = Watch::spawn_recording(folder, "observer", None, logs)?;
         let sides = match topology {
             Topology::Local => None,
             Topology::Remote => Some(Pair {
-                proxy: Watch::spawn_recording(folder, "observer-proxy", Some(stage.proxy()))?,
-                upstream: Watch::spawn_recording(folder, "observer-upstream", Some(stage.upstream()))?,
+                proxy: Watch::spawn_recording(folder, "observer-proxy", Some(stage.proxy()), false)?,
+                upstream: Watch::spawn_recording(folder, "observer-upstream", Some(stage.upstream()), false)?,
             }),
         };
         let mut observers = Self { host, sides };

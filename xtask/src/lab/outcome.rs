@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::access_log::AccessLog;
-use super::judge::{Counts, Judgement, Remark};
+use super::judge::{Counts, Judgement, NOT_LOGGED, Remark};
 use super::proxy::Kind;
 use super::scenario::{Expect, Scenario, Topology};
 use super::sides::Sides;
@@ -26,6 +26,9 @@ pub(super) struct Outcome {
     /// Of the right ones, those that name what was expected under the cause. None: nothing was.
     pub(super) because: Option<usize>,
     pub(super) misread: usize,
+    /// Of the failed requests, those of which the proxy's log was rightly read. None: it was not followed.
+    #[serde(default)]
+    pub(super) logged: Option<usize>,
     pub(super) overflows: Option<Overflows>,
     pub(super) warnings: BTreeMap<String, usize>,
     /// Seconds from the expected warning to the first failure.
@@ -91,26 +94,32 @@ pub(super) struct Seen {
     pub(super) sides: Option<Sides>,
     /// In what recordings say otherwise than was said live.
     pub(super) replayed: Vec<String>,
+    /// The proxy's log was followed.
+    pub(super) follows_log: bool,
     /// What observer had to let go, by kind.
     pub(super) lost: BTreeMap<String, u64>,
 }
 
 impl Outcome {
     pub(super) fn new(scenario: &Scenario, proxy: Kind, topology: Topology, seen: Seen) -> Result<Self> {
-        let Seen { counters, log, clients, judgement, overflows, warnings, sides, replayed, lost } = seen;
+        let Seen { counters, log, clients, judgement, overflows, warnings, sides, replayed, follows_log, lost } = seen;
         let expect = &scenario.expect;
         let mut outcome = Self::empty(scenario, proxy, topology);
         outcome.ahead = ahead(expect, &log, &warnings)?;
         for warning in warnings {
             *outcome.warnings.entry(warning.cause).or_default() += 1;
         }
-        let Judgement { counts, because, misread, mut delays, remarks } = judgement;
+        let Judgement { counts, because, misread, logged, mut delays, mut remarks } = judgement;
+        if !follows_log {
+            remarks.remove(NOT_LOGGED);
+        }
         delays.sort_unstable();
         outcome.requests = log.lines.len();
         outcome.status = log.by_status();
         outcome.counts = counts;
         outcome.because = (!expect.because.is_empty()).then_some(because);
         outcome.misread = misread;
+        outcome.logged = follows_log.then_some(logged);
         outcome.delays = delays;
         outcome.overflows = expect.count_overflows.then_some(overflows);
         outcome.remarks = remarks;
@@ -142,6 +151,7 @@ impl Outcome {
             counts: Counts::default(),
             because: None,
             misread: 0,
+            logged: None,
             overflows: None,
             warnings: BTreeMap::new(),
             ahead: None,
@@ -179,6 +189,9 @@ impl Outcome {
         if let Some(because) = self.because {
             let codes = expect.because.join(" or ");
             require(share(because, failed) >= expect.because_share, format!("{because} of {failed} because {codes}"));
+        }
+        if let Some(logged) = self.logged {
+            require(logged == failed, format!("of {failed} failed requests {logged} were found in the proxy's log"));
         }
         if let Some(Overflows { kernel, later, observer }) = self.overflows {
             require(kernel > 0, "staging: no accept queue overflowed".to_owned());

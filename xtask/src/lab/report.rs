@@ -74,6 +74,9 @@ fn human(outcome: &Outcome) -> String {
     if let Some(because) = outcome.because {
         let _ = write!(text, "; {because} with the expected because");
     }
+    if let Some(logged) = outcome.logged {
+        let _ = write!(text, "; {logged} found in the proxy's log");
+    }
     if let Some(Overflows { kernel, observer, .. }) = outcome.overflows {
         let _ = write!(text, "; overflows: kernel {kernel}, observer {observer}");
     }

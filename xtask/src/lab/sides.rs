@@ -107,6 +107,7 @@ mod tests {
             pid: 1,
             client: None,
             upstream,
+            log: None,
             observed_status: None,
             text: String::new(),
         };

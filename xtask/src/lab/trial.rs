@@ -20,16 +20,16 @@ use crate::{interrupt, paths, wait};
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Only an interrupt is an error: what goes wrong in one trial says nothing of the next.
-pub(super) fn run(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outcome> {
+pub(super) fn run(scenario: &Scenario, proxy: Kind, topology: Topology, logs: bool) -> Result<Outcome> {
     let started = Instant::now();
-    let observed = observe(scenario, proxy, topology);
+    let observed = observe(scenario, proxy, topology, logs);
     interrupt::check()?;
     let mut outcome = observed.unwrap_or_else(|error| Outcome::broken(scenario, proxy, topology, &error));
     outcome.elapsed = started.elapsed();
     Ok(outcome)
 }
 
-fn observe(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outcome> {
+fn observe(scenario: &Scenario, proxy: Kind, topology: Topology, logs: bool) -> Result<Outcome> {
     let folder = paths::lab_runs().join(format!("{}.{proxy}.{topology}", scenario.name));
     let mut stage = Stage::new(folder, topology, &scenario.sysctl)?;
     stage.start_backend(&scenario.backend)?;
@@ -38,7 +38,7 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outco
     let before = stage.upstream().counters()?;
     let netns = [stage.proxy().inode()?, stage.upstream().inode()?];
 
-    let mut observers = Observers::start(&stage, topology)?;
+    let mut observers = Observers::start(&stage, topology, logs)?;
     let clients = timeline::play(&mut stage, scenario, || observers.pump())?;
     stage.note_proxy_pids()?;
     let pids = stage.proxy_pids.clone();
@@ -79,6 +79,7 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology) -> Result<Outco
         clients,
         sides,
         replayed,
+        follows_log: logs && proxy == Kind::Nginx,
         lost: summary.lost,
     };
     Outcome::new(scenario, proxy, topology, seen)

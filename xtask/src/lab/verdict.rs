@@ -21,10 +21,21 @@ pub(super) struct Verdict {
     pub(super) client: Option<String>,
     /// None: the proxy answered without trying any.
     pub(super) upstream: Option<String>,
+    /// What the proxy's log says of it. None: it is not followed, or says nothing.
+    pub(super) log: Option<Logged>,
     /// The status that the proxy was seen to answer, not one that was only to be expected.
     pub(super) observed_status: Option<u16>,
     /// As observer printed it.
     pub(super) text: String,
+}
+
+/// The line of the proxy's log of errors that observer holds to be about it.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Logged {
+    pub(super) path: String,
+    pub(super) client: Option<String>,
+    /// It can stand for the cause that was found.
+    pub(super) agrees: bool,
 }
 
 #[derive(Deserialize)]
@@ -37,6 +48,8 @@ struct Raw {
     time: String,
     proxy: Proxy,
     client: Option<String>,
+    #[serde(default)]
+    log: Option<Logged>,
     upstream: Option<String>,
     status: Option<u16>,
     status_source: Option<String>,
@@ -58,6 +71,7 @@ impl Verdict {
             arrived,
             pid: raw.proxy.pid,
             client: raw.client,
+            log: raw.log,
             upstream: raw.upstream,
             observed_status: raw.status.filter(|_| raw.status_source.as_deref() == Some("observed")),
             text: value.to_string(),

@@ -22,7 +22,39 @@ pub const RULE: Rule = Rule {
 /// A header of this many bytes fills nginx's `proxy_buffer_size` where that is a page, its default.
 const BUFFER: u64 = 4096;
 
+/// What to do about each kind.
+const TOO_BIG: &str = "raise `proxy_buffer_size` (and `proxy_buffers`), or find what makes the header so big: cookies, tokens";
+const INVALID: &str = "mend what the application sends there: a control character in a header's value is an injection more often than a mistake";
+const PROTOCOL: &str = "check that both speak the same protocol on that port: TLS against plain text (http:// or https:// in proxy_pass), \
+                        HTTP/2, FastCGI";
+
+/// What the proxy wrote of it.
+fn by_log(case: &Case<'_>) -> Option<Judgement> {
+    let said = case.logged(RULE.code)?;
+    let advice = match said {
+        _ if said.contains("too big header") => TOO_BIG,
+        _ if said.contains("invalid header") => INVALID,
+        _ => PROTOCOL,
+    };
+    let connection = case.attempt.connection.as_ref();
+    Some(Judgement::Found(Finding {
+        confidence: case.sure_by_log(),
+        status: Some(502),
+        because: None,
+        also: Vec::new(),
+        summary: format!("{} answered, and {} would not have it: {said}", case.attempt.upstream, case.attempt.proxy.comm),
+        evidence: Evidence::default()
+            .maybe("bytes_received", connection.map(|it| it.bytes_received))
+            .maybe("unread_bytes", connection.map(|it| it.unread))
+            .maybe("upstream_status", connection.and_then(|it| it.answer_status).map(u32::from)),
+        advice: vec![advice.to_owned()],
+    }))
+}
+
 fn judge(case: &Case<'_>) -> Judgement {
+    if let Some(told) = by_log(case) {
+        return told;
+    }
     let Some(connection) = &case.attempt.connection else { return Judgement::No };
     if case.attempt.ending != Ending::Rejected {
         return Judgement::No;
@@ -34,7 +66,7 @@ fn judge(case: &Case<'_>) -> Judgement {
             format!(
                 "an HTTP {status} of at least {received} bytes, and the proxy gave it up: a header too big for its buffer, most likely"
             ),
-            "raise `proxy_buffer_size` (and `proxy_buffers`), or find what makes the header so big: cookies, tokens",
+            TOO_BIG,
         ),
         // What servers answer to the first bytes of a TLS handshake.
         Some(400) => (

@@ -35,6 +35,9 @@ fn judge(case: &Case<'_>) -> Judgement {
     if case.attempt.ending != Ending::NoTry {
         return Judgement::No;
     }
+    if case.logged(RULE.code).is_some() {
+        return Judgement::Found(by_log(case));
+    }
     // What nginx answers then.
     if case.attempt.status() != Some(502) {
         return Judgement::No;
@@ -84,13 +87,41 @@ fn judge(case: &Case<'_>) -> Judgement {
             .with("last_failure_ms", ago.as_secs_f64() * 1e3)
             .with("failures_since_success", failed.since_success)
             .with("failed_upstream", failed.upstream.to_string()),
-        advice: vec![
-            "mend what made the upstreams fail: the causes told for themselves say what".to_owned(),
-            "with few servers, do not let one hiccup take them out: `max_fails=0` or a shorter `fail_timeout` in the \
-             upstream block"
-                .to_owned(),
-        ],
+        advice: advice(),
     })
+}
+
+/// The proxy wrote that it had nobody to ask.
+fn by_log(case: &Case<'_>) -> Finding {
+    let proxy = &case.attempt.proxy;
+    let failed = case.model.failures(proxy.pid);
+    let ago = failed.map(|failed| case.attempt.time.since(failed.last));
+    let last = failed.zip(ago).map(|(failed, ago)| format!(", the last ({}) {} before", failed.upstream, Human(ago)));
+    Finding {
+        confidence: case.sure_by_log(),
+        status: Some(502),
+        because: None,
+        also: Vec::new(),
+        summary: format!(
+            "{}[{}] answered without trying any upstream: it had marked all of them as failed{}",
+            proxy.comm,
+            proxy.pid,
+            last.unwrap_or_default()
+        ),
+        evidence: Evidence::default()
+            .maybe("last_failure_ms", ago.map(|ago| ago.as_secs_f64() * 1e3))
+            .maybe("failures_since_success", failed.map(|failed| failed.since_success))
+            .maybe("failed_upstream", failed.map(|failed| failed.upstream.to_string())),
+        advice: advice(),
+    }
+}
+
+fn advice() -> Vec<String> {
+    vec![
+        "mend what made the upstreams fail: the causes told for themselves say what".to_owned(),
+        "with few servers, do not let one hiccup take them out: `max_fails=0` or a shorter `fail_timeout` in the upstream block"
+            .to_owned(),
+    ]
 }
 
 #[cfg(test)]

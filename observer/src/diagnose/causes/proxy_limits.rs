@@ -36,7 +36,11 @@ fn judge(case: &Case<'_>) -> Judgement {
         return Judgement::No;
     }
     let (pid, now) = (case.attempt.proxy.pid, case.attempt.time);
-    let sample = samples(case.model, now).find(|sample| sample.process.pid == pid && share(sample) >= NONE_LEFT);
+    let sample = samples(case.model, now).find(|sample| sample.process.pid == pid);
+    if let Some(said) = case.logged(RULE.code) {
+        return Judgement::Found(by_log(case, said, sample));
+    }
+    let sample = sample.filter(|sample| share(sample) >= NONE_LEFT);
     let Some(sample) = sample else { return Judgement::No };
     Judgement::Found(Finding {
         confidence: Confidence::Likely,
@@ -47,6 +51,29 @@ fn judge(case: &Case<'_>) -> Judgement {
         evidence: evidence(sample),
         advice: advice(),
     })
+}
+
+/// The proxy wrote which limit it was.
+fn by_log(case: &Case<'_>, said: &str, sample: Option<&ProxySample>) -> Finding {
+    let connections = said.contains("worker_connections");
+    let proxy = &case.attempt.proxy;
+    Finding {
+        confidence: case.sure_by_log(),
+        status: Some(500),
+        because: None,
+        also: Vec::new(),
+        summary: format!("{}[{}] answered without trying any upstream: {said}", proxy.comm, proxy.pid),
+        evidence: sample.map(evidence).unwrap_or_default(),
+        advice: if connections { too_few_connections() } else { advice() },
+    }
+}
+
+fn too_few_connections() -> Vec<String> {
+    vec![
+        "raise `worker_connections` in nginx's `events` block, and `worker_rlimit_nofile` to no less: each request takes two"
+            .to_owned(),
+        "see whether connections pile up because an upstream is slow: then that is to be mended".to_owned(),
+    ]
 }
 
 /// Proxies that are about to run out of open files.

@@ -3,6 +3,7 @@
 use crate::{
     diagnose::{
         evidence::Evidence,
+        logged::{self, Message},
         remedy,
         rule::{Case, Finding, Judgement, Rule},
         verdict::Confidence,
@@ -22,7 +23,11 @@ fn never(_: &Case<'_>) -> Judgement {
 /// What was seen, and for each rule that came near what it was missing.
 pub(crate) fn finding(case: &Case<'_>, missing: &[(&'static str, &'static str)]) -> Finding {
     let connection = case.attempt.connection.as_ref();
-    let (what, status) = seen(case);
+    let (mut what, mut status) = seen(case);
+    if let Some(line) = &case.attempt.line {
+        what = format!("{what}; its log says: {}", line.said);
+        status = logged::known(&line.said).and_then(Message::status_without_try).or(status);
+    }
     let missed: Vec<_> = missing.iter().map(|(code, what)| format!("{code}: {what}")).collect();
     let summary = if missed.is_empty() { what } else { format!("{what}; not settled: {}", missed.join("; ")) };
     let errno = match case.attempt.ending {
@@ -53,6 +58,11 @@ pub(crate) fn finding(case: &Case<'_>, missing: &[(&'static str, &'static str)])
 }
 
 fn advice(case: &Case<'_>) -> Vec<String> {
+    if let Some(line) = &case.attempt.line
+        && let Some(said) = logged::known(&line.said)
+    {
+        return vec![format!("the proxy's error log says: {} ({})", line.said, said.remark())];
+    }
     let log = "compare with the proxy's error log at this time".to_owned();
     match case.attempt.upstream.endpoint {
         Some(at) if !case.model.is_local(at.ip) => {

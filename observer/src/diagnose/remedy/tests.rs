@@ -18,6 +18,7 @@ fn verdict(cause: &'static str, evidence: Evidence) -> Verdict {
         client: None,
         proxy: Process { pid: 42, comm: "nginx".into() },
         upstream: UpstreamKey::tcp(NETNS, endpoint("10.0.0.2:8000")),
+        log: None,
         because: None,
         also: Vec::new(),
         summary: "what happened".to_owned(),

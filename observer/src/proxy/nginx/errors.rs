@@ -1,6 +1,16 @@
 //! Lines of nginx's error log (`ngx_log_error_core`, src/core/ngx_log.c; `ngx_http_log_error`, src/http/ngx_http_request.c).
 //! Untrusted: what a client or an upstream sent is in them, and anybody may have written them.
 
+use std::{borrow::Cow, net::SocketAddr};
+
+use memchr::memmem;
+
+use crate::{
+    addr::{Endpoint, UnixPath},
+    event::{MAX_METHOD, MAX_SAID, MAX_TARGET, Request},
+    text::escape,
+};
+
 /// What is read of a line. It ends where nginx cuts it (`NGX_MAX_ERROR_STR`, 2048 bytes, src/core/ngx_log.h).
 const MAX_LINE: usize = 2048;
 
@@ -47,6 +57,80 @@ impl<'a> Line<'a> {
             upstream: field(fields, ", upstream: ").map(unquoted).map(without_query),
         }
     }
+}
+
+/// A failure that nginx wrote of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The process, by the number that it has for itself.
+    pub pid: u32,
+    /// See [`crate::event::LogLine::said`].
+    pub said: String,
+    /// The upstream's address.
+    pub at: Option<Endpoint>,
+    /// The upstream's unix socket.
+    pub path: Option<UnixPath>,
+    /// The request that failed.
+    pub request: Request,
+}
+
+/// How the time is written (`ngx_time_update`, src/core/ngx_times.c), with a digit for each 0.
+const TIME: &[u8; 19] = b"0000/00/00 00:00:00";
+/// Levels of what fails, as they stand behind the time (`err_levels`, src/core/ngx_log.c).
+const LEVELS: [&str; 4] = [" [error] ", " [crit] ", " [alert] ", " [emerg] "];
+/// What is in a line about a request that failed for an upstream, or for want of one; most other lines have none of them.
+const ABOUT: [&[u8]; 3] = [b"upstream", b"worker_connections", b"resolve"];
+
+/// What a line of an error log tells of a failure that has to do with an upstream, if it does.
+pub fn failure(line: &[u8]) -> Option<Failure> {
+    let (time, behind) = line.split_at_checked(TIME.len())?;
+    let fits = |(byte, form): (&u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form };
+    if !time.iter().zip(TIME).all(fits) {
+        return None;
+    }
+    let behind = LEVELS.iter().find_map(|level| behind.strip_prefix(level.as_bytes()))?;
+    if !ABOUT.iter().any(|what| memmem::find(behind, what).is_some()) {
+        return None;
+    }
+    let text: Cow<'_, str> = String::from_utf8_lossy(behind);
+    let (process, message) = text.split_once(": ")?;
+    let pid = process.split_once('#')?.0.parse().ok()?;
+    let numbered = message.strip_prefix('*').and_then(|numbered| numbered.split_once(' '));
+    let message = numbered.filter(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let line = Line::parse(message.map_or(&text[process.len() + 2..], |(_, message)| message));
+    let (at, path) = line.upstream.map(address).unwrap_or_default();
+    let text = |text: Option<&str>, most: usize| cut(text.unwrap_or_default(), most);
+    Some(Failure {
+        pid,
+        said: cut(line.said, MAX_SAID),
+        at,
+        path,
+        request: Request {
+            method: text(line.method, MAX_METHOD),
+            target: text(line.path, MAX_TARGET),
+            client: line.client.and_then(|client| client.parse().ok()),
+        },
+    })
+}
+
+/// Escaped, and of what is longer than `most` the beginning.
+fn cut(text: &str, most: usize) -> String {
+    let mut text = escape(&text.as_bytes()[..text.floor_char_boundary(most)]);
+    text.truncate(text.floor_char_boundary(most));
+    text
+}
+
+/// The address or the unix socket in an upstream as it is written: `http://127.0.0.1:9000/path`, `fastcgi://unix:/run/a.sock:`,
+/// `10.0.0.1:5432`. Neither for one that has a name (`no live upstreams`).
+fn address(upstream: &str) -> (Option<Endpoint>, Option<UnixPath>) {
+    let peer = upstream.split_once("://").map_or(upstream, |(_, peer)| peer);
+    if let Some(path) = peer.strip_prefix("unix:") {
+        let path = path.split_once(':').map_or(path, |(path, _)| path);
+        return (None, Some(UnixPath::new(&escape(path.as_bytes()))));
+    }
+    let peer = peer.split_once('/').map_or(peer, |(peer, _)| peer);
+    let address = peer.parse::<SocketAddr>().ok();
+    (address.map(|at| Endpoint { ip: at.ip().to_canonical(), port: at.port() }), None)
 }
 
 /// Without the time, the level, the process and the connection's number, as far as they are there.
@@ -119,6 +203,62 @@ mod tests {
                     \"GET /, client: 6.6.6.6, upstream: x HTTP/1.1\", upstream: \"http://10.0.0.2:80/\"";
         let parsed = Line::parse(line);
         assert_eq!((parsed.client, parsed.said.contains("6.6.6.6")), (Some("10.0.0.1"), false));
+    }
+
+    #[test]
+    fn a_failure_says_whose_it_is() {
+        let found = failure(WHOLE.as_bytes()).unwrap();
+        let expected = Failure {
+            pid: 123,
+            said: "connect() failed (111: Connection refused) while connecting to upstream".to_owned(),
+            at: Some(Endpoint { ip: [127, 0, 0, 1].into(), port: 9000 }),
+            path: None,
+            request: Request {
+                method: "GET".to_owned(),
+                target: "/cart".to_owned(),
+                client: Some([10, 0, 0, 1].into()),
+            },
+        };
+        assert_eq!(found, expected);
+        let line = |level: &str, rest: &str| format!("2026/11/30 19:05:00 [{level}] 9#9: *1 {rest}");
+        let unix = line("crit", "connect() to unix:/run/a.sock failed (2: No such file or directory) while connecting to upstream, \
+                                 client: ::1, server: , request: \"GET / HTTP/1.1\", upstream: \"fastcgi://unix:/run/a.sock:\"");
+        let unix = failure(unix.as_bytes()).unwrap();
+        assert_eq!((unix.at, unix.path), (None, Some(UnixPath::new("/run/a.sock"))));
+        let named = line("error", "no live upstreams while connecting to upstream, client: 10.0.0.1, server: , request: \"GET / \
+                                   HTTP/1.1\", upstream: \"http://backend/\"");
+        let named = failure(named.as_bytes()).unwrap();
+        assert_eq!((named.at, named.path, named.said.as_str()), (None, None, "no live upstreams while connecting to upstream"));
+        let v6 = line("error", "connect() failed (111: Connection refused) while connecting to upstream, upstream: \"http://[::1]:80/\"");
+        assert_eq!(failure(v6.as_bytes()).unwrap().at.unwrap().to_string(), "[::1]:80");
+    }
+
+    #[test]
+    fn what_is_no_failure_of_an_upstream_is_none() {
+        let line = |level: &str, rest: &str| format!("2026/11/30 19:05:00 [{level}] 9#9: *1 {rest}");
+        for other in [
+            line("warn", "an upstream response is buffered to a temporary file /x while reading upstream"),
+            line("info", "client prematurely closed connection, so upstream connection is closed too"),
+            line("error", "open() \"/srv/favicon.ico\" failed (2: No such file or directory), client: 10.0.0.1"),
+            "10.0.0.1 - - [30/Nov/2026:19:05:00 +0000] \"GET /upstream HTTP/1.1\" 502 157".to_owned(),
+            "2026/11/30 19:05:00 [error] x#9: upstream".to_owned(),
+            "2026/11/30 19:05:00 [error] 1".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(failure(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_in_a_line_is_harmless_and_bounded() {
+        let mut line = b"2026/11/30 19:05:00 [error] 9#9: *1 upstream sent invalid header: \"\x1b[2J\xff\" while x, client: \x1b, request: \"".to_vec();
+        line.extend(b"\x07".repeat(100));
+        line.push(b' ');
+        line.extend("é\u{202e}".repeat(2_000).bytes());
+        let Failure { said, request: Request { method, target, client }, .. } = failure(&line).unwrap();
+        assert!(said.contains("\\u{1b}[2J") && client.is_none(), "{said}");
+        assert!(method.len() <= MAX_METHOD && target.len() <= MAX_TARGET, "{method} {target}");
+        assert!(![said, method, target].concat().contains(|c: char| c.is_control() || c == '\u{202e}'));
     }
 
     #[test]

@@ -40,7 +40,8 @@ pub fn masters() -> Vec<Master> {
     pids.into_iter().filter_map(master).take(MAX_MASTERS).collect()
 }
 
-fn master(pid: u32) -> Option<Master> {
+/// A process as a master, if it is one.
+pub fn master(pid: u32) -> Option<Master> {
     let title = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let title = String::from_utf8_lossy(&title);
     let arguments = title.strip_prefix(TITLE)?.trim_end_matches('\0');

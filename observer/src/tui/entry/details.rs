@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::words::{name, state};
 use crate::{
     addr::UnixPath,
-    diagnose::{Evidence, Verdict},
+    diagnose::{Evidence, Logged, Verdict},
     event::{
         Body, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow, Handshake, HostSample, Hurt,
         ListenOverflow, ListenerChanged, ListenerSample, NamespaceSample, Outcome, ProxySample, ResetSent, Retransmit,
-        Signal, UnixListenerSample, Unserved,
+        LogLine, LogSample, Request, Signal, UnixListenerSample, Unserved,
     },
     time::{Human, Time},
 };
@@ -25,6 +25,7 @@ pub(super) fn of_verdict(verdict: &Verdict) -> Evidence {
         client,
         proxy,
         upstream,
+        log,
         because,
         also,
         summary,
@@ -40,6 +41,7 @@ pub(super) fn of_verdict(verdict: &Verdict) -> Evidence {
         .with("upstream", upstream.to_string())
         .with("proxy", name(proxy))
         .maybe("client", client.map(|client| client.to_string()))
+        .and(log.as_ref().map(written).unwrap_or_default())
         .maybe("because", *because)
         .maybe("also", (!also.is_empty()).then(|| also.join(", ")))
         .and(evidence.clone())
@@ -125,10 +127,39 @@ pub(super) fn of(event: &Event) -> Evidence {
                 .with("answers_begun", within.join(", "))
                 .with("unmeasured", *unmeasured)
         }
+        Body::LogLine(it) => {
+            let LogLine { process, after, said, at, path, request } = &**it;
+            none.with("process", name(process))
+                .with("said", said.as_str())
+                .maybe("upstream", at.map(|at| at.to_string()).or_else(|| path.map(|path| path.to_string())))
+                .and(asked(request))
+                .with("written_within", span(event.time.since(*after)))
+        }
+        Body::LogSample(it) => {
+            let LogSample { path, writers, lines, missed, emptied, trouble } = &**it;
+            none.with("path", path.as_str())
+                .with("writers", u32::try_from(writers.len()).unwrap_or(u32::MAX))
+                .with("lines", *lines)
+                .with("missed_bytes", *missed)
+                .with("emptied", *emptied)
+                .maybe("trouble", trouble.clone())
+        }
         Body::Handshake(Handshake { flow, syn_retransmits }) => {
             ends(flow).with("syn_retransmits", u32::from(*syn_retransmits))
         }
     }
+}
+
+fn written(log: &Logged) -> Evidence {
+    let Logged { said, request, agrees } = log;
+    asked(request).with("proxy_says", said.as_str()).with("which_agrees", *agrees)
+}
+
+fn asked(request: &Request) -> Evidence {
+    let Request { method, target, client } = request;
+    Evidence::default()
+        .with("request", format!("{method} {target}"))
+        .maybe("request_by", client.map(|client| client.to_string()))
 }
 
 fn ends(flow: &Flow) -> Evidence {

@@ -42,6 +42,8 @@ pub(super) fn concerned(body: &Body) -> Concerned<'_> {
         Body::UnixListenerSample(it) => Concerned { ends: Vec::new(), processes: it.process.iter().collect() },
         Body::Handshake(it) => ends(flow(&it.flow)),
         Body::FirstBytes(it) => ends(vec![it.upstream]),
+        Body::LogLine(it) => some(it.at.into_iter().collect(), &it.process),
+        Body::LogSample(it) => Concerned { ends: Vec::new(), processes: it.writers.iter().collect() },
         Body::HostSample(_) | Body::NamespaceSample(_) | Body::Counters(_) | Body::Tick => ends(Vec::new()),
     }
 }
@@ -100,6 +102,11 @@ pub(super) fn sentence(body: &Body) -> String {
             let answers: u64 = it.within.iter().map(|(_, count)| u64::from(*count)).sum();
             format!("{} began {answers} answers", it.upstream)
         }
+        Body::LogLine(it) => format!("{} wrote: {} ({})", name(&it.process), it.said, it.request),
+        Body::LogSample(it) => match &it.trouble {
+            Some(why) => format!("log {} is not followed: {why}", it.path),
+            None => format!("log {}: {} lines read", it.path, it.lines),
+        },
     }
 }
 

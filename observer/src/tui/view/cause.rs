@@ -22,7 +22,7 @@ use ratatui::{
 use super::{ALL, Context, evidence, incidents, rule};
 use crate::{
     diagnose::{
-        Incident, Verdict,
+        Incident, Logged, Verdict,
         remedy::{Check, Facts, Remedy, Snippet, remedy},
     },
     snapshot::UpstreamRow,
@@ -126,6 +126,7 @@ pub(super) fn page(context: &Context<'_>, width: usize) -> Page {
         let indent = Span::raw(" ".repeat(LABEL));
         page.lines(text::labelled(indent, &incidents::extent_in_full(context, incident), FAINT, width, ALL));
     }
+    page.lines(part("request", &verdict.log.as_ref().map(logged).unwrap_or_default(), width));
     page.lines(self::checks(&checks, width));
     page.lines(part("worse", &worse, width));
     page.line(Line::default());
@@ -160,6 +161,13 @@ fn case<'a>(context: &Context<'a>) -> Option<Case<'a>> {
 
 fn selected<'a>(context: &Context<'_>, snippets: &'a [Snippet]) -> Option<&'a Snippet> {
     snippets.get(context.app.snippet).or_else(|| snippets.first())
+}
+
+/// What the proxy's own log says of the latest.
+fn logged(log: &Logged) -> Vec<String> {
+    let Logged { said, request, agrees } = log;
+    let otherwise = if *agrees { "" } else { "; that does not fit what the kernel shows" };
+    vec![request.to_string(), format!("the proxy's log says: {said}{otherwise}")]
 }
 
 /// A single failure.

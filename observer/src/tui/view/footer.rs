@@ -9,7 +9,7 @@ use ratatui::{
 
 use super::Context;
 use crate::{
-    event::Lost,
+    event::{LogSample, Lost},
     hooks::{Hook, HookStatus, Hooks},
     snapshot::{Recording, Snapshot},
     text::escape,
@@ -140,6 +140,7 @@ fn parts(theme: Theme, shown: &Snapshot) -> Vec<Part> {
         parts.push(part("light look: some failures are missed (5)".to_owned(), theme.warning()));
     }
     parts.extend(degradations(hooks).take(HOOKS_NAMED).map(|sentence| part(sentence, theme.warning())));
+    parts.extend(logs(&shown.logs).map(|(text, trouble)| part(text, if trouble { theme.warning() } else { FAINT })));
     if shown.evicted > 0 {
         parts.push(part(format!("tables full: {} entries forgotten", number::count(shown.evicted)), theme.warning()));
     }
@@ -155,6 +156,16 @@ fn parts(theme: Theme, shown: &Snapshot) -> Vec<Part> {
     parts.push(part(format!("{} {events}", number::count(shown.events)), FAINT));
     parts.sort_by_key(|part| !part.trouble);
     parts
+}
+
+/// How the proxies' logs are followed, and whether that is less than it could be.
+fn logs(logs: &[LogSample]) -> impl Iterator<Item = (String, bool)> {
+    let (unfollowed, followed): (Vec<_>, Vec<_>) = logs.iter().partition(|log| log.trouble.is_some());
+    let count = (!followed.is_empty()).then(|| (format!("logs {}", followed.len()), false));
+    let missed: u64 = followed.iter().map(|log| log.missed).fold(0, u64::saturating_add);
+    let missed = (missed > 0).then(|| (format!("logs too fast: {} bytes passed over", number::count(missed)), true));
+    let why = |log: &LogSample| Some((format!("log not followed: {}", log.trouble.as_ref()?), true));
+    count.into_iter().chain(missed).chain(unfollowed.first().and_then(|log| why(log)))
 }
 
 /// How a recording stands, in words.
@@ -206,6 +217,21 @@ fn degradations(hooks: &Hooks) -> impl Iterator<Item = String> {
 mod tests {
     use super::*;
     use crate::{trace::Recorded, tui::fixture};
+
+    #[test]
+    fn logs_are_counted_and_what_is_not_followed_stands_out() {
+        let log = |missed, trouble: Option<&str>| LogSample {
+            missed,
+            trouble: trouble.map(str::to_owned),
+            ..LogSample::default()
+        };
+        let said = |all: &[LogSample]| logs(all).collect::<Vec<_>>();
+        assert_eq!(said(&[]), []);
+        assert_eq!(said(&[log(0, None), log(0, None)]), [("logs 2".to_owned(), false)]);
+        let all = said(&[log(1_000, None), log(0, Some("it is no file: pipe:[7]"))]);
+        assert_eq!(all[1..].iter().map(|(_, trouble)| *trouble).collect::<Vec<_>>(), [true, true]);
+        assert_eq!(all[2].0, "log not followed: it is no file: pipe:[7]");
+    }
 
     #[test]
     fn a_recording_is_named_and_its_end_before_its_time_stands_out() {
