@@ -43,7 +43,8 @@ fn main() -> ExitCode {
     }
     see_tracefs();
     let look = if closely { When::Always } else { When::Never };
-    let mut live = Live::start(Options { look, ..Options::default() }, logs::Options::default()).expect("attaching: this needs root");
+    let mut live = Live::start(Options { look, ..Options::default() }, logs::Options::default())
+        .expect("attaching: this needs root");
     live.measure(true);
     let attached = live.run_times().expect("it runs");
     let empty = attach_empty(&attached);

@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 pub use replay::{FromTrace, Replay};
-pub use tools::{Anonymize, Export, Info, Merge, Trace};
+pub use tools::{Anonymize, Compare, Export, Info, Merge, Trace};
 
 use crate::{
     addr::NetNs,
@@ -71,6 +71,14 @@ pub enum Command {
     ///
     /// Exit status: 0 nothing was found, 1 something was, 2 a configuration could not be read.
     Audit(Audit),
+    /// What to change, and how to see that it helped, from what fails on this host now or failed in a recording.
+    ///
+    /// Changes nothing by itself. Exit status: 1 if part of a recording could not be read; what could is advised on.
+    Advise(Advise),
+    /// Whether a change helped: two recordings, what failed in each by cause and upstream, and what else is different.
+    ///
+    /// Exit status: 0 if nothing fails more than before, 1 if something does, 2 if a recording could not be read.
+    Compare(Compare),
     /// The page of a cause; without one, the list of causes. Or what a line of nginx's error log can stand for.
     Explain {
         /// Code of a cause, as verdicts name it; or a line of the log, in quotes.
@@ -133,6 +141,27 @@ pub struct Doctor {
     #[command(flatten)]
     pub carriers: Carriers,
 }
+
+/// Options of `advise`.
+#[derive(Debug, Args)]
+pub struct Advise {
+    /// The files of one recording, in any order, instead of this host.
+    #[arg(value_name = "FILE", conflicts_with_all = LIVE_ONLY)]
+    pub files: Vec<PathBuf>,
+    /// How long to look at this host first.
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, default_value = "30s")]
+    pub watch: Duration,
+    /// Which tries.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// Lines for people, or one JSON object.
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// What only matters on a live host.
+const LIVE_ONLY: [&str; 8] =
+    ["ports", "comms", "netns", "no_answers", "no_logs", "error_logs", "close_look", "ring_size"];
 
 /// Options of `audit`.
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 
 mod counters;
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 pub use counters::{Counters, Lost};
 use serde::{Deserialize, Serialize};
@@ -68,8 +68,8 @@ pub enum Body {
     Handshake(Handshake),
     /// How long an upstream took of late to begin its answers.
     FirstBytes(Box<FirstBytes>),
-    /// A proxy wrote of a failure into its own log.
-    LogLine(Box<LogLine>),
+    /// A proxy wrote of a failure into its own log. Shared with whoever has to wait for its try.
+    LogLine(Arc<LogLine>),
     /// A proxy's log as it is followed.
     LogSample(Box<LogSample>),
 }

@@ -1,6 +1,8 @@
 //! The commands.
 
+mod advise;
 mod audit;
+mod compare;
 mod doctor;
 mod export;
 mod output;
@@ -39,6 +41,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Trace(Trace::Merge(options)) => trace::merge(&options),
         Command::Doctor(options) => doctor::doctor(&options),
         Command::Audit(options) => audit::audit(&options),
+        Command::Advise(options) => advise::advise(&options),
+        Command::Compare(options) => compare::compare(&options),
         Command::Explain { cause } => explain(cause.as_deref()),
     }
 }

@@ -1,5 +1,7 @@
 //! Where what observer says goes when there is no screen.
 
+pub mod advice;
+pub mod compare;
 pub mod json;
 pub mod report;
 pub mod text;

@@ -10,6 +10,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Bytes of untrusted text as a string: control characters and invalid UTF-8 escaped, so that nothing in it can move
 /// a cursor, forge a line or end a JSON string.
 pub fn escape(bytes: &[u8]) -> String {
+    // Most of it is, and log lines may come by the ten thousand.
+    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
+        && let Ok(text) = str::from_utf8(bytes)
+    {
+        return text.to_owned();
+    }
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {

@@ -21,7 +21,7 @@ mod view;
 mod widget;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod journeys;
 #[cfg(test)]

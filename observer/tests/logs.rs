@@ -210,7 +210,11 @@ fn verdicts_of(said: &Said, pids: &[u64]) -> Vec<Value> {
 }
 
 /// That each of these requests has a verdict, with its own line and one of these causes.
-fn assert_each_is_found(asked: &[(String, u16, u16)], verdicts: &[Value], causes: impl Fn(&str) -> &'static [&'static str]) {
+fn assert_each_is_found(
+    asked: &[(String, u16, u16)],
+    verdicts: &[Value],
+    causes: impl Fn(&str) -> &'static [&'static str],
+) {
     let failed: Vec<_> = asked.iter().filter(|(_, _, status)| *status >= 500).collect();
     for (path, port, status) in &failed {
         let client = format!("127.0.0.1:{port}");
@@ -267,8 +271,13 @@ fn each_of_many_requests_at_once_has_its_own_line() {
     let (pids, said) = (nginx.pids(), watch.end());
     let verdicts = verdicts_of(&said, &pids);
     assert_each_is_found(&asked, &verdicts, causes);
-    assert!(verdicts.iter().any(|verdict| verdict["cause"] == "no-live-upstreams" && verdict["confidence"] == "certain"));
-    assert!(!verdicts.iter().any(|verdict| verdict.to_string().contains("secret")), "what is behind ? is nobody's business");
+    assert!(
+        verdicts.iter().any(|verdict| verdict["cause"] == "no-live-upstreams" && verdict["confidence"] == "certain")
+    );
+    assert!(
+        !verdicts.iter().any(|verdict| verdict.to_string().contains("secret")),
+        "what is behind ? is nobody's business"
+    );
 }
 
 #[test]
@@ -329,7 +338,11 @@ fn what_the_kernel_does_not_show_is_told_by_the_log_alone() {
     assert_eq!((of("no-live-upstreams").len(), of("upstream-refused").len()), (logged("no live"), logged("(111: ")));
     assert!(of("no-live-upstreams").len() >= 16, "{verdicts:?}");
     for verdict in of("no-live-upstreams").iter().chain(&of("bad-response")) {
-        assert_eq!((&verdict["confidence"], &verdict["status_source"]), (&"likely".into(), &"expected".into()), "{verdict}");
+        assert_eq!(
+            (&verdict["confidence"], &verdict["status_source"]),
+            (&"likely".into(), &"expected".into()),
+            "{verdict}"
+        );
     }
     assert_eq!(of("bad-response")[0]["log"]["path"], "/header/1");
 }
@@ -353,7 +366,10 @@ fn what_others_write_there_is_harmless() {
     hostile.extend(b"\n\x1b[2J\x1b]0;owned\x07 upstream \xff\xfe\n\n");
     for (said, upstream) in [
         (refused, "http://10.6.6.6:80/forged"),
-        ("upstream sent invalid header: \"\x1b[31m\u{202e}\" while reading response header from upstream", "http://\x1b[2J/"),
+        (
+            "upstream sent invalid header: \"\x1b[31m\u{202e}\" while reading response header from upstream",
+            "http://\x1b[2J/",
+        ),
         (refused, &"http://x/".repeat(2_000)),
     ] {
         hostile.extend(forged(worker, said, upstream).bytes());
@@ -373,7 +389,11 @@ fn what_others_write_there_is_harmless() {
         verdicts.into_iter().partition(|verdict| verdict["log"]["path"] == "/forged");
     assert_each_is_found(&asked, &ours, causes);
     for verdict in &forged {
-        assert_eq!((&verdict["cause"], &verdict["confidence"]), (&"bad-response".into(), &"likely".into()), "{verdict}");
+        assert_eq!(
+            (&verdict["cause"], &verdict["confidence"]),
+            (&"bad-response".into(), &"likely".into()),
+            "{verdict}"
+        );
     }
     assert_eq!(forged.len(), 1, "no try of it was seen: {forged:?}");
     let summary = &said["summary"][0];

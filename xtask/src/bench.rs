@@ -6,6 +6,7 @@ mod executables;
 mod figures;
 mod ground;
 mod load;
+mod logs;
 mod pipeline;
 mod programs;
 mod start;
@@ -40,6 +41,8 @@ enum Part {
     Programs,
     /// Processor time and memory of observer by connections a second
     Load,
+    /// Processor time of observer while a log grows
+    Logs,
     /// Recording and replaying events
     Pipeline,
     /// From start to ready
@@ -47,13 +50,14 @@ enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 5] = [Self::Throughput, Self::Programs, Self::Load, Self::Pipeline, Self::Start];
+    const ALL: [Self; 6] = [Self::Throughput, Self::Programs, Self::Load, Self::Logs, Self::Pipeline, Self::Start];
 
     fn name(self) -> &'static str {
         match self {
             Self::Throughput => "throughput",
             Self::Programs => "programs",
             Self::Load => "load",
+            Self::Logs => "logs",
             Self::Pipeline => "pipeline",
             Self::Start => "start",
         }
@@ -64,6 +68,7 @@ impl Part {
             Self::Throughput => throughput::measure(args.pairs),
             Self::Programs => programs::measure(),
             Self::Load => load::measure(),
+            Self::Logs => logs::measure(),
             Self::Pipeline => pipeline::measure(),
             Self::Start => start::measure(),
         }

@@ -16,7 +16,7 @@ pub enum Trace {
     /// The same recording without its addresses and names, to be shown to others: it comes to the same verdicts.
     ///
     /// Each address becomes another, the same throughout (loopback stays); likewise names of processes other than known
-    /// proxies', paths of unix sockets, and the host's name. What replaces them is made with a random key that is forgotten.
+    /// proxies', paths of unix sockets, files and requests, and the host's name; of what a proxy's log says only nginx's own words stay. What replaces them is made with a random key that is forgotten.
     /// Times, ports, process ids and numbers stay: who has other records of the same traffic can still compare them.
     ///
     /// Exit status: 1 if part of the recording could not be read; what could is written.
@@ -37,6 +37,18 @@ pub struct Info {
     /// The files of one recording, in any order.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Lines for people, or one JSON object.
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// Options of `compare`.
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// The recording from before the change.
+    pub before: PathBuf,
+    /// The one from after it, under the load that made things fail.
+    pub after: PathBuf,
     /// Lines for people, or one JSON object.
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,

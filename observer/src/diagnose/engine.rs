@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::{
     incident::Incidents,
     kept::Over,
+    lines::Lines,
     open::{GRACE, HOLD, Harmless, Open, Settled},
     registry::CAUSES,
     rule::{Case, Finding, Judgement},
-    lines::Lines,
     verdict::{Confidence, Logged, Said, Verdict, Warning},
 };
 use observer_common::answer::THREADS_SHARED;

@@ -2,10 +2,12 @@
 //! that a line can be about, by upstream and by what it says, it is about the first. Bounded; time is an argument.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
+use foldhash::quality::RandomState;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -32,6 +34,8 @@ const CLOSED_WITHIN: Duration = Duration::from_millis(100);
 const MAX_ENDS: usize = 16_384;
 /// Lines whose try is awaited at once. Beyond that the oldest is not.
 const MAX_LINES: usize = 16_384;
+/// Different words of lines of which it is remembered what they say. Full, all are forgotten.
+const MAX_WORDS: usize = 256;
 /// Logs of which it is remembered that they are followed.
 const MAX_LOGS: usize = 256;
 
@@ -44,7 +48,7 @@ struct End {
 }
 
 /// A line, and when it was read.
-type Read = (Time, Box<LogLine>);
+type Read = (Time, Arc<LogLine>);
 
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -56,9 +60,29 @@ pub struct Lines {
     #[serde(deserialize_with = "at_most::<MAX_ENDS, _, _, _>")]
     ends: VecDeque<End>,
     #[serde(deserialize_with = "at_most::<MAX_LINES, _, _, _>")]
-    lines: VecDeque<Read>,
+    unclaimed: VecDeque<Read>,
     matched: u64,
     unmatched: u64,
+    #[serde(skip)]
+    words: Words,
+}
+
+/// Messages by the words that they were found in: logs repeat themselves.
+#[derive(Clone, Debug, Default)]
+struct Words(HashMap<String, Option<&'static Message>, RandomState>);
+
+impl Words {
+    fn known(&mut self, said: &str) -> Option<&'static Message> {
+        if let Some(message) = self.0.get(said) {
+            return *message;
+        }
+        if self.0.len() >= MAX_WORDS {
+            self.0.clear();
+        }
+        let message = logged::known(said);
+        self.0.insert(said.to_owned(), message);
+        message
+    }
 }
 
 impl Lines {
@@ -82,16 +106,19 @@ impl Lines {
     }
 
     /// A try has failed. Gives back its line, if that has come before.
-    pub(super) fn ended(&mut self, now: Time, attempt: &Attempt) -> Option<Box<LogLine>> {
+    pub(super) fn ended(&mut self, now: Time, attempt: &Attempt) -> Option<Arc<LogLine>> {
         if !self.follows(attempt.proxy.pid) {
             return None;
         }
         self.forget(now);
         let end = End { key: kept::name(attempt), upstream: attempt.upstream, ending: attempt.ending };
-        let about = |(time, line): &Read| logged::known(&line.said).is_some_and(|said| end.fits(said, line, *time));
-        if let Some(at) = self.lines.iter().position(about) {
+        let Self { unclaimed, words, .. } = self;
+        let about = |(time, line): &Read| {
+            end.is_of(line) && words.known(&line.said).is_some_and(|said| end.fits(said, line, *time))
+        };
+        if let Some(at) = unclaimed.iter().position(about) {
             self.matched = self.matched.saturating_add(1);
-            return self.lines.remove(at).map(|(_, line)| line);
+            return self.unclaimed.remove(at).map(|(_, line)| line);
         }
         if self.ends.len() >= MAX_ENDS {
             self.ends.pop_front();
@@ -108,40 +135,40 @@ impl Lines {
     }
 
     /// A line has been read. Gives back the try that it is about; else it waits for it.
-    pub(super) fn read(&mut self, now: Time, time: Time, line: &LogLine) -> Option<Key> {
-        let said = logged::known(&line.said).filter(|said| said.is_failure())?;
+    pub(super) fn read(&mut self, now: Time, time: Time, line: &Arc<LogLine>) -> Option<Key> {
+        let said = self.words.known(&line.said).filter(|said| said.is_failure())?;
         self.forget(now);
         if let Some(at) = self.ends.iter().position(|end| end.fits(said, line, time)) {
             self.matched = self.matched.saturating_add(1);
             return self.ends.remove(at).map(|end| end.key);
         }
-        if self.lines.len() >= MAX_LINES {
-            self.lines.pop_front();
+        if self.unclaimed.len() >= MAX_LINES {
+            self.unclaimed.pop_front();
             self.unmatched = self.unmatched.saturating_add(1);
         }
-        self.lines.push_back((time, Box::new(line.clone())));
+        self.unclaimed.push_back((time, Arc::clone(line)));
         None
     }
 
     /// The line about a try that is to be judged now, though it says what the try itself does not.
-    pub(super) fn otherwise(&mut self, attempt: &Attempt) -> Option<Box<LogLine>> {
+    pub(super) fn otherwise(&mut self, attempt: &Attempt) -> Option<Arc<LogLine>> {
         let end = End { key: kept::name(attempt), upstream: attempt.upstream, ending: attempt.ending };
         self.unwritten(end.key);
-        let at = self.lines.iter().position(|(time, line)| end.is_of(line) && end.is_at(line, *time))?;
+        let at = self.unclaimed.iter().position(|(time, line)| end.is_of(line) && end.is_at(line, *time))?;
         self.matched = self.matched.saturating_add(1);
-        self.lines.remove(at).map(|(_, line)| line)
+        self.unclaimed.remove(at).map(|(_, line)| line)
     }
 
     /// When the first of the lines that wait has waited long enough, if it has by `now`.
     pub(super) fn first_due(&self, now: Time) -> Option<Time> {
-        self.lines.front().map(|(time, _)| *time + LINE_WITHIN).filter(|due| *due <= now)
+        self.unclaimed.front().map(|(time, _)| *time + LINE_WITHIN).filter(|due| *due <= now)
     }
 
     /// Takes out the first of the lines that wait. Gives it back if it tells by itself of a request that failed: of none that any try
     /// may have been about.
-    pub(super) fn alone(&mut self) -> Option<(Time, Box<LogLine>)> {
-        let (time, line) = self.lines.pop_front()?;
-        let by_itself = logged::known(&line.said).is_some_and(Message::tells_by_itself);
+    pub(super) fn alone(&mut self) -> Option<(Time, Arc<LogLine>)> {
+        let (time, line) = self.unclaimed.pop_front()?;
+        let by_itself = self.words.known(&line.said).is_some_and(Message::tells_by_itself);
         let may_be_about = |end: &End| end.key.0 == line.process.pid && end.is_at(&line, time);
         if by_itself && !self.ends.iter().any(may_be_about) {
             self.matched = self.matched.saturating_add(1);

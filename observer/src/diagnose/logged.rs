@@ -1,5 +1,9 @@
 //! What a proxy's log line can stand for: the kernel tells its causes apart, the line alone seldom does.
 
+use std::sync::LazyLock;
+
+use memchr::memmem;
+
 use crate::{
     model::{
         Ending,
@@ -10,6 +14,7 @@ use crate::{
 };
 
 /// A message, and what it can stand for.
+#[derive(Debug)]
 pub(super) struct Message {
     /// Texts that a message has all of.
     parts: &'static [&'static str],
@@ -104,9 +109,14 @@ impl Message {
     }
 }
 
+/// What finds the parts of each message: logs may grow by ten thousands of lines a second.
+static FINDERS: LazyLock<Vec<Vec<memmem::Finder<'static>>>> =
+    LazyLock::new(|| MESSAGES.iter().map(|message| message.parts.iter().map(memmem::Finder::new).collect()).collect());
+
 /// The message that a proxy's words are, if it is known.
 pub(super) fn known(said: &str) -> Option<&'static Message> {
-    MESSAGES.iter().find(|message| message.parts.iter().all(|part| said.contains(part)))
+    let fits = |parts: &&Vec<memmem::Finder<'_>>| parts.iter().all(|part| part.find(said.as_bytes()).is_some());
+    FINDERS.iter().zip(MESSAGES).find(|(parts, _)| fits(parts)).map(|(_, message)| message)
 }
 
 /// What a proxy said without what is not its own words: addresses, and what an upstream sent.

@@ -1,7 +1,7 @@
 //! Tries that have ended and are not settled: those that wait for evidence, those whose answer is still to come, and those
 //! that look well until an answer says otherwise. Bounded; time is an argument.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use observer_common::answer::ANSWERS_FIRST;
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,8 @@ use super::{
     logged,
 };
 use crate::{
-    event::{Did, LogLine, LogSample, Outcome},
     addr::NetNs,
+    event::{Did, LogLine, LogSample, Outcome},
     model::{Answer, Attempt, Ending, UpstreamKey},
     proxy,
     time::Time,
@@ -327,12 +327,12 @@ impl Open {
     }
 
     /// Takes in what a proxy's log says. Gives back the try that it is about, if that waited for nothing else.
-    pub(super) fn logged(&mut self, now: Time, at: Time, line: &LogLine) -> Option<Settled> {
+    pub(super) fn logged(&mut self, now: Time, at: Time, line: &Arc<LogLine>) -> Option<Settled> {
         let key = self.lines.read(now, at, line)?;
         // One that was judged, or turned out to be harmless, has no use for it.
         let (wait, attempt) = self.kept.get_mut(&key)?;
         let failed = attempt.ending.failed();
-        written(attempt, Box::new(line.clone()));
+        written(attempt, Arc::clone(line));
         match wait {
             Wait::Line => self.kept.remove(&key).map(Settled::judge),
             Wait::Nothing if !failed && attempt.ending.failed() => {
@@ -440,8 +440,7 @@ impl Open {
         let long = [(Wait::Answer, HOLD), (Wait::Nothing, REMEMBER)].into_iter();
         let since = long.filter_map(|(wait, span)| Some((self.kept.first_due(wait, end)? - span, wait)));
         let oldest = since.min_by_key(|(since, _)| *since).map(|(_, wait)| wait);
-        let wait =
-            oldest.or_else(|| self.next_wait(end).map(|(_, wait)| wait)).unwrap_or(Wait::Try);
+        let wait = oldest.or_else(|| self.next_wait(end).map(|(_, wait)| wait)).unwrap_or(Wait::Try);
         let (_, key) = self.kept.next(wait, end)?;
         Some(Settled::early(wait, self.kept.remove(&key)?))
     }
@@ -464,7 +463,7 @@ impl Open {
 }
 
 /// Takes in what the proxy wrote of a try. That it failed, its socket alone may not show: the proxy gave it up soon.
-fn written(attempt: &mut Attempt, line: Box<LogLine>) {
+fn written(attempt: &mut Attempt, line: Arc<LogLine>) {
     if attempt.ending == Ending::Abandoned
         && let Some(said) = logged::known(&line.said)
     {

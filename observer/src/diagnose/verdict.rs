@@ -151,10 +151,10 @@ impl From<&Said> for trace::Said {
                     client: verdict.client,
                     proxy: verdict.proxy.clone(),
                     endpoint: verdict.upstream.endpoint,
-                    path: verdict.upstream.path,
+                    path: verdict.upstream.path.map(|path| path.as_str().to_owned()),
                     because: verdict.because,
                     also: verdict.also.clone(),
-                    request: verdict.log.as_ref().map(|log| log.request.clone()),
+                    request: verdict.log.as_ref().map(|log| Box::new(log.request.clone())),
                 },
             },
             Said::Warning(warning) => Self {

@@ -1,6 +1,6 @@
 //! A proxy's try at an upstream, and how it ended. Only what the proxy's own socket shows; why is for the rules.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +57,7 @@ pub struct Attempt {
     /// What the proxy made of it, once that is known.
     pub answer: Option<Answer>,
     /// What the proxy wrote of it into its own log, if that is followed.
-    pub line: Option<Box<LogLine>>,
+    pub line: Option<Arc<LogLine>>,
 }
 
 /// What a client got.
@@ -172,7 +172,7 @@ impl Attempt {
     }
 
     /// A request that failed by what the proxy's log says alone.
-    pub fn from_line(time: Time, upstream: UpstreamKey, ending: Ending, line: Box<LogLine>) -> Self {
+    pub fn from_line(time: Time, upstream: UpstreamKey, ending: Ending, line: Arc<LogLine>) -> Self {
         Self {
             time,
             proxy: line.process.clone(),

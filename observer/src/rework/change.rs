@@ -1,14 +1,14 @@
 //! Where in an event there are times, addresses, namespaces, processes and paths. Every field is named here: one that is
 //! added must be looked at.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
         Body, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow, Handshake, Hurt, ListenOverflow,
-        ListenerChanged, ListenerSample, LogLine, LogSample, NamespaceSample, Outcome, Process, ProxySample, Request, ResetSent,
-        Retransmit, Signal, UnixListenerSample, Unserved,
+        ListenerChanged, ListenerSample, LogLine, LogSample, NamespaceSample, Outcome, Process, ProxySample, Request,
+        ResetSent, Retransmit, Signal, UnixListenerSample, Unserved,
     },
     time::Time,
 };
@@ -84,7 +84,7 @@ pub(super) fn change(event: &mut Event, to: &mut impl Change) {
             endpoint(upstream, to);
             netns(ns, to);
         }
-        Body::LogLine(it) => log_line(it, to),
+        Body::LogLine(it) => log_line(Arc::make_mut(it), to),
         Body::LogSample(it) => {
             let LogSample { path, writers, lines: _, missed: _, emptied: _, trouble: _ } = &mut **it;
             to.name(path);

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     cli,
-    sink::report::{self, Collector, Format},
+    sink::report::{self, Collector, Format, Report},
     source,
     trace::{Reader, Tail},
 };
@@ -21,6 +21,23 @@ pub(super) fn report(arguments: &cli::Report) -> Result<ExitCode> {
     if let Some(output) = output {
         refuse_to_overwrite(output, files)?;
     }
+    let (report, read) = folded(files)?;
+    let format = format.or_else(|| Some(format_of(output.as_deref()?))).unwrap_or(Format::Html);
+    let text = report::render(&report, format);
+    match output {
+        Some(path) => fs::write(path, text).with_context(|| format!("writing {}", path.display()))?,
+        None => {
+            super::print(&text)?;
+        }
+    }
+    if let Err(error) = &read {
+        eprintln!("observer: {error:#}");
+    }
+    Ok(if read.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the files of a recording come to, and what kept the rest of it from being read.
+pub(super) fn folded(files: &[PathBuf]) -> Result<(Report, Result<()>)> {
     let mut reader = Reader::open(files)?;
     let mut collector = Collector::new(reader.about());
     match source::state_at_begin(&mut reader) {
@@ -29,22 +46,13 @@ pub(super) fn report(arguments: &cli::Report) -> Result<ExitCode> {
     }
     let read = collect(&mut reader, &mut collector);
     if let Err(error) = &read {
-        eprintln!("observer: {error:#}");
         collector.remark(&format!("{error:#}."));
     } else if reader.tail() == Tail::Unfinished {
         collector.remark(
             "The recording has no end: it was still being written, or broke off; at most its last second is missing.",
         );
     }
-    let format = format.or_else(|| Some(format_of(output.as_deref()?))).unwrap_or(Format::Html);
-    let text = report::render(&collector.finish(), format);
-    match output {
-        Some(path) => fs::write(path, text).with_context(|| format!("writing {}", path.display()))?,
-        None => {
-            super::print(&text)?;
-        }
-    }
-    Ok(if read.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok((collector.finish(), read))
 }
 
 /// Folds all that can be read.

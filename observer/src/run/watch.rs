@@ -90,7 +90,7 @@ fn start(arguments: &Watch) -> Result<Pipeline> {
     let FromTrace { from_trace, from, to, speed } = trace;
     if from_trace.is_empty() {
         let (options, watching) = filters.options(*verbose).map_err(|error| anyhow!(error))?;
-    let logs = filters.logs(&options);
+        let logs = filters.logs(&options);
         let record = recording.beside(record.as_deref()).map_err(|error| anyhow!(error))?;
         return Pipeline::live(options, logs, watching, Wanted::Said(Window::ALL), record);
     }

@@ -15,7 +15,7 @@ pub mod markdown;
 mod page;
 mod series;
 mod tables;
-mod words;
+pub(super) mod words;
 
 use std::collections::BTreeMap;
 
@@ -79,6 +79,8 @@ pub struct Report {
     pub upstreams: Listed<Upstream>,
     /// Listeners whose accept queue overflowed, the worst first.
     pub listeners: Listed<Listener>,
+    /// Accept queues of upstreams on this host, as last seen, by name.
+    pub queues: Vec<Queue>,
     /// Network namespaces as last sampled, those first in which a proxy or an upstream is.
     pub namespaces: Listed<Namespace>,
     /// The course of events, in order.
@@ -182,6 +184,17 @@ pub struct Listener {
     pub high_water: u32,
     /// The queue's limit.
     pub limit: u32,
+}
+
+/// The accept queue of an upstream on this host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Queue {
+    /// Address and port of the listener.
+    pub name: String,
+    /// Its limit.
+    pub limit: u32,
+    /// Processes that hold the listener; 0 when unknown.
+    pub holders: u32,
 }
 
 /// Settings and counters of a network namespace; `None` where it could not be read.

@@ -7,9 +7,10 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread::{self, JoinHandle},
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::procs;
@@ -150,6 +151,13 @@ struct Found {
     writers: Vec<Process>,
 }
 
+/// What processes write to that cannot be followed.
+struct Unfollowed {
+    path: String,
+    writers: Vec<Process>,
+    why: String,
+}
+
 struct Follower {
     options: Options,
     names: Vec<String>,
@@ -195,7 +203,9 @@ impl Follower {
             let stop = stopped.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected);
             let mut events = Vec::new();
             self.look(&mut events);
-            if host::now() >= self.next {
+            if stop {
+                self.sample(&mut events);
+            } else if host::now() >= self.next {
                 self.find(&mut events);
             }
             if !events.is_empty() && tell.send(events).is_err() || stop {
@@ -208,7 +218,9 @@ impl Follower {
     fn look(&mut self, events: &mut Vec<Event>) {
         let mut read = Vec::new();
         let mut unknown = false;
-        if self.found.is_some_and(|(found, _)| host::now().since(found) >= FIND_AGAIN) && self.logs.iter().any(was_rotated) {
+        if self.found.is_some_and(|(found, _)| host::now().since(found) >= FIND_AGAIN)
+            && self.logs.iter().any(was_rotated)
+        {
             self.find(events);
         }
         for (at, log) in self.logs.iter_mut().enumerate() {
@@ -237,7 +249,7 @@ impl Follower {
             let log = &self.logs[at];
             events.extend(failures.into_iter().filter_map(|failure| {
                 let process = log.writer(failure.pid, self.options.netns.is_none())?;
-                Some(Event { time, body: Body::LogLine(Box::new(line(failure, process, after))) })
+                Some(Event { time, body: Body::LogLine(Arc::new(line(failure, process, after))) })
             }));
         }
     }
@@ -260,22 +272,31 @@ impl Follower {
                         log.written_by(writers);
                         self.logs.push(log);
                     }
-                    Err(error) => self.cannot(path, writers, format!("it cannot be opened: {error}"), events),
+                    Err(error) => {
+                        let why = format!("it cannot be opened: {error}");
+                        self.cannot(Unfollowed { path, writers, why }, events);
+                    }
                 }
             }
         }
-        for (path, writers, why) in unfollowed {
-            self.cannot(path, writers, why, events);
+        for each in unfollowed {
+            self.cannot(each, events);
         }
         self.logs.retain(|log| begun.since(log.open) <= LEAVE_AFTER);
         for log in &mut self.logs {
             log.is_open = log.open == begun;
         }
         self.meet = begun + FIND_AGAIN;
-        let time = host::now();
-        events.extend(self.logs.iter_mut().filter_map(|log| Some((log.sample()?, time))).map(sampled));
-        self.found = Some((begun, SystemTime::now()));
+        self.sample(events);
+        let wall = UNIX_EPOCH + Duration::from_nanos(host::wall_clock().offset.saturating_add(begun.0));
+        self.found = Some((begun, wall));
         self.next = begun + pause(begun, FIND_EVERY);
+    }
+
+    /// Tells how the logs stand, as far as that is news.
+    fn sample(&mut self, events: &mut Vec<Event>) {
+        let time = host::now();
+        events.extend(self.logs.iter_mut().filter_map(|log| Some(sampled((log.sample()?, time)))));
     }
 
     /// Looks who writes to what is followed, nothing else: there are processes that are not known.
@@ -290,16 +311,19 @@ impl Follower {
         }
     }
 
-    fn cannot(&mut self, path: String, writers: Vec<Process>, why: String, events: &mut Vec<Event>) {
+    fn cannot(&mut self, what: Unfollowed, events: &mut Vec<Event>) {
+        let Unfollowed { path, writers, why } = what;
         let sample = LogSample { path: path.clone(), writers, trouble: Some(why), ..LogSample::default() };
-        if self.unfollowed.get(&path) != Some(&sample) && (self.unfollowed.len() < MAX_LOGS || self.unfollowed.contains_key(&path)) {
+        if self.unfollowed.get(&path) != Some(&sample)
+            && (self.unfollowed.len() < MAX_LOGS || self.unfollowed.contains_key(&path))
+        {
             events.push(sampled((sample.clone(), host::now())));
             self.unfollowed.insert(path, sample);
         }
     }
 
     /// The files that the proxies write errors to, and what they write to that is no file.
-    fn written(&mut self) -> (HashMap<FileId, Found>, Vec<(String, Vec<Process>, String)>) {
+    fn written(&mut self) -> (HashMap<FileId, Found>, Vec<Unfollowed>) {
         let processes: HashMap<u32, Process> =
             procs::processes_of(&self.names).into_iter().map(|process| (process.pid, process)).collect();
         let mut families: HashMap<u32, Vec<Process>> = HashMap::new();
@@ -312,13 +336,13 @@ impl Follower {
             family.sort_by_key(|process| process.pid);
             family.truncate(MAX_WRITERS);
             for (way, path, id) in self.error_logs(master) {
-                match id {
-                    Some(id) => {
-                        let new = || Found { path, way, writers: Vec::new() };
-                        found.entry(id).or_insert_with(new).writers.extend(family.iter().cloned());
-                    }
-                    None => unfollowed.push((path.clone(), family.clone(), format!("it is no file: {path}"))),
-                }
+                let Some(id) = id else {
+                    let why = format!("it is no file: {path}");
+                    unfollowed.push(Unfollowed { path, writers: family.clone(), why });
+                    continue;
+                };
+                let new = || Found { path, way, writers: Vec::new() };
+                found.entry(id).or_insert_with(new).writers.extend(family.iter().cloned());
             }
         }
         (found, unfollowed)
@@ -361,7 +385,8 @@ impl Follower {
             }
             let id = (data.dev(), data.ino());
             let is_log = *known.entry(id).or_insert_with(|| {
-                is_main || configured.get_or_insert_with(|| configured_logs(master)).iter().any(|log| is_called(&name, log))
+                is_main
+                    || configured.get_or_insert_with(|| configured_logs(master)).iter().any(|log| is_called(&name, log))
             });
             if is_log && open.insert(id) {
                 logs.push((way, path, Some(id)));
@@ -375,7 +400,19 @@ impl Follower {
 impl Log {
     fn new(id: FileId, path: String, way: PathBuf, tail: Tail, after: Time, open: Time) -> Self {
         let (writers, numbers) = (Vec::new(), HashMap::new());
-        Self { id, path, way, tail, writers, numbers, after, open, is_open: true, trouble: None, told: LogSample::default() }
+        Self {
+            id,
+            path,
+            way,
+            tail,
+            writers,
+            numbers,
+            after,
+            open,
+            is_open: true,
+            trouble: None,
+            told: LogSample::default(),
+        }
     }
 
     fn written_by(&mut self, writers: Vec<Process>) {

@@ -1,14 +1,15 @@
 //! Sequences of events of every kind that the engine heeds, in whatever order.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{client_flow, connection, endpoint, event, refused_connection, reset_sent, server_flow};
 use crate::{
     addr::{NetNs, UnixPath},
     event::{
         Body, ConnectFailed, ConnectionEnded, Counters, Death, Destination, Did, Event, Flow, Handshake, Head,
-        HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample, Lost, NamespaceSample, Outcome,
-        OverflowPath, Process, ProxySample, Request, ResetSent, Retransmit, Signal, State, UnixListenerSample, Unserved,
+        HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample, Lost, NamespaceSample,
+        Outcome, OverflowPath, Process, ProxySample, Request, ResetSent, Retransmit, Signal, State, UnixListenerSample,
+        Unserved,
     },
     time::Time,
 };
@@ -224,7 +225,7 @@ fn logged(dice: &mut Dice, comm: &str, ms: u64) -> Body {
     let at = path.is_none().then(|| client_flow().remote);
     let after = event(ms.saturating_sub(dice.below(60)), Body::Tick).time;
     let request = Request { method: "GET".into(), target: "/".into(), client: None };
-    Body::LogLine(Box::new(LogLine { process: proxy(dice, comm), after, said: said.into(), at, path, request }))
+    Body::LogLine(Arc::new(LogLine { process: proxy(dice, comm), after, said: said.into(), at, path, request }))
 }
 
 fn rarity(dice: &mut Dice) -> Body {
@@ -287,7 +288,7 @@ pub(crate) fn exaggerated(dice: &mut Dice, mut event: Event) -> Event {
         Body::ListenOverflow(overflow) => (overflow.depth, overflow.limit) = (u32::MAX, u32::MAX),
         Body::Counters(counters) => counters.lost.records = [u64::MAX; observer_common::Kind::ALL.len()],
         Body::Outcome(outcome) => outcome.left_unread = u32::MAX,
-        Body::LogLine(line) => line.after = Time(u64::from(count)),
+        Body::LogLine(line) => Arc::make_mut(line).after = Time(u64::from(count)),
         _ => {}
     }
     event

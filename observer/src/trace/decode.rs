@@ -1,6 +1,6 @@
 //! Batches into rows. What is in a batch comes from a file: nothing in it is believed.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arrow_array::RecordBatch;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
@@ -15,8 +15,8 @@ use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
         Body, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow, Handshake, Head, Hurt,
-        ListenOverflow, ListenerChanged, ListenerSample, LogLine, MAX_METHOD, MAX_SAID, MAX_TARGET, NamespaceSample, Outcome,
-        Process, ProxySample, Request, ResetSent, Retransmit, Signal, State, UnixListenerSample, Unserved,
+        ListenOverflow, ListenerChanged, ListenerSample, LogLine, MAX_METHOD, MAX_SAID, MAX_TARGET, NamespaceSample,
+        Outcome, Process, ProxySample, Request, ResetSent, Retransmit, Signal, State, UnixListenerSample, Unserved,
     },
     text::{self, Comm},
     time::{Time, WallClock},
@@ -260,7 +260,7 @@ impl Line<'_, '_> {
                 Body::FirstBytes(Box::new(FirstBytes { netns, upstream: self.remote()?, within, unmeasured }))
             }
             Kind::ListenerSample => Body::ListenerSample(Box::new(self.listener()?)),
-            Kind::LogLine => Body::LogLine(Box::new(self.log_line()?)),
+            Kind::LogLine => Body::LogLine(Arc::new(self.log_line()?)),
             Kind::LogSample => Body::LogSample(Box::new(self.detail()?)),
             Kind::UnixListenerSample => {
                 let Held { holders, .. } = self.detail()?;

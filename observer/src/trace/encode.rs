@@ -351,13 +351,13 @@ impl Line<'_> {
                     self.remote(*endpoint);
                 }
                 let columns = &mut *self.columns;
-                columns.path.maybe(row, path.as_ref().map(UnixPath::as_str));
+                columns.path.maybe(row, path.as_deref());
                 columns.confidence.set(row, confidence);
                 columns.status.maybe(row, *status);
                 columns.flags.set(row, bits([(flag::OBSERVED, *observed)]));
                 columns.because.maybe(row, *because);
                 if !also.is_empty() || request.is_some() {
-                    self.detail(&Also { also, request: request.as_ref() });
+                    self.detail(&Also { also, request: request.as_deref() });
                 }
             }
             Told::Warning { subject, summary } => self.detail(&Warned { subject, summary }),

@@ -1,7 +1,7 @@
 //! What observer said, as a trace keeps it.
 
 use crate::{
-    addr::{Endpoint, NetNs, UnixPath},
+    addr::{Endpoint, NetNs},
     event::{Process, Request},
     time::Time,
 };
@@ -37,13 +37,13 @@ pub enum Told {
         /// At what, if over TCP.
         endpoint: Option<Endpoint>,
         /// At what, if over a unix socket.
-        path: Option<UnixPath>,
+        path: Option<String>,
         /// What lies under it.
         because: Option<&'static str>,
         /// What else does.
         also: Vec<&'static str>,
         /// The request that failed, where the proxy's log names it.
-        request: Option<Request>,
+        request: Option<Box<Request>>,
     },
     /// A warning.
     Warning {

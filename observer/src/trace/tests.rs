@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,8 +14,8 @@ use crate::{
     addr::{NetNs, UnixPath},
     event::{
         Body, ConnectFailed, ConnectionEnded, Counters, Death, Destination, Did, Event, FirstBytes, Handshake, Head,
-        HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample, Lost, NamespaceSample, Outcome,
-        OverflowPath, Process, ProxySample, Request, Retransmit, Signal, State, UnixListenerSample, Unserved,
+        HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample, Lost, NamespaceSample,
+        Outcome, OverflowPath, Process, ProxySample, Request, Retransmit, Signal, State, UnixListenerSample, Unserved,
     },
     hooks::{Carrier, Hook, HookStatus, Hooks},
     testing::{at, client_flow, connection, endpoint, event, refused_connection, reset_sent, server_flow},
@@ -235,9 +236,9 @@ pub(crate) fn every_kind() -> Vec<Event> {
             within: vec![(1_048_576, 3), (1 << 45, u32::MAX)],
             unmeasured: 1,
         })),
-        Body::LogLine(Box::new(line.clone())),
-        Body::LogLine(Box::new(LogLine { at: None, path: Some(UnixPath::new("/run/a.sock")), ..line })),
-        Body::LogLine(Box::default()),
+        Body::LogLine(Arc::new(line.clone())),
+        Body::LogLine(Arc::new(LogLine { at: None, path: Some(UnixPath::new("/run/a.sock")), ..line })),
+        Body::LogLine(Arc::default()),
         Body::LogSample(Box::new(LogSample {
             path: "/var/log/nginx/error.log".into(),
             writers: vec![process(42, "nginx")],
@@ -304,7 +305,7 @@ fn what_was_said_is_there_for_others_and_not_for_replay() {
         path: None,
         because: Some("worker-pool-undersized"),
         also: vec!["backlog-small"],
-        request: Some(Request { method: "GET".into(), target: "/".into(), client: None }),
+        request: Some(Box::new(Request { method: "GET".into(), target: "/".into(), client: None })),
     };
     let said = |what| Said { time: at(5), cause: "accept-queue-overflow", netns: NetNs(7), what };
     let sample = event(5, Body::HostSample(HostSample::default()));

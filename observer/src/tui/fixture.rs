@@ -67,7 +67,7 @@ pub(super) fn quiet() -> Arc<Snapshot> {
 }
 
 /// Nothing has happened at all.
-pub(super) fn idle() -> Arc<Snapshot> {
+pub(crate) fn idle() -> Arc<Snapshot> {
     snapshot(Stage::default(), all_hooks())
 }
 
@@ -103,7 +103,7 @@ fn three_at_once() -> Stage {
 }
 
 /// A full accept queue, nobody listening, no port left; and keepalive in effect nowhere.
-pub(super) fn three() -> Arc<Snapshot> {
+pub(crate) fn three() -> Arc<Snapshot> {
     snapshot(three_at_once(), all_hooks())
 }
 

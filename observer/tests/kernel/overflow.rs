@@ -9,7 +9,8 @@ use observer::{
 use socket2::{SockFilter, Socket};
 
 use crate::common::{
-    Watcher, all_but_skipped, carried_by, connect, eventually, in_netns, kernel_counter, kernel_knows, listen, only, sysctl,
+    Watcher, all_but_skipped, carried_by, connect, eventually, in_netns, kernel_counter, kernel_knows, listen, only,
+    sysctl,
 };
 
 pub(crate) fn overflows(counters: &Counters) -> u64 {

@@ -21,6 +21,9 @@ struct Raw {
     pid: String,
 }
 
+/// What a proxy answers for a failing of its own.
+pub(super) const OWN_ERROR: &str = "500";
+
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
@@ -63,6 +66,11 @@ impl AccessLog {
     pub(crate) fn failed(&self) -> Vec<&Line> {
         let failures = self.proxy.failures();
         self.lines.iter().filter(|line| !line.passed_on && failures.contains(&line.status.as_str())).collect()
+    }
+
+    /// The proxy's own answers with 500.
+    pub(super) fn own_errors(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(|line| !line.passed_on && line.status == OWN_ERROR)
     }
 
     pub(crate) fn by_status(&self) -> BTreeMap<String, usize> {

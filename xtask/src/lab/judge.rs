@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::access_log::Line;
+use super::access_log::{Line, OWN_ERROR};
 use super::scenario::Expect;
 use super::verdict::{Logged, Verdict};
 
@@ -20,9 +20,6 @@ const TOGETHER: u64 = 50_000;
 
 /// What may lie under anything on a machine on which others are busy, or on its host: true, though no scenario's doing.
 const OF_THE_MACHINE: [&str; 2] = ["cpu-saturated", "cpu-steal"];
-
-/// What is remarked of a verdict without a line of the proxy's log of errors.
-pub(super) const NOT_LOGGED: &str = "nothing of the proxy's log";
 
 /// Every failed line is one of the first five; a verdict without a line is surplus.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -86,13 +83,17 @@ pub(super) struct Remark {
     pub(super) first: String,
 }
 
-pub(super) fn judge(failed: &[&Line], verdicts: &[Verdict], expect: &Expect) -> Judgement {
+/// With `follows_log`, each verdict is to name its line of the proxy's log.
+pub(super) fn judge(failed: &[&Line], verdicts: &[Verdict], expect: &Expect, follows_log: bool) -> Judgement {
     let (verdict_of, taken) = pair(failed, verdicts, expect);
     let mut judgement = Judgement::default();
     judgement.counts.failed = failed.len();
     for (line, verdict) in failed.iter().zip(verdict_of) {
         if let Some(verdict) = verdict {
             judgement.answered(line, verdict, expect);
+            if follows_log {
+                judgement.logged(line, verdict);
+            }
         } else {
             judgement.counts.missing += 1;
             judgement.remark("missing".to_owned(), line.text.clone());
@@ -148,7 +149,8 @@ fn is_of(line: &Line, log: &Logged) -> bool {
 /// Whether a verdict names the cause that is expected of this very line.
 fn is_right(line: &Line, verdict: &Verdict, expect: &Expect) -> bool {
     let tried = expect.tried.as_ref().filter(|_| line.upstream.is_some());
-    let cause = expect.paths.get(&line.path).or(tried).or(expect.cause.as_ref());
+    let by_log = expect.by_log.as_ref().filter(|_| line.status == OWN_ERROR);
+    let cause = by_log.or(expect.paths.get(&line.path)).or(tried).or(expect.cause.as_ref());
     cause == Some(&verdict.cause) || expect.also.contains(&verdict.cause)
 }
 
@@ -157,18 +159,25 @@ impl Judgement {
         self.remarks.entry(kind).or_insert(Remark { count: 0, first: text }).count += 1;
     }
 
+    fn logged(&mut self, line: &Line, verdict: &Verdict) {
+        let wrong = match &verdict.log {
+            None => "nothing of the proxy's log",
+            Some(log) if !log.agrees => "the proxy's log says otherwise",
+            Some(log) if !is_of(line, log) => "another line of the proxy's log",
+            Some(_) => {
+                self.logged += 1;
+                return;
+            }
+        };
+        self.remark(wrong.to_owned(), format!("{} {}", line.text, verdict.text));
+    }
+
     fn answered(&mut self, line: &Line, verdict: &Verdict, expect: &Expect) {
         let both = format!("{} {}", line.text, verdict.text);
         self.delays.push(verdict.arrived.saturating_sub(line.end));
         if verdict.observed_status.is_some_and(|status| status.to_string() != line.status) {
             self.misread += 1;
             self.remark("another status".to_owned(), both.clone());
-        }
-        match &verdict.log {
-            None => self.remark(NOT_LOGGED.to_owned(), both.clone()),
-            Some(log) if !log.agrees => self.remark("the proxy's log says otherwise".to_owned(), both.clone()),
-            Some(log) if is_of(line, log) => self.logged += 1,
-            Some(_) => self.remark("another line of the proxy's log".to_owned(), both.clone()),
         }
         if is_right(line, verdict, expect) {
             self.counts.right += 1;
@@ -230,7 +239,7 @@ mod tests {
 
     /// right, accepted, unknown, wrong, missing, surplus
     fn counts(lines: &[Line], verdicts: &[Verdict], expect: &Expect) -> [usize; 6] {
-        let counts = judge(&lines.iter().collect::<Vec<_>>(), verdicts, expect).counts;
+        let counts = judge(&lines.iter().collect::<Vec<_>>(), verdicts, expect, false).counts;
         [counts.right, counts.accepted, counts.unknown, counts.wrong, counts.missing, counts.surplus]
     }
 
@@ -315,7 +324,7 @@ mod tests {
     fn a_busy_machine_is_a_reason_of_its_own() {
         let expect = Expect { because: vec!["worker-pool-undersized".into()], ..reset() };
         let busy = Verdict { because: vec!["cpu-saturated".to_owned()], ..verdict("upstream-reset", 1_000_000, 1) };
-        let found = judge(&[&line(1_000_000, 1)], &[busy], &expect);
+        let found = judge(&[&line(1_000_000, 1)], &[busy], &expect, false);
         assert_eq!((found.because, found.remarks.len()), (1, 1), "counted, and said");
     }
 
@@ -326,25 +335,40 @@ mod tests {
         let verdicts =
             [verdict("upstream-reset", 1_000_000, 1), Verdict { because, ..verdict("upstream-reset", 1_100_000, 1) }];
         let (first, second) = (line(1_000_000, 1), line(1_100_000, 1));
-        let found = judge(&[&first, &second], &verdicts, &expect);
+        let found = judge(&[&first, &second], &verdicts, &expect, false);
         assert_eq!((found.counts.right, found.because, found.remarks.len()), (2, 1, 1));
     }
 
     #[test]
     fn a_status_seen_must_be_the_one_in_the_log() {
         let other = Verdict { observed_status: Some(504), ..verdict("upstream-reset", 1_000_000, 1) };
-        assert_eq!(judge(&[&line(1_000_000, 1)], &[other], &reset()).misread, 1);
+        assert_eq!(judge(&[&line(1_000_000, 1)], &[other], &reset(), false).misread, 1);
     }
 
     #[test]
     fn the_delay_is_from_the_end_of_the_request_to_the_arrival() {
-        let found = judge(&[&line(1_000_000, 1)], &[verdict("upstream-reset", 1_000_100, 1)], &reset());
+        let found = judge(&[&line(1_000_000, 1)], &[verdict("upstream-reset", 1_000_100, 1)], &reset(), false);
         assert_eq!(found.delays, [105]);
     }
 
     #[test]
+    fn the_proxys_log_is_to_be_read_for_each_request() {
+        let log = |path: &str, client: &str, agrees| {
+            let log = Logged { path: path.to_owned(), client: Some(client.to_owned()), agrees };
+            Verdict { log: Some(log), ..verdict("upstream-reset", 1_000_000, 1) }
+        };
+        let asked = Line { path: "/?a=b".into(), ..line(1_000_000, 1) };
+        let logged = |verdict| judge(&[&asked], &[verdict], &reset(), true).logged;
+        assert_eq!(logged(log("/", "127.0.0.1", true)), 1);
+        for wrong in [log("/other", "127.0.0.1", true), log("/", "10.0.0.1", true), log("/", "127.0.0.1", false)] {
+            assert_eq!(logged(wrong), 0);
+        }
+        assert_eq!(logged(verdict("upstream-reset", 1_000_000, 1)), 0);
+    }
+
+    #[test]
     fn a_healthy_scenario_has_nothing_right() {
-        let found = judge(&[], &[verdict("unknown", 1, 1)], &Expect::default());
+        let found = judge(&[], &[verdict("unknown", 1, 1)], &Expect::default(), false);
         assert_eq!((found.counts.surplus, found.remarks.len()), (1, 1));
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::access_log::AccessLog;
-use super::judge::{Counts, Judgement, NOT_LOGGED, Remark};
+use super::judge::{Counts, Judgement, Remark};
 use super::proxy::Kind;
 use super::scenario::{Expect, Scenario, Topology};
 use super::sides::Sides;
@@ -109,10 +109,7 @@ impl Outcome {
         for warning in warnings {
             *outcome.warnings.entry(warning.cause).or_default() += 1;
         }
-        let Judgement { counts, because, misread, logged, mut delays, mut remarks } = judgement;
-        if !follows_log {
-            remarks.remove(NOT_LOGGED);
-        }
+        let Judgement { counts, because, misread, logged, mut delays, remarks } = judgement;
         delays.sort_unstable();
         outcome.requests = log.lines.len();
         outcome.status = log.by_status();

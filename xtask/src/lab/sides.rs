@@ -33,7 +33,7 @@ impl Sides {
         warnings: &[Warning],
         expect: &Expect,
     ) -> Self {
-        let judgement = judge(failed, at_proxy, &expect.seen_from_the_proxy());
+        let judgement = judge(failed, at_proxy, &expect.seen_from_the_proxy(), false);
         let certain = |verdict: &&Verdict| verdict.confidence == "certain" && !expect.also.contains(&verdict.cause);
         let overconfident = if expect.proxy_side.is_some() { at_proxy.iter().filter(certain).count() } else { 0 };
         let mut upstream_warnings = BTreeMap::new();

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::access_log::{AccessLog, Line};
 use super::judge;
 use super::observers::{Observers, Pair};
 use super::outcome::{Outcome, Overflows, Seen};
 use super::proxy::Kind;
-use super::scenario::{Scenario, Topology};
+use super::scenario::{Expect, Scenario, Topology};
 use super::sides::Sides;
 use super::stage::Stage;
 use super::timeline;
@@ -43,7 +44,9 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology, logs: bool) -> 
     stage.note_proxy_pids()?;
     let pids = stage.proxy_pids.clone();
     let ours = |verdict: &Verdict| pids.contains(&verdict.pid);
-    let failed = stage.access_log()?.failed().len();
+    let expect = &scenario.expect;
+    let follows_log = logs && proxy == Kind::Nginx;
+    let failed = failed_by(&stage.access_log()?, expect, follows_log).len();
     wait::at_most(SETTLE, || {
         observers.pump()?;
         Ok(observers.have_said(failed, ours))
@@ -60,14 +63,13 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology, logs: bool) -> 
     drop(stage);
 
     let Observers { host, sides } = &mut observers;
-    let expect = &scenario.expect;
     let summary = host.summary.take().context("observer printed no summary")?;
     let overflows = |counters: &BTreeMap<_, _>| counters.get("ListenOverflows").copied().unwrap_or_default();
     let sides = sides.as_ref().map(|Pair { proxy, upstream }| {
         Sides::new(&log.failed(), &proxy.verdicts, &upstream.verdicts, &upstream.warnings, expect)
     });
     let seen = Seen {
-        judgement: judge::judge(&log.failed(), &host.verdicts, expect),
+        judgement: judge::judge(&failed_by(&log, expect, follows_log), &host.verdicts, expect, follows_log),
         overflows: Overflows {
             kernel: overflows(&counters),
             later: overflows(&later),
@@ -79,10 +81,16 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology, logs: bool) -> 
         clients,
         sides,
         replayed,
-        follows_log: logs && proxy == Kind::Nginx,
+        follows_log,
         lost: summary.lost,
     };
     Outcome::new(scenario, proxy, topology, seen)
+}
+
+/// What is to have a verdict.
+fn failed_by<'a>(log: &'a AccessLog, expect: &Expect, follows_log: bool) -> Vec<&'a Line> {
+    let own = expect.by_log.iter().filter(|_| follows_log).flat_map(|_| log.own_errors());
+    log.failed().into_iter().chain(own).collect()
 }
 
 fn rise(before: &BTreeMap<String, u64>, mut after: BTreeMap<String, u64>) -> BTreeMap<String, u64> {

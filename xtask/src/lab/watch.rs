@@ -72,6 +72,18 @@ pub(crate) struct Summary {
     /// What observer had to let go, by kind.
     pub(crate) lost: BTreeMap<String, u64>,
     overflowed: Vec<Overflowed>,
+    logs: Logs,
+}
+
+#[derive(Debug, Deserialize)]
+struct Logs {
+    followed: Vec<Followed>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Followed {
+    path: String,
+    lines: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,6 +94,12 @@ struct Overflowed {
 }
 
 impl Summary {
+    /// Lines that it read of this log.
+    pub(crate) fn lines_of(&self, log: &Path) -> u64 {
+        let of = |each: &&Followed| Path::new(&each.path) == log;
+        self.logs.followed.iter().find(of).map_or(0, |each| each.lines)
+    }
+
     /// Overflows of the accept queues on this port; a stage's port is its own on the whole host.
     pub(super) fn overflows(&self, port: u16) -> u64 {
         let on_port = self.overflowed.iter().filter(|each| each.listener.ends_with(&format!(":{port}")));

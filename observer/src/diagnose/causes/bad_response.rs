@@ -23,7 +23,8 @@ pub const RULE: Rule = Rule {
 const BUFFER: u64 = 4096;
 
 /// What to do about each kind.
-const TOO_BIG: &str = "raise `proxy_buffer_size` (and `proxy_buffers`), or find what makes the header so big: cookies, tokens";
+const TOO_BIG: &str =
+    "raise `proxy_buffer_size` (and `proxy_buffers`), or find what makes the header so big: cookies, tokens";
 const INVALID: &str = "mend what the application sends there: a control character in a header's value is an injection more often than a mistake";
 const PROTOCOL: &str = "check that both speak the same protocol on that port: TLS against plain text (http:// or https:// in proxy_pass), \
                         HTTP/2, FastCGI";
@@ -42,7 +43,10 @@ fn by_log(case: &Case<'_>) -> Option<Judgement> {
         status: Some(502),
         because: None,
         also: Vec::new(),
-        summary: format!("{} answered, and {} would not have it: {said}", case.attempt.upstream, case.attempt.proxy.comm),
+        summary: format!(
+            "{} answered, and {} would not have it: {said}",
+            case.attempt.upstream, case.attempt.proxy.comm
+        ),
         evidence: Evidence::default()
             .maybe("bytes_received", connection.map(|it| it.bytes_received))
             .maybe("unread_bytes", connection.map(|it| it.unread))

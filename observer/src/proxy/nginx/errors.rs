@@ -1,9 +1,9 @@
 //! Lines of nginx's error log (`ngx_log_error_core`, src/core/ngx_log.c; `ngx_http_log_error`, src/http/ngx_http_request.c).
 //! Untrusted: what a client or an upstream sent is in them, and anybody may have written them.
 
-use std::{borrow::Cow, net::SocketAddr};
+use std::{borrow::Cow, net::SocketAddr, sync::LazyLock};
 
-use memchr::memmem;
+use memchr::{memchr_iter, memmem};
 
 use crate::{
     addr::{Endpoint, UnixPath},
@@ -25,7 +25,7 @@ pub struct Line<'a> {
     pub method: Option<&'a str>,
     /// The request's path, without what is behind `?`.
     pub path: Option<&'a str>,
-    /// Where it was being passed to, likewise.
+    /// Where it was being passed to, likewise; `None` too where it cannot be told from what a client sent.
     pub upstream: Option<&'a str>,
 }
 
@@ -36,26 +36,76 @@ const BEHIND_SENT: &str = "\" while ";
 /// What follows what happened, in this order; the quoted ones in quotes.
 const FIELDS: [&str; 6] = [", client: ", ", server: ", ", request: ", ", subrequest: ", ", upstream: ", ", host: "];
 
+/// Those of them that are read, as indices.
+#[derive(Clone, Copy)]
+enum Field {
+    Client = 0,
+    Request = 2,
+    Upstream = 4,
+}
+
 impl<'a> Line<'a> {
     /// Takes a line apart, whole or from its message on.
     pub fn parse(line: &'a str) -> Self {
         let line = line.trim();
         let line = &line[..line.floor_char_boundary(MAX_LINE)];
-        let message = message(line);
+        Self::of(message(line))
+    }
+
+    /// Takes apart what comes behind the time, the level, the process and the connection's number.
+    fn of(message: &'a str) -> Self {
         // What a client sent stands behind the fields that nginx writes first, what an upstream sent before them, in quotes.
         let sent = if message.starts_with(SENT) { message.find(BEHIND_SENT).unwrap_or_default() } else { 0 };
-        let first = FIELDS.iter().filter_map(|name| message[sent..].find(name)).min();
-        let (said, fields) = message.split_at(first.map_or(message.len(), |at| sent + at));
-        let request = field(fields, ", request: ").map(unquoted);
+        let fields = Fields::of(message, sent);
+        let request = fields.first(Field::Request).map(unquoted);
         let mut words = request.unwrap_or_default().split(' ').filter(|word| !word.is_empty());
         let method = words.next();
         Self {
-            said,
-            client: field(fields, ", client: "),
+            said: &message[..fields.begin],
+            client: fields.first(Field::Client),
             method,
             path: words.next().map(without_query),
-            upstream: field(fields, ", upstream: ").map(unquoted).map(without_query),
+            upstream: fields.only(Field::Upstream).map(unquoted).map(without_query),
         }
+    }
+}
+
+/// The fields of a message.
+struct Fields<'a> {
+    message: &'a str,
+    /// Where the first begins.
+    begin: usize,
+    /// Where each is whose value was asked for first, and where that value ends; and whether there is another of its name.
+    found: [Option<(usize, usize, bool)>; FIELDS.len()],
+}
+
+impl<'a> Fields<'a> {
+    /// Those that begin at `from` or behind it.
+    fn of(message: &'a str, from: usize) -> Self {
+        let mut fields = Self { message, begin: message.len(), found: [None; FIELDS.len()] };
+        let mut last: Option<usize> = None;
+        for comma in memchr_iter(b',', &message.as_bytes()[from..]).map(|at| from + at) {
+            let Some(which) = FIELDS.iter().position(|name| message[comma..].starts_with(name)) else { continue };
+            fields.begin = fields.begin.min(comma);
+            if let Some((_, end, _)) = last.and_then(|last| fields.found[last].as_mut()) {
+                *end = (*end).min(comma);
+            }
+            match &mut fields.found[which] {
+                Some((_, _, several)) => *several = true,
+                first => *first = Some((comma + FIELDS[which].len(), message.len(), false)),
+            }
+            last = Some(which);
+        }
+        fields
+    }
+
+    fn first(&self, field: Field) -> Option<&'a str> {
+        self.found[field as usize].map(|(begin, end, _)| &self.message[begin..end])
+    }
+
+    /// A field that comes behind what a client sent, unless it comes twice: the client may have sent the first, or the last.
+    fn only(&self, field: Field) -> Option<&'a str> {
+        self.first(field).filter(|_| self.found[field as usize].is_some_and(|(_, _, several)| !several))
     }
 }
 
@@ -79,7 +129,8 @@ const TIME: &[u8; 19] = b"0000/00/00 00:00:00";
 /// Levels of what fails, as they stand behind the time (`err_levels`, src/core/ngx_log.c).
 const LEVELS: [&str; 4] = [" [error] ", " [crit] ", " [alert] ", " [emerg] "];
 /// What is in a line about a request that failed for an upstream, or for want of one; most other lines have none of them.
-const ABOUT: [&[u8]; 3] = [b"upstream", b"worker_connections", b"resolve"];
+static ABOUT: LazyLock<[memmem::Finder<'static>; 3]> =
+    LazyLock::new(|| ["upstream", "worker_connections", "resolve"].map(memmem::Finder::new));
 
 /// What a line of an error log tells of a failure that has to do with an upstream, if it does.
 pub fn failure(line: &[u8]) -> Option<Failure> {
@@ -89,15 +140,16 @@ pub fn failure(line: &[u8]) -> Option<Failure> {
         return None;
     }
     let behind = LEVELS.iter().find_map(|level| behind.strip_prefix(level.as_bytes()))?;
-    if !ABOUT.iter().any(|what| memmem::find(behind, what).is_some()) {
+    if !ABOUT.iter().any(|what| what.find(behind).is_some()) {
         return None;
     }
-    let text: Cow<'_, str> = String::from_utf8_lossy(behind);
+    let behind = &behind[..behind.len().min(MAX_LINE)];
+    let text = str::from_utf8(behind).map_or_else(|_| String::from_utf8_lossy(behind), Cow::Borrowed);
     let (process, message) = text.split_once(": ")?;
     let pid = process.split_once('#')?.0.parse().ok()?;
     let numbered = message.strip_prefix('*').and_then(|numbered| numbered.split_once(' '));
     let message = numbered.filter(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit()));
-    let line = Line::parse(message.map_or(&text[process.len() + 2..], |(_, message)| message));
+    let line = Line::of(message.map_or(&text[process.len() + 2..], |(_, message)| message));
     let (at, path) = line.upstream.map(address).unwrap_or_default();
     let text = |text: Option<&str>, most: usize| cut(text.unwrap_or_default(), most);
     Some(Failure {
@@ -150,13 +202,6 @@ fn message(line: &str) -> &str {
     }
 }
 
-/// The value behind a name, up to the next name.
-fn field<'a>(fields: &'a str, name: &str) -> Option<&'a str> {
-    let (_, behind) = fields.split_once(name)?;
-    let end = FIELDS.iter().filter_map(|next| behind.find(next)).min().unwrap_or(behind.len());
-    Some(&behind[..end])
-}
-
 fn unquoted(text: &str) -> &str {
     text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
 }
@@ -203,6 +248,7 @@ mod tests {
                     \"GET /, client: 6.6.6.6, upstream: x HTTP/1.1\", upstream: \"http://10.0.0.2:80/\"";
         let parsed = Line::parse(line);
         assert_eq!((parsed.client, parsed.said.contains("6.6.6.6")), (Some("10.0.0.1"), false));
+        assert_eq!(parsed.upstream, None, "one of the two is the client's");
     }
 
     #[test]
@@ -221,15 +267,27 @@ mod tests {
         };
         assert_eq!(found, expected);
         let line = |level: &str, rest: &str| format!("2026/11/30 19:05:00 [{level}] 9#9: *1 {rest}");
-        let unix = line("crit", "connect() to unix:/run/a.sock failed (2: No such file or directory) while connecting to upstream, \
-                                 client: ::1, server: , request: \"GET / HTTP/1.1\", upstream: \"fastcgi://unix:/run/a.sock:\"");
+        let unix = line(
+            "crit",
+            "connect() to unix:/run/a.sock failed (2: No such file or directory) while connecting to upstream, \
+                                 client: ::1, server: , request: \"GET / HTTP/1.1\", upstream: \"fastcgi://unix:/run/a.sock:\"",
+        );
         let unix = failure(unix.as_bytes()).unwrap();
         assert_eq!((unix.at, unix.path), (None, Some(UnixPath::new("/run/a.sock"))));
-        let named = line("error", "no live upstreams while connecting to upstream, client: 10.0.0.1, server: , request: \"GET / \
-                                   HTTP/1.1\", upstream: \"http://backend/\"");
+        let named = line(
+            "error",
+            "no live upstreams while connecting to upstream, client: 10.0.0.1, server: , request: \"GET / \
+                                   HTTP/1.1\", upstream: \"http://backend/\"",
+        );
         let named = failure(named.as_bytes()).unwrap();
-        assert_eq!((named.at, named.path, named.said.as_str()), (None, None, "no live upstreams while connecting to upstream"));
-        let v6 = line("error", "connect() failed (111: Connection refused) while connecting to upstream, upstream: \"http://[::1]:80/\"");
+        assert_eq!(
+            (named.at, named.path, named.said.as_str()),
+            (None, None, "no live upstreams while connecting to upstream")
+        );
+        let v6 = line(
+            "error",
+            "connect() failed (111: Connection refused) while connecting to upstream, upstream: \"http://[::1]:80/\"",
+        );
         assert_eq!(failure(v6.as_bytes()).unwrap().at.unwrap().to_string(), "[::1]:80");
     }
 

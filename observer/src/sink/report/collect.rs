@@ -230,6 +230,7 @@ impl Collector {
             events: model.events().saturating_sub(self.before.events),
             upstreams: tables::upstreams(&self.upstreams, model, &self.before),
             listeners: tables::listeners(model, &self.before),
+            queues: tables::queues(model),
             namespaces: self.namespaces(),
             harmless: tables::since(self.engine.harmless(), self.before.harmless),
             counters,

@@ -34,6 +34,7 @@ fn object(report: &Report) -> Value {
         warnings,
         upstreams,
         listeners,
+        queues,
         namespaces,
         moments,
         series,
@@ -89,6 +90,9 @@ fn object(report: &Report) -> Value {
             "listener": listener.name, "netns": listener.netns, "owner": listener.owner,
             "overflows": listener.overflows, "queue_high_water": listener.high_water, "queue_limit": listener.limit,
         })),
+        "queues": queues.iter().map(|queue| json!({
+            "listener": queue.name, "queue_limit": queue.limit, "processes": queue.holders,
+        })).collect::<Vec<_>>(),
         "namespaces": listed(namespaces, |namespace| json!({
             "netns": namespace.netns, "concerned": namespace.concerned, "somaxconn": namespace.somaxconn,
             "port_range": namespace.port_range, "tw_reuse": namespace.tw_reuse,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    Listed, Listener, MAX_LISTED, Upstream,
+    Listed, Listener, MAX_LISTED, Queue, Upstream,
     cause::{Cause, Tally},
     words::harmless,
 };
@@ -99,6 +99,20 @@ pub(super) fn listeners(model: &Model, before: &Before) -> Listed<Listener> {
         limit: listener.limit,
     });
     Listed::first(overflowed.filter(|listener| listener.overflows > 0).collect(), MAX_LISTED)
+}
+
+/// The accept queues of upstreams on this host that still take connections, at most [`MAX_LISTED`].
+pub(super) fn queues(model: &Model) -> Vec<Queue> {
+    let open = |key| model.listener_behind(key, NetNs::default()).filter(|(_, _, listener)| listener.is_open());
+    let mut queues: Vec<_> = model
+        .upstreams()
+        .filter_map(|(key, _)| open(key))
+        .map(|(_, at, listener)| Queue { name: at.to_string(), limit: listener.limit, holders: listener.holders })
+        .collect();
+    queues.sort();
+    queues.dedup();
+    queues.truncate(MAX_LISTED);
+    queues
 }
 
 /// By how much they rose.

@@ -20,12 +20,12 @@ pub(super) fn harmless(text: &str) -> String {
 
 /// For charts and shares, where the last digits do not matter.
 #[expect(clippy::cast_precision_loss, reason = "said above")]
-pub(super) fn float(count: u64) -> f64 {
+pub(in crate::sink) fn float(count: u64) -> f64 {
     count as f64
 }
 
 /// `1,204`
-pub(super) fn number(count: u64) -> String {
+pub(in crate::sink) fn number(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -38,7 +38,7 @@ pub(super) fn number(count: u64) -> String {
 }
 
 /// `1 failure`, `1,204 failures`
-pub(super) fn count_of(count: u64, one: &str, several: &str) -> String {
+pub(in crate::sink) fn count_of(count: u64, one: &str, several: &str) -> String {
     format!("{} {}", number(count), if count == 1 { one } else { several })
 }
 

@@ -8,8 +8,8 @@ use crate::{
     diagnose::{Evidence, Logged, Verdict},
     event::{
         Body, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow, Handshake, HostSample, Hurt,
-        ListenOverflow, ListenerChanged, ListenerSample, NamespaceSample, Outcome, ProxySample, ResetSent, Retransmit,
-        LogLine, LogSample, Request, Signal, UnixListenerSample, Unserved,
+        ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample, NamespaceSample, Outcome, ProxySample,
+        Request, ResetSent, Retransmit, Signal, UnixListenerSample, Unserved,
     },
     time::{Human, Time},
 };

@@ -14,6 +14,7 @@ pub(super) const CAUSES: &[&str] = &[
     "no-live-upstreams",
     "packet-loss",
     "port-exhaustion",
+    "proxy-limits",
     "syn-queue-overflow",
     "unix-backlog-full",
     "unix-missing",
@@ -51,6 +52,8 @@ pub(in crate::lab) struct Expect {
     pub(in crate::lab) also: Vec<String>,
     /// Answers that are no miss though they do not name the cause, where only the proxy's log could tell.
     pub(in crate::lab) accept: Vec<String>,
+    /// Cause of answers with 500, which is told where the proxy's log is followed; without it they are none of observer's concern.
+    pub(in crate::lab) by_log: Option<String>,
     /// Cause of those failures for which the proxy did try an upstream, where `cause` is of its own making.
     pub(in crate::lab) tried: Option<String>,
     /// What must lie under the cause by the verdicts.
