@@ -105,7 +105,8 @@ impl Expect {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let named = self.cause.iter().chain(self.paths.values()).chain(&self.also).chain(&self.tried);
+        let named =
+            self.cause.iter().chain(self.paths.values()).chain(&self.also).chain(&self.tried).chain(&self.by_log);
         for cause in named {
             if !CAUSES.contains(&cause.as_str()) {
                 bail!("unknown cause {cause}");
