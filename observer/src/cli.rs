@@ -172,6 +172,9 @@ pub struct Audit {
     /// The version that reads it (1.28.0), if not the one that runs.
     #[arg(long, value_name = "VERSION")]
     pub nginx_version: Option<Version>,
+    /// Hold it against this recording: whether connections are kept or not shows there.
+    #[arg(long, value_name = "FILE")]
+    pub seen: Option<PathBuf>,
     /// Lines for people, or one JSON object a configuration.
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,

@@ -1,11 +1,13 @@
 //! Where Events come from. What follows is the same for all sources.
 
 mod attention;
+pub mod inspect;
 pub mod live;
 pub mod logs;
 pub mod procs;
 pub mod replay;
 pub mod sampler;
+mod sock_diag;
 
 pub use live::Live;
 pub use replay::{Replay, state_at_begin};

@@ -142,6 +142,41 @@ fn what_runs_is_read_as_it_was_started() {
     assert_eq!(codes, ["connect-timeout-long", "keepalive-not-in-effect"]);
 }
 
+#[test]
+fn the_host_is_looked_at_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display();
+    // An application with a queue that one burst fills.
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(5).unwrap();
+    let application = listener.local_addr().unwrap().as_socket().unwrap();
+    let text = format!(
+        "daemon off; pid {at}/pid; events {{}} http {{ access_log off; server {{ listen unix:{at}/socket; location / {{ \
+         proxy_pass http://{application}; }} }} }}\n"
+    );
+    let file = folder.path().join("nginx.conf");
+    fs::write(&file, text).unwrap();
+    let arguments = ["-e", "/dev/null", "-c", &file.to_string_lossy()];
+    let nginx =
+        Nginx(Command::new("nginx").args(arguments).spawn().expect("nginx is installed: `cargo xtask setup` does it"));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !running::masters().into_iter().any(|master| master.pid == nginx.0.id()) {
+        assert!(Instant::now() < deadline, "nginx did not become a master");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let told = Command::new(env!("CARGO_BIN_EXE_observer")).args(["audit", "--format", "json"]).output().unwrap();
+    assert_eq!(told.status.code(), Some(1), "{told:?}");
+    let lines: Vec<serde_json::Value> =
+        told.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let host = lines.iter().find(|line| line["of"] == "this host").unwrap();
+    let of_ours =
+        |finding: &&serde_json::Value| finding["whose"].as_str().unwrap().starts_with(&application.to_string());
+    let ours: Vec<_> = host["findings"].as_array().unwrap().iter().filter(of_ours).collect();
+    assert!(ours.iter().any(|finding| finding["code"] == "backlog-small"), "{host}");
+    assert!(ours[0]["whose"].as_str().unwrap().contains(&format!("[{}]", std::process::id())), "{host}");
+}
+
 /// Written where it is told to, in the words that nginx would take there.
 #[test]
 fn what_to_write_fits_what_is_there() {

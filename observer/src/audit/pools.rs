@@ -13,7 +13,10 @@ const USUAL_KEEPALIVE: u32 = 32;
 pub(super) fn findings(site: &Site) -> Vec<Finding> {
     let mut all = Vec::new();
     for (pool, passes) in site.used_pools() {
-        all.extend(keepalive_of(site, pool, &passes));
+        let ports = pool.ports();
+        all.extend(
+            keepalive_of(site, pool, &passes).into_iter().map(|finding| Finding { ports: ports.clone(), ..finding }),
+        );
         all.extend(retries(pool, &passes));
         if pool.has_a_choice() {
             all.extend(max_fails_unsaid(pool));
@@ -22,7 +25,9 @@ pub(super) fn findings(site: &Site) -> Vec<Finding> {
         }
     }
     let outside = site.passes.iter().filter(|pass| site.pool(pass).is_none());
-    all.extend(outside.filter_map(|pass| without_pool(site, pass)));
+    let found = outside
+        .filter_map(|pass| Some(Finding { ports: pass.port().into_iter().collect(), ..without_pool(site, pass)? }));
+    all.extend(found);
     all
 }
 

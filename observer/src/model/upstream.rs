@@ -72,6 +72,8 @@ pub struct Upstream {
     pub tries: u64,
     /// Tries that failed.
     pub failed: u64,
+    /// Connections that carried one request and were closed at once.
+    pub one_shot: u64,
     /// The last minute.
     pub window: Window,
     /// After how long it last closed a connection that lay idle.
@@ -94,6 +96,7 @@ impl Upstream {
         let second = self.window.at(now);
         let one_shot = attempt.ending == Ending::Completed && one_shot(ended);
         second.one_shot = second.one_shot.saturating_add(one_shot.into());
+        self.one_shot = self.one_shot.saturating_add(one_shot.into());
         second.resets = second.resets.saturating_add(ended.reset_received.into());
         if ended.new == State::CloseWait && attempt.ending == Ending::Completed && ended.unread == 0 {
             let idle = ended.last_read.map(|read| now.since(read)).filter(|idle| *idle >= IDLE);

@@ -2,18 +2,24 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, process::ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use crate::{
     audit::{self, Audit},
     cli,
-    proxy::nginx::{
-        Version,
-        config::{self, ConfigError},
-        running::{self, Master},
+    diagnose::Engine,
+    proxy::{
+        self,
+        nginx::{
+            Version,
+            config::{self, ConfigError},
+            running::{self, Master},
+        },
     },
     sink::Format,
+    source,
+    trace::Reader,
 };
 
 /// The last version with the old defaults: what they lack is found, and in newer ones it does no harm.
@@ -36,11 +42,17 @@ pub(super) fn audit(arguments: &cli::Audit) -> Result<ExitCode> {
     if told.is_empty() {
         bail!("no nginx runs here that observer can see; --nginx-conf FILE reads a configuration");
     }
+    let seen = arguments.seen.as_deref().map(seen).transpose()?;
     let (mut found, mut unread) = (0, 0);
+    let mut ports = Vec::new();
     for told in told {
         match told {
-            Ok(told) => {
+            Ok(mut told) => {
+                if let Some(seen) = &seen {
+                    told.audit.hold_against(seen.model());
+                }
                 found += told.audit.findings.len();
+                ports.extend_from_slice(&told.audit.upstream_ports);
                 super::print(&match arguments.format {
                     Format::Text => format!("{}\n{}\n", told.of, told.audit.to_text()),
                     Format::Json => format!("{}\n", told.to_json()),
@@ -52,7 +64,40 @@ pub(super) fn audit(arguments: &cli::Audit) -> Result<ExitCode> {
             }
         }
     }
+    // A file by itself says nothing of a host.
+    if arguments.nginx_conf.is_none() {
+        found += of_host(&ports, arguments.format)?;
+    }
     Ok(ExitCode::from(if unread > 0 { 2 } else { u8::from(found > 0) }))
+}
+
+/// What a recording comes to.
+fn seen(file: &Path) -> Result<Engine> {
+    let mut reader = Reader::open(&[file.to_owned()])?;
+    let mut engine = source::state_at_begin(&mut reader).map_err(|why| anyhow!(why))?;
+    let mut batch = Vec::new();
+    while reader.next_batch(&mut batch)?.is_some() {
+        batch.drain(..).for_each(|event| engine.apply(&event, &mut |_| {}));
+    }
+    Ok(engine)
+}
+
+/// Prints what there is to find on the host that they run on, and how much that is.
+fn of_host(upstream_ports: &[u16], format: Format) -> Result<usize> {
+    let proxies = proxy::KNOWN.map(str::to_owned);
+    let findings = audit::host::findings(&source::inspect::host(&proxies), upstream_ports);
+    super::print(&match format {
+        Format::Text => {
+            let all: Vec<_> = findings.iter().map(|finding| format!("\n{}", finding.to_text())).collect();
+            let count = if all.is_empty() { "nothing".to_owned() } else { format!("\n{}", all.len()) };
+            format!("this host\n{}{count} found\n", all.concat())
+        }
+        Format::Json => {
+            let findings: Vec<_> = findings.iter().map(audit::host::Finding::to_json).collect();
+            format!("{}\n", json!({ "of": "this host", "findings": findings }))
+        }
+    })?;
+    Ok(findings.len())
 }
 
 fn of_file(file: &Path, version: Option<Version>) -> Result<Told, ConfigError> {

@@ -288,6 +288,15 @@ fn socket_inodes(pid: u32) -> impl Iterator<Item = u64> {
     })
 }
 
+/// The eldest process that holds each socket.
+pub(super) fn owners_of_sockets() -> HashMap<u64, Process> {
+    let eldest = |pids: &Vec<u32>| pids.iter().copied().min_by_key(|pid| (started(*pid), *pid));
+    let sockets = sockets_of_processes();
+    let mut met: HashMap<u32, Process> = HashMap::new();
+    let mut process = |pid: u32| met.entry(pid).or_insert_with(|| Process { pid, comm: comm(pid).into() }).clone();
+    sockets.iter().filter_map(|(inode, pids)| Some((*inode, process(eldest(pids)?)))).collect()
+}
+
 /// Of those that this process may look at.
 fn sockets_of_processes() -> Sockets {
     let mut sockets = Sockets::new();

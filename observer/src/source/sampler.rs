@@ -198,7 +198,7 @@ fn overflowed(before: &mut HashMap<NetNs, u64>, events: &[Event]) -> bool {
 }
 
 /// Calls `visit` in each of these namespaces that still exists and may be entered, until it says no, and comes back.
-fn visit_namespaces(namespaces: &[(NetNs, PathBuf)], mut visit: impl FnMut(NetNs) -> bool) {
+pub(super) fn visit_namespaces(namespaces: &[(NetNs, PathBuf)], mut visit: impl FnMut(NetNs) -> bool) {
     let home = File::open("/proc/thread-self/ns/net");
     for (netns, path) in namespaces {
         let entered = File::open(path).is_ok_and(|file| setns(file.as_fd(), CloneFlags::CLONE_NEWNET).is_ok());
@@ -389,7 +389,7 @@ pub(crate) fn port_range() -> Option<(u16, u16)> {
 }
 
 /// TIME_WAIT sockets of the namespace that this thread is in, both families (`sockstat_seq_show`, net/ipv4/proc.c).
-fn sockstat_time_wait() -> Option<u32> {
+pub(super) fn sockstat_time_wait() -> Option<u32> {
     sockstat("sockstat", "TCP:", "tw")
 }
 
@@ -402,7 +402,7 @@ fn has_sockets() -> bool {
 }
 
 /// A number behind its name in a line like `TCP: inuse 5 orphan 0 tw 12 alloc 7 mem 1`.
-fn sockstat(file: &str, protocol: &str, name: &str) -> Option<u32> {
+pub(super) fn sockstat(file: &str, protocol: &str, name: &str) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok()?;
     let line = text.lines().find(|line| line.starts_with(protocol))?;
     let mut words = line.split_whitespace();

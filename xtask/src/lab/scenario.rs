@@ -56,6 +56,20 @@ pub(super) struct Scenario {
     pub(super) probe: Vec<Probe>,
     #[serde(default)]
     pub(super) event: Vec<Event>,
+    /// What ends it, of the first topology with nginx.
+    pub(super) cure: Option<Cure>,
+}
+
+/// What observer advises, done by hand.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cure {
+    /// A piece of the advice.
+    pub(super) advised: String,
+    /// Whole parts of the scenario that take the place of what is there.
+    pub(super) backend: Option<Backend>,
+    pub(super) nginx: Option<Nginx>,
+    pub(super) sysctl: Option<Sysctls>,
 }
 
 fn both() -> Vec<Topology> {

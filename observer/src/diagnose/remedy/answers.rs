@@ -257,8 +257,13 @@ pub(in crate::diagnose) fn bad_response(context: &Context<'_>) -> Remedy {
     let bytes = received.map_or_else(|| "something".to_owned(), |bytes| format!("{bytes} bytes"));
     let http = context.count("upstream_status");
     // The bytes that fill nginx's buffer where that is a page, its default.
-    let big = http.is_some() && received.is_some_and(|bytes| bytes >= 4096);
+    let said = context.verdict.log.as_ref().filter(|log| log.agrees).map(|log| log.said.as_str());
+    let big = match said {
+        Some(said) => said.contains("too big header"),
+        None => http.is_some() && received.is_some_and(|bytes| bytes >= 4096),
+    };
     let what = match http {
+        _ if said.is_some() => format!("The proxy says what it disliked: {}.", said.unwrap_or_default()),
         Some(status) if big => {
             format!("It began an HTTP {status} whose header is too big for the proxy's buffer, most likely.")
         }
@@ -270,13 +275,19 @@ pub(in crate::diagnose) fn bad_response(context: &Context<'_>) -> Remedy {
     let status = context.verdict.status.map(|_| {
         format!("{}: the proxy closed at once after reading it, without an error of the connection.", context.client())
     });
+    let target = context.target();
+    let asked = target.unwrap_or("/");
     let fetch = match context.verdict.upstream.endpoint {
-        Some(endpoint) => context.by_proxy(&format!("curl -sv --raw --max-time 10 'http://{endpoint}/' -o /dev/null")),
+        Some(endpoint) => {
+            context.by_proxy(&format!("curl -sv --raw --max-time 10 'http://{endpoint}{asked}' -o /dev/null"))
+        }
         None => format!(
-            "curl -sv --raw --max-time 10 --unix-socket {} http://app/ -o /dev/null",
+            "curl -sv --raw --max-time 10 --unix-socket {} http://app{asked} -o /dev/null",
             context.path().unwrap_or_else(|| "SOCKET".to_owned())
         ),
     };
+    let expect =
+        if target.is_some() { "the header as it is" } else { "the header as it is; put the path that fails for /" };
     let remedy = Remedy::default()
         .say(format!("{at} sent {bytes} in answer, and the proxy gave that up."))
         .say(what)
@@ -291,7 +302,7 @@ pub(in crate::diagnose) fn bad_response(context: &Context<'_>) -> Remedy {
             },
             "PH",
         ))
-        .check(fetch, "the header as it is; put the path that fails for /");
+        .check(fetch, expect);
     let remedy = match (http, big) {
         (_, true) => remedy.change([proxies::buffers(context)]),
         (Some(_), false) => remedy.no_setting("the application's header must be mended; the proxy's log names it"),

@@ -61,6 +61,12 @@ impl<'a> Context<'a> {
         format!("{by}{path}")
     }
 
+    /// The path that was asked for, if it is known and can stand in a command as it is.
+    pub(super) fn target(&self) -> Option<&'a str> {
+        let target = self.verdict.log.as_ref()?.request.target.as_str();
+        Some(target).filter(|target| target.starts_with('/') && shell::is_plain(target))
+    }
+
     pub(super) fn proxy(&self) -> Proxy {
         Proxy::of(&self.verdict.proxy.comm)
     }

@@ -34,8 +34,11 @@ impl Proxy {
     }
 }
 
-/// Where the proxy itself says it: nginx by the words of its error log, HAProxy by the state at the end of its line.
+/// Where the proxy itself says it, unless that is known: nginx by the words of its error log, HAProxy by the state at the end of its line.
 pub(super) fn log(context: &Context<'_>, nginx: &str, haproxy: &str) -> Option<Check> {
+    if context.verdict.log.is_some() {
+        return None;
+    }
     match context.proxy() {
         Proxy::Nginx => Some(Check {
             command: "grep -h upstream /var/log/nginx/error.log | tail".to_owned(),

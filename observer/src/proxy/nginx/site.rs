@@ -110,6 +110,12 @@ impl<'a> Pass<'a> {
         self.to.split_once("://").map_or(self.to, |(_, rest)| rest)
     }
 
+    /// The port of the host that it is passed to, if that is said or meant.
+    pub fn port(&self) -> Option<u16> {
+        let default = if self.to.starts_with("https:") { HTTPS } else { HTTP };
+        port(self.host()?.1, default)
+    }
+
     /// Whether it is passed to a unix socket.
     pub fn is_unix(&self) -> bool {
         self.rest().starts_with("unix:")
@@ -188,6 +194,11 @@ const METHODS: [&str; 8] = [
 ];
 
 impl<'a> Pool<'a> {
+    /// Ports of its servers.
+    pub fn ports(&self) -> Vec<u16> {
+        self.servers.iter().filter_map(|server| port(server.address, HTTP)).collect()
+    }
+
     /// How many idle connections it keeps, and where that is said; `None` if it is not.
     pub fn keepalive(&self) -> Option<(u32, &'a Place)> {
         let directive = self.directives.iter().find(|directive| directive.name == "keepalive")?;
@@ -237,6 +248,24 @@ pub struct Site<'a> {
     pools: HashMap<(bool, String), Pool<'a>>,
     /// The maps of the http module, by the variable that each makes: from what, and the values.
     maps: HashMap<String, (String, &'a [Directive])>,
+}
+
+/// What is meant where no port is said (`ngx_http_upstream_add`; `ngx_http_proxy_pass`, src/http/modules/ngx_http_proxy_module.c).
+const HTTP: u16 = 80;
+/// The same of `https://`.
+const HTTPS: u16 = 443;
+
+/// The port in an address, or in what is behind a host: `10.0.0.2:8000`, `[::1]:80`, `:8000/path`. None of a unix socket.
+fn port(address: &str, default: u16) -> Option<u16> {
+    if address.starts_with("unix:") {
+        return None;
+    }
+    let behind_host = address.rsplit_once(']').map_or(address, |(_, behind)| behind);
+    let authority = behind_host.split(['/', '?']).next().unwrap_or_default();
+    match authority.split_once(':') {
+        Some((_, port)) => port.parse().ok(),
+        None => Some(default),
+    }
 }
 
 impl<'a> Site<'a> {
@@ -317,6 +346,18 @@ impl<'a> Site<'a> {
         used
     }
 
+    /// Ports of the servers that requests are passed to, each once, in order.
+    pub fn upstream_ports(&self) -> Vec<u16> {
+        let ports = |pass: &Pass<'a>| match self.pool(pass) {
+            Some(pool) => pool.ports(),
+            None => pass.port().into_iter().collect(),
+        };
+        let mut ports: Vec<u16> = self.passes.iter().flat_map(ports).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
     /// The entry of a map that says what a value comes to for a request without an `Upgrade` header, if one does.
     pub fn without_upgrade(&self, value: &str) -> Option<&'a Directive> {
         let (from, values) = self.maps.get(&variable(value))?;
@@ -366,6 +407,23 @@ mod tests {
         }
         for text in ["", "s", "1x", "-1", "99999999999999999999", "18446744073709551615w"] {
             assert_eq!(time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_port_of_a_server_is_said_or_meant() {
+        for (address, expected) in [
+            ("10.0.0.2:8000", Some(8000)),
+            ("10.0.0.2", Some(HTTP)),
+            ("[::1]:81", Some(81)),
+            ("[::1]", Some(HTTP)),
+            (":8443/x:9", Some(8443)),
+            ("/x:9", Some(HTTP)),
+            ("unix:/run/a.sock", None),
+            ("a:$port", None),
+            ("a:99999", None),
+        ] {
+            assert_eq!(port(address, HTTP), expected, "{address}");
         }
     }
 
