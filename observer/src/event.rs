@@ -513,6 +513,8 @@ pub struct LogLine {
     pub process: Process,
     /// When the log was last read to its end before: it was written after this.
     pub after: Time,
+    /// The number that its writer has for the client's connection; 0 if it says none.
+    pub connection: u64,
     /// What happened, and while doing what; escaped, at most [`MAX_SAID`] bytes.
     #[serde(deserialize_with = "harmless")]
     pub said: String,
@@ -559,6 +561,10 @@ pub const MAX_TARGET: usize = 256;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LogSample {
+    /// Which file it is, whatever its name: device and inode.
+    pub device: u64,
+    /// See `device`.
+    pub inode: u64,
     /// The file, by the name that the proxy has for it, escaped.
     #[serde(deserialize_with = "harmless")]
     pub path: String,
@@ -571,6 +577,8 @@ pub struct LogSample {
     pub missed: u64,
     /// Times that it was emptied, perhaps with lines in it that had not been read.
     pub emptied: u64,
+    /// Nobody writes to it any more, and it is followed no longer: it was rotated, or its proxy has gone.
+    pub left: bool,
     /// Why it is not followed, if it is not.
     #[serde(deserialize_with = "harmless")]
     pub trouble: Option<String>,

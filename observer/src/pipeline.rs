@@ -303,6 +303,7 @@ impl<S: Source> Stages<S> {
         let mut left = self.source.last();
         self.fold(&mut left);
         self.finish();
+        self.publish();
         self.tape.finish();
         self.voice.say = None;
         let engine = &self.folded.engine;
@@ -314,7 +315,7 @@ impl<S: Source> Stages<S> {
             harmless: engine.harmless(),
             overflowed: Overflowed::all(engine.model()),
             logs: engine.lines().logs().cloned().collect(),
-            lines_matched: engine.lines().matched(),
+            lines_matched: engine.lines().matched_count(),
             lines_unmatched: engine.lines().unmatched(),
             evicted: engine.model().evicted().saturating_add(engine.hurried()),
             hooks: self.frame.hooks.clone(),

@@ -166,7 +166,8 @@ fn the_host_is_looked_at_beside_the_configuration() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let told = Command::new(env!("CARGO_BIN_EXE_observer")).args(["audit", "--format", "json"]).output().unwrap();
-    assert_eq!(told.status.code(), Some(1), "{told:?}");
+    // Others may run here, whose configuration cannot be read.
+    assert!(matches!(told.status.code(), Some(1 | 2)), "{told:?}");
     let lines: Vec<serde_json::Value> =
         told.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
     let host = lines.iter().find(|line| line["of"] == "this host").unwrap();

@@ -48,7 +48,16 @@ impl Finding {
 
 /// What there is to find, where the configurations pass requests on to these ports.
 pub fn findings(host: &Host, upstream_ports: &[u16]) -> Vec<Finding> {
-    let mut found = Vec::new();
+    let mut found: Vec<_> = host
+        .unseen
+        .iter()
+        .map(|what| Finding {
+            code: "not-seen",
+            whose: "this host".to_owned(),
+            what: what.clone(),
+            fix: "run it as root, on the host itself".to_owned(),
+        })
+        .collect();
     for space in &host.spaces {
         let is_upstream = |bound: &&Bound| upstream_ports.contains(&bound.at.port);
         let upstreams: Vec<&Bound> = space.listeners.iter().filter(is_upstream).collect();
@@ -85,7 +94,10 @@ fn queues(space: &Space, upstreams: &[&Bound], found: &mut Vec<Finding>) {
                     "its accept queue has {limit} places, all that net.core.somaxconn allows: it asked for as many or more, and a burst of \
                      more is dropped"
                 ),
-                fix: format!("sysctl -w net.core.somaxconn={SOMAXCONN}\nand start it anew: listen() is what asks"),
+                fix: format!(
+                    "{}sysctl -w net.core.somaxconn={SOMAXCONN}\nand start it anew: listen() is what asks",
+                    bound.owner.as_ref().map(|owner| format!("nsenter -t {} -n ", owner.pid)).unwrap_or_default()
+                ),
             });
         } else if limit < SMALL_BACKLOG {
             found.push(Finding {
@@ -134,7 +146,8 @@ fn ports(space: &Space, found: &mut Vec<Finding>) {
                      are kept and each waits {TIME_WAIT_SECONDS} s",
                     count / TIME_WAIT_SECONDS
                 ),
-                fix: "sysctl -w net.ipv4.ip_local_port_range=\"10240 65535\"\nbut first keep connections (keepalive): then few ports do"
+                fix: "keep connections (keepalive): then few ports do\nor widen net.ipv4.ip_local_port_range there (32768 60999 by default), and \
+                      reserve the ports in it on which something listens (net.ipv4.ip_local_reserved_ports)"
                     .to_owned(),
             });
         }
@@ -179,10 +192,24 @@ fn taken(space: &Space, upstreams: &[&Bound], found: &mut Vec<Finding>) {
                     "its port is one of those that connections are given ({low} to {high}): while it restarts one may take it, and it cannot \
                      listen then"
                 ),
-                fix: format!("sysctl -w net.ipv4.ip_local_reserved_ports={port}, with those that are reserved already; or a port below {low}"),
+                fix: format!(
+                    "sysctl -w net.ipv4.ip_local_reserved_ports={}\nor a port below {low}",
+                    with_reserved(&space.reserved, upstreams)
+                ),
             });
         }
     }
+}
+
+/// Ports that are reserved, with those of these listeners: to set them is to set all.
+fn with_reserved(reserved: &[(u16, u16)], more: &[&Bound]) -> String {
+    let range = |(from, to): &(u16, u16)| if from == to { from.to_string() } else { format!("{from}-{to}") };
+    let is_new = |port: &u16| !reserved.iter().any(|(from, to)| (*from..=*to).contains(port));
+    let mut new: Vec<u16> = more.iter().map(|bound| bound.at.port).filter(is_new).collect();
+    new.sort_unstable();
+    new.dedup();
+    let all: Vec<_> = reserved.iter().map(range).chain(new.iter().map(u16::to_string)).collect();
+    all.join(",")
 }
 
 fn limits(host: &Host, found: &mut Vec<Finding>) {
@@ -281,6 +308,14 @@ mod tests {
             (space.port_range, space.reserved) = (Some((1024, 65_535)), vec![(22, 22), (7999, 8001)]);
         };
         assert_eq!(codes(reserved), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_reserved_stays_so() {
+        let mut space = space();
+        (space.port_range, space.reserved) = (Some((1024, 65_535)), vec![(22, 22), (7000, 7005)]);
+        let found = findings(&Host { spaces: vec![space], ..Host::default() }, &[8000]);
+        assert!(found[0].fix.contains("ip_local_reserved_ports=22,7000-7005,8000\n"), "{}", found[0].fix);
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Engine {
                 let settled = self.open.logged(now, event.time, line);
                 self.settle(settled, say);
             }
-            Body::LogSample(sample) => self.open.log_sampled(sample),
+            Body::LogSample(sample) => self.open.log_sampled(now, sample),
             _ => {}
         }
     }

@@ -1,7 +1,8 @@
 //! What a proxy's log line can stand for: the kernel tells its causes apart, the line alone seldom does.
 
-use std::sync::LazyLock;
+use std::{collections::HashMap, sync::LazyLock};
 
+use foldhash::quality::RandomState;
 use memchr::memmem;
 
 use crate::{
@@ -15,8 +16,10 @@ use crate::{
 
 /// A message, and what it can stand for.
 #[derive(Debug)]
-pub(super) struct Message {
-    /// Texts that a message has all of.
+pub(crate) struct Message {
+    /// How it begins: behind that stands what clients and upstreams sent, and files' names.
+    begins: Begins,
+    /// Texts that it has all of.
     parts: &'static [&'static str],
     /// What it is about.
     about: About,
@@ -24,6 +27,45 @@ pub(super) struct Message {
     causes: &'static [&'static str],
     /// What else to know.
     remark: &'static str,
+}
+
+/// How a message begins.
+#[derive(Clone, Copy, Debug)]
+enum Begins {
+    /// So.
+    With(&'static str),
+    /// With a call that reads or writes.
+    WithCall,
+    /// With one word (a number, a name), and then so.
+    Behind(&'static str),
+}
+
+/// What nginx does with an upstream before it has an answer to pass on, as messages end.
+const BEFORE_AN_ANSWER: [&str; 2] =
+    ["while reading response header from upstream", "while SSL handshaking to upstream"];
+
+/// Calls by which nginx reads and writes (`ngx_unix_recv` and its like, src/os/unix; src/event/ngx_event_openssl.c).
+const CALLS: [&str; 10] = [
+    "recv() ",
+    "readv() ",
+    "send() ",
+    "writev() ",
+    "sendfile() ",
+    "sendfilev() ",
+    "SSL_read() ",
+    "SSL_write() ",
+    "SSL_do_handshake() ",
+    "SSL_shutdown() ",
+];
+
+impl Begins {
+    fn fits(self, said: &str) -> bool {
+        match self {
+            Self::With(text) => said.starts_with(text),
+            Self::WithCall => CALLS.iter().any(|call| said.starts_with(call)),
+            Self::Behind(text) => said.split_once(' ').is_some_and(|(_, behind)| behind.starts_with(text)),
+        }
+    }
 }
 
 /// What a message is about.
@@ -63,9 +105,19 @@ impl Message {
         self.about != About::Nothing
     }
 
-    /// Whether a request failed by what it says, whatever else is seen of it or not.
-    pub(super) fn tells_by_itself(&self) -> bool {
-        matches!(self.about, About::Rejected | About::NoTry(_))
+    /// Whether a request failed by what it says here, whatever else is seen of it or not: once an answer was begun to be passed on, what is
+    /// wrong with it is no 502 any more.
+    pub(super) fn tells_by_itself(&self, said: &str) -> bool {
+        match self.about {
+            About::NoTry(_) => true,
+            About::Rejected => BEFORE_AN_ANSWER.iter().any(|doing| said.ends_with(doing)),
+            _ => false,
+        }
+    }
+
+    /// Whether it says that nothing was tried.
+    pub(super) fn is_without_try(&self) -> bool {
+        matches!(self.about, About::NoTry(_))
     }
 
     /// The status that a client got for whom nothing was tried.
@@ -90,9 +142,10 @@ impl Message {
     }
 
     /// Whether it is what a proxy writes of a try that ended so.
-    pub(super) fn fits(&self, ending: Ending) -> bool {
+    pub(super) fn fits(&self, ending: Ending, status: Option<u16>) -> bool {
         use Ending as E;
         match (self.about, ending) {
+            (About::NoTry(told), E::NoTry) => status == Some(told),
             (About::Connect(ECONNREFUSED), E::Refused { .. })
             | (About::Connect(EADDRNOTAVAIL), E::NoPort)
             | (About::Connect(ETIMEDOUT), E::ConnectTimedOut { by_kernel: true })
@@ -101,8 +154,7 @@ impl Message {
             | (About::Answer, E::NoAnswer | E::Abandoned)
             | (About::Closed, E::ClosedEarly | E::SentOnClosed)
             | (About::Broken, E::Reset | E::SentOnClosed)
-            | (About::Rejected, E::Rejected)
-            | (About::NoTry(_), E::NoTry) => true,
+            | (About::Rejected, E::Rejected) => true,
             (About::Connect(error), E::ConnectError(seen)) => error == seen,
             _ => false,
         }
@@ -115,175 +167,243 @@ static FINDERS: LazyLock<Vec<Vec<memmem::Finder<'static>>>> =
 
 /// The message that a proxy's words are, if it is known.
 pub(super) fn known(said: &str) -> Option<&'static Message> {
-    let fits = |parts: &&Vec<memmem::Finder<'_>>| parts.iter().all(|part| part.find(said.as_bytes()).is_some());
-    FINDERS.iter().zip(MESSAGES).find(|(parts, _)| fits(parts)).map(|(_, message)| message)
+    let has = |parts: &Vec<memmem::Finder<'_>>| parts.iter().all(|part| part.find(said.as_bytes()).is_some());
+    let fits = |(parts, message): &(&Vec<memmem::Finder<'_>>, &Message)| message.begins.fits(said) && has(parts);
+    FINDERS.iter().zip(MESSAGES).find(fits).map(|(_, message)| message)
+}
+
+/// Messages by the words that they were found in: logs repeat themselves.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Words(HashMap<String, Option<&'static Message>, RandomState>);
+
+/// Different words of lines of which it is remembered what they say. Full, all are forgotten.
+const MAX_WORDS: usize = 256;
+
+impl Words {
+    pub(super) fn known(&mut self, said: &str) -> Option<&'static Message> {
+        if let Some(message) = self.0.get(said) {
+            return *message;
+        }
+        if self.0.len() >= MAX_WORDS {
+            self.0.clear();
+        }
+        let message = known(said);
+        self.0.insert(said.to_owned(), message);
+        message
+    }
+
+    /// Whether these are words about a request, or a try for it, that failed.
+    pub(crate) fn tell_of_a_failure(&mut self, said: &str) -> bool {
+        self.known(said).is_some_and(Message::is_failure)
+    }
 }
 
 /// What a proxy said without what is not its own words: addresses, and what an upstream sent.
 pub fn without_names(said: &str) -> String {
-    known(said).map(|message| message.parts.join("…")).unwrap_or_default()
+    let begin = |message: &Message| match message.begins {
+        Begins::With(text) => text.to_owned(),
+        // What a call is called is none of anybody's names.
+        Begins::WithCall => {
+            CALLS.iter().find(|call| said.starts_with(**call)).map_or(String::new(), |call| (*call).to_owned())
+        }
+        Begins::Behind(text) => format!("… {text}"),
+    };
+    let doing = BEFORE_AN_ANSWER.iter().find(|doing| said.ends_with(**doing));
+    let words = |message: &Message| {
+        let begin = begin(message);
+        let parts = message.parts.iter().filter(|part| !doing.is_some_and(|doing| doing.contains(**part)));
+        std::iter::once(&*begin).chain(parts.copied()).chain(doing.copied()).collect::<Vec<_>>().join("…")
+    };
+    known(said).map(words).unwrap_or_default()
 }
 
 /// The first that fits counts.
 const MESSAGES: &[Message] = &[
     Message {
-        parts: &["worker_connections are not enough"],
+        begins: Begins::Behind("worker_connections are not enough"),
+        parts: &["while connecting to upstream"],
         about: About::NoTry(500),
         causes: &["proxy-limits"],
         remark: "a worker has as many connections as it may, clients' and upstreams' together",
     },
     Message {
-        parts: &["(24: Too many open files)"],
+        begins: Begins::With("socket() failed (24: "),
+        parts: &[],
         about: About::NoTry(500),
         causes: &["proxy-limits"],
         remark: "the proxy's own limit: the upstream was not asked",
     },
     Message {
-        parts: &["no live upstreams"],
+        begins: Begins::With("no live upstreams"),
+        parts: &[],
         about: About::NoTry(502),
         causes: &["no-live-upstreams"],
         remark: "no server was asked: each had been left out after failures, which stand before this in the log and are what to look at",
     },
     Message {
-        parts: &["upstream server temporarily disabled"],
+        begins: Begins::With("upstream server temporarily disabled"),
+        parts: &[],
         about: About::Nothing,
         causes: &[],
         remark: "a server is left out after failures (max_fails, fail_timeout); when all are, requests get 502 without a try",
     },
     Message {
-        parts: &["(99: Cannot assign requested address)"],
+        begins: Begins::With("connect() "),
+        parts: &["(99: "],
         about: About::Connect(EADDRNOTAVAIL),
         causes: &["port-exhaustion"],
         remark: "no ephemeral port was free for this address and port",
     },
     Message {
-        parts: &["connect() to unix:", "(111: "],
+        begins: Begins::With("connect() to unix:"),
+        parts: &["(111: "],
         about: About::Connect(ECONNREFUSED),
         causes: &["unix-refused"],
         remark: "nobody listens on the socket: its file is what a process that has ended left behind",
     },
     Message {
-        parts: &["connect() to unix:", "(2: "],
+        begins: Begins::With("connect() to unix:"),
+        parts: &["(2: "],
         about: About::Connect(2),
         causes: &["unix-missing"],
         remark: "there is no such file",
     },
     Message {
-        parts: &["connect() to unix:", "(13: "],
+        begins: Begins::With("connect() to unix:"),
+        parts: &["(13: "],
         about: About::Connect(13),
         causes: &["unix-permission"],
         remark: "the proxy's user may not write to the socket, or not come to it",
     },
     Message {
-        parts: &["connect() to unix:", "(11: "],
+        begins: Begins::With("connect() to unix:"),
+        parts: &["(11: "],
         about: About::Connect(11),
         causes: &["unix-backlog-full"],
         remark: "the socket's backlog is full: its process accepts too slowly",
     },
     Message {
-        parts: &["connect() ", "(111: "],
+        begins: Begins::With("connect() "),
+        parts: &["(111: "],
         about: About::Connect(ECONNREFUSED),
         causes: &["upstream-refused"],
         remark: "nobody listened at that moment, or a firewall rejects; this is not what exhausted ports look like (that is 99)",
     },
     Message {
-        parts: &["connect() ", "(104: "],
+        begins: Begins::With("connect() "),
+        parts: &["(104: "],
         about: About::Connect(ECONNRESET),
         causes: &["accept-queue-overflow", "upstream-reset"],
         remark: "reset right after the handshake: a full accept queue with tcp_abort_on_overflow does that",
     },
     Message {
-        parts: &["connect() ", "(110: "],
+        begins: Begins::With("connect() "),
+        parts: &["(110: "],
         about: About::Connect(ETIMEDOUT),
         causes: &["connect-timeout", "accept-queue-overflow", "syn-queue-overflow", "packet-loss"],
         remark: "the kernel gave up sending SYNs",
     },
     Message {
-        parts: &["connect() ", "(113: "],
+        begins: Begins::With("connect() "),
+        parts: &["(113: "],
         about: About::Connect(113),
         causes: &["upstream-unreachable"],
         remark: "a router or this host knows no way there",
     },
     Message {
-        parts: &["connect() ", "(101: "],
+        begins: Begins::With("connect() "),
+        parts: &["(101: "],
         about: About::Connect(101),
         causes: &["upstream-unreachable"],
         remark: "this host has no route there",
     },
     Message {
-        parts: &["connect() ", "(13: "],
+        begins: Begins::With("connect() "),
+        parts: &["(13: "],
         about: About::Connect(13),
         causes: &["upstream-unreachable"],
         remark: "a firewall prohibits it, or SELinux (httpd_can_network_connect)",
     },
     Message {
-        parts: &["upstream timed out", "while connecting to upstream"],
+        begins: Begins::With("upstream timed out"),
+        parts: &["while connecting to upstream"],
         about: About::Handshake,
         causes: &["accept-queue-overflow", "connect-timeout", "syn-queue-overflow", "packet-loss"],
         remark: "no SYN was answered within proxy_connect_timeout; a full accept queue and a firewall that drops look alike from here",
     },
     Message {
-        parts: &["upstream timed out", "while SSL handshaking to upstream"],
+        begins: Begins::With("upstream timed out"),
+        parts: &["while SSL handshaking to upstream"],
         about: About::Answer,
         causes: &["upstream-timeout", "accept-queue-overflow", "packet-loss"],
         remark: "the kernel took the connection; whether a process did is what the upstream's accept queue tells",
     },
     Message {
-        parts: &["upstream timed out"],
+        begins: Begins::With("upstream timed out"),
+        parts: &[],
         about: About::Answer,
         causes: &["upstream-timeout", "accept-queue-overflow", "packet-loss"],
         remark: "accepted and slow, or never accepted: the same line. The upstream's accept queue, and whether the request was acknowledged, tell",
     },
     Message {
-        parts: &["upstream prematurely closed connection"],
+        begins: Begins::With("upstream prematurely closed connection"),
+        parts: &[],
         about: About::Closed,
         causes: &["upstream-closed-early", "keepalive-race"],
         remark: "a FIN before an answer: the worker died or gave up, or an idle connection was being closed as the request went out",
     },
     Message {
+        begins: Begins::WithCall,
         parts: &["failed (104: "],
         about: About::Broken,
         causes: &["upstream-reset", "keepalive-race", "accept-queue-overflow"],
         remark: "who sent the RST, and in what state, is known to the upstream's kernel alone",
     },
     Message {
+        begins: Begins::WithCall,
         parts: &["failed (32: Broken pipe)"],
         about: About::Broken,
         causes: &["upstream-reset", "keepalive-race", "upstream-closed-early"],
         remark: "the upstream had closed before the whole request was sent",
     },
     Message {
-        parts: &["upstream sent too big header"],
+        begins: Begins::With("upstream sent too big header"),
+        parts: &[],
         about: About::Rejected,
         causes: &["bad-response"],
         remark: "the answer's head is larger than proxy_buffer_size (often cookies)",
     },
     Message {
-        parts: &["upstream sent no valid HTTP/1.0 header"],
+        begins: Begins::With("upstream sent no valid HTTP/1.0 header"),
+        parts: &[],
         about: About::Rejected,
         causes: &["bad-response"],
         remark: "what came is no HTTP: TLS on that port, perhaps, or another protocol",
     },
     Message {
-        parts: &["upstream sent "],
+        begins: Begins::With("upstream sent "),
+        parts: &[],
         about: About::Rejected,
         causes: &["bad-response"],
         remark: "the proxy could not make sense of the answer",
     },
     Message {
-        parts: &["SSL_do_handshake() failed", "upstream"],
+        begins: Begins::With("SSL_do_handshake() failed"),
+        parts: &["upstream"],
         about: About::Rejected,
         causes: &["bad-response"],
         remark: "no TLS on that port, or none that both know: the rest of the line says which",
     },
     Message {
-        parts: &["could not be resolved"],
+        begins: Begins::Behind("could not be resolved"),
+        parts: &[],
         about: About::NoTry(502),
         causes: &[],
         remark: "no server was asked: the resolver gave no address for its name",
     },
     Message {
-        parts: &["client prematurely closed connection"],
+        begins: Begins::With("client prematurely closed connection"),
+        parts: &[],
         about: About::Nothing,
         causes: &[],
         remark: "the client left before the answer (status 499); the upstream may be too slow for it",
@@ -419,6 +539,24 @@ mod tests {
                 assert!(registry::find(cause).is_some(), "{cause}");
             }
         }
+    }
+
+    #[test]
+    fn what_somebody_sent_is_no_message() {
+        for said in [
+            "open() \"/srv/no live upstreams while connecting to upstream\" failed (2: No such file or directory)",
+            "open() \"/srv/64 worker_connections are not enough while connecting to upstream\" failed (2: No such file or directory)",
+            "FastCGI sent in stderr: \"no live upstreams while connecting to upstream\" while reading response header from upstream",
+            "access forbidden by rule: connect() failed (111: Connection refused) while connecting to upstream",
+        ] {
+            assert!(known(said).is_none(), "{said}");
+        }
+        let sent = "upstream sent invalid header: \"no live upstreams\" while reading response header from upstream";
+        assert_eq!(known(sent).unwrap().causes(), ["bad-response"]);
+        let full = "64 worker_connections are not enough while accepting new connection on 0.0.0.0:80";
+        assert!(known(full).is_none(), "nobody was answered");
+        let chunk = "upstream sent invalid chunked response while reading upstream";
+        assert!(!known(chunk).unwrap().tells_by_itself(chunk), "its head had been passed on");
     }
 
     #[test]

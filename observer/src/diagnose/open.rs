@@ -322,15 +322,15 @@ impl Open {
     }
 
     /// Takes in how a log stands.
-    pub(super) fn log_sampled(&mut self, sample: &LogSample) {
-        self.lines.sampled(sample);
+    pub(super) fn log_sampled(&mut self, now: Time, sample: &LogSample) {
+        self.lines.sampled(now, sample);
     }
 
     /// Takes in what a proxy's log says. Gives back the try that it is about, if that waited for nothing else.
     pub(super) fn logged(&mut self, now: Time, at: Time, line: &Arc<LogLine>) -> Option<Settled> {
         let key = self.lines.read(now, at, line)?;
         // One that was judged, or turned out to be harmless, has no use for it.
-        let (wait, attempt) = self.kept.get_mut(&key)?;
+        let (wait, attempt) = self.kept.get_mut(&key).filter(|(_, attempt)| attempt.line.is_none())?;
         let failed = attempt.ending.failed();
         written(attempt, Arc::clone(line));
         match wait {
@@ -346,7 +346,17 @@ impl Open {
     /// The line that has waited longest for its try is not about any that was seen: what it says by itself is all there is.
     fn told_by_line_alone(&mut self) -> Option<Settled> {
         let (time, line) = self.lines.alone()?;
-        let ending = logged::known(&line.said)?.ending();
+        let said = logged::known(&line.said)?;
+        let ending = said.ending();
+        // Where the proxy's answers are seen, one that looks well may have been tried again: no client got an error for it.
+        let seen = |(_, (pid, told), attempt): (Time, Key, &Attempt)| {
+            let unwatched = attempt.connection.as_ref().is_some_and(|it| it.answers_unwatched);
+            let same = pid == line.process.pid && attempt.upstream.endpoint == line.at;
+            same && attempt.answers_visible && !unwatched && time.since(told) <= REMEMBER
+        };
+        if !said.is_without_try() && self.kept.of(Wait::Nothing).any(seen) {
+            return None;
+        }
         let upstream = match (line.at, line.path) {
             (Some(at), _) => UpstreamKey::tcp(NetNs::default(), at),
             (None, Some(path)) => UpstreamKey::unix(path),
@@ -418,16 +428,19 @@ impl Open {
     /// The stream has ended: what is left, one at a time.
     pub(super) fn last(&mut self, answers_lost: bool) -> Option<Settled> {
         let end = Time(u64::MAX);
-        while self.lines.first_due(end).is_some() {
-            if let Some(settled) = self.told_by_line_alone() {
-                return Some(settled);
-            }
-        }
         let Some((_, key)) = self.next_wait(end).and_then(|(_, wait)| self.kept.next(wait, end)) else {
+            while self.lines.first_due(end).is_some() {
+                if let Some(settled) = self.told_by_line_alone() {
+                    return Some(settled);
+                }
+            }
             let unwatched = self.unwatched.pop_front().map(|(_, over)| self.harmless_after_all(over));
             return unwatched.or_else(|| self.due_later(end));
         };
-        let attempt = self.kept.remove(&key)?;
+        let mut attempt = self.kept.remove(&key)?;
+        if attempt.line.is_none() && self.lines.follows(attempt.proxy.pid) {
+            attempt.line = self.lines.otherwise(&attempt);
+        }
         // Its answer may have been a moment away.
         let to_come = attempt.answer.is_none() && attempt.answers_visible && !answers_lost;
         Some(if to_come { Settled::Unanswered(Over::of(&attempt)) } else { Settled::judge(attempt) })

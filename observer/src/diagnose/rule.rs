@@ -50,9 +50,9 @@ impl<'a> Case<'a> {
         logged::known(said).filter(|message| message.causes() == [code]).map(|_| said)
     }
 
-    /// How sure that makes: certain if the client was seen to get an error, for a log's word alone is anybody's who can write there.
+    /// How sure that makes: likely if the client was seen to get an error, for a log's word alone is anybody's who can write there.
     pub fn sure_by_log(&self) -> Confidence {
-        if self.attempt.status().is_some() { Confidence::Certain } else { Confidence::Likely }
+        if self.attempt.status().is_some() { Confidence::Likely } else { Confidence::Possible }
     }
 
     /// The span of the try, as far as it is known.

@@ -14,7 +14,7 @@ pub const MAX_LINE: usize = 4096;
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
 /// Bytes that are looked at in one call: what is left waits for the next, so that one log keeps nobody from another.
-const MAX_LOOK: usize = 8 << 20;
+const MAX_LOOK: usize = 2 << 20;
 /// Bytes that may be left to read. A log that runs further ahead is not caught up with: what is between is passed over, and counted.
 const MAX_BEHIND: u64 = 256 << 20;
 
@@ -94,8 +94,12 @@ impl Tail {
     fn is_as_it_was(&self) -> io::Result<bool> {
         let mut now = [0; MARK];
         let now = &mut now[..self.mark.len()];
-        self.file.read_exact_at(now, self.at - self.mark.len() as u64)?;
-        Ok(now == self.mark)
+        match self.file.read_exact_at(now, self.at - self.mark.len() as u64) {
+            Ok(()) => Ok(now == self.mark),
+            // It was emptied this very moment.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn take(&mut self, mut bytes: &[u8], each: &mut impl FnMut(&[u8])) {

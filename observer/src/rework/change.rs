@@ -86,8 +86,12 @@ pub(super) fn change(event: &mut Event, to: &mut impl Change) {
         }
         Body::LogLine(it) => log_line(Arc::make_mut(it), to),
         Body::LogSample(it) => {
-            let LogSample { path, writers, lines: _, missed: _, emptied: _, trouble: _ } = &mut **it;
+            let LogSample { device: _, inode: _, path, writers, lines: _, missed: _, emptied: _, left: _, trouble } =
+                &mut **it;
             to.name(path);
+            if let Some(trouble) = trouble {
+                to.name(trouble);
+            }
             for process in writers {
                 to.process(process);
             }
@@ -199,7 +203,8 @@ fn listener(sample: &mut ListenerSample, to: &mut impl Change) {
 }
 
 fn log_line(line: &mut LogLine, to: &mut impl Change) {
-    let LogLine { process, after, said, at, path, request: Request { method: _, target, client } } = line;
+    let LogLine { process, after, connection: _, said, at, path, request: Request { method: _, target, client } } =
+        line;
     to.process(process);
     to.time(after);
     to.said(said);

@@ -37,8 +37,8 @@ fn live(arguments: &Advise) -> Result<Arc<Snapshot>> {
         let mut pipeline = Pipeline::live(options, logs, watching, Wanted::Snapshots, None)?;
         eprintln!("observer: watching {} for {}", pipeline.frame.watching, humantime::format_duration(*watch));
         end.await;
-        let shown = pipeline.snapshots.borrow().clone();
         pipeline.sum_up()?;
+        let shown = pipeline.snapshots.borrow().clone();
         pipeline.finish()?;
         Ok(shown)
     })

@@ -57,6 +57,10 @@ struct Side {
     tries: u64,
     answers: u64,
     failed: u64,
+    /// Of the failures, the longest time without any between two of them, or before the first.
+    quiet: f64,
+    /// Upstreams that are not listed one by one.
+    unlisted: bool,
     /// Something was lost: counts are lower bounds.
     lossy: bool,
 }
@@ -98,7 +102,14 @@ impl Comparison {
             }
         }
         let rows = counts.into_iter().map(|((cause, upstream), counts)| {
-            let change = judge(counts, sides.each_ref().map(|side| side.seconds), load);
+            let [first, second] = &sides;
+            let change = match judge(counts, sides.each_ref().map(|side| side.seconds), load) {
+                // It may have been there, unlisted.
+                Change::New if first.unlisted => Change::Unclear,
+                // It was away for as long before, between its bouts.
+                Change::Gone if second.unlisted || second.seconds * load.min(1.0) < first.quiet => Change::Unclear,
+                change => change,
+            };
             Row { cause, upstream, counts, change }
         });
         let mut rows: Vec<_> = rows.collect();
@@ -124,14 +135,10 @@ impl Comparison {
             );
         }
         if count(&[Change::Gone]) == self.rows.len() {
-            return format!("It helped: what failed {:.1} times a second before does not fail any more.", rate(before));
+            return format!("It helped: what failed {} before does not fail any more.", often(before));
         }
         if count(&[Change::Gone, Change::Fewer]) > 0 {
-            return format!(
-                "It helped in part: {:.1} failures a second before, {:.1} after.",
-                rate(before),
-                rate(after)
-            );
+            return format!("It helped in part: what failed {} before fails {} now.", often(before), often(after));
         }
         "It did not help: as much fails as before.".to_owned()
     }
@@ -140,7 +147,7 @@ impl Comparison {
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         for (name, side) in ["before", "after"].iter().zip(&self.sides) {
-            let Side { host, begins, seconds, tries, answers, failed, lossy } = side;
+            let Side { host, begins, seconds, tries, answers, failed, lossy, quiet: _, unlisted: _ } = side;
             let _ = writeln!(
                 text,
                 "{name:<7} {host}, {begins} UTC, {}: {} ({:.1} a second), {}, {}{}",
@@ -178,9 +185,14 @@ impl Comparison {
     /// That the load was another one, which may be why.
     fn caution(&self) -> Option<String> {
         let load = load(&self.sides);
-        (load < 0.5 && !self.rows.is_empty()).then(|| {
-            format!("Mind that there was {:.0} % of the load: less of it may be all that helped.", load * 100.0)
-        })
+        let mut cautions = Vec::new();
+        if !(0.5..=2.0).contains(&load) {
+            cautions.push(format!("Mind that there was {:.0} % of the load: that alone may be why.", load * 100.0));
+        }
+        if self.sides[1].lossy {
+            cautions.push("Mind that something was lost in the second: more may have failed than it shows.".to_owned());
+        }
+        (!cautions.is_empty() && !self.rows.is_empty()).then(|| cautions.join("\n"))
     }
 
     /// One object for machines.
@@ -219,7 +231,11 @@ impl Comparison {
 }
 
 fn side(report: &Report) -> Side {
+    let begins = std::iter::once(report.from).chain(report.failures.bouts.iter().map(|bout| bout.to));
+    let quiet = begins.zip(&report.failures.bouts).map(|(since, bout)| bout.from.since(since));
     Side {
+        quiet: quiet.max().unwrap_or_default().as_secs_f64(),
+        unlisted: report.upstreams.others > 0,
         host: report.about.host.clone(),
         begins: report.about.wall.rfc3339(report.from).get(..19).unwrap_or_default().replace('T', " "),
         seconds: report.to.since(report.from).as_secs_f64().max(0.001),
@@ -230,18 +246,20 @@ fn side(report: &Report) -> Side {
     }
 }
 
-fn rate(side: &Side) -> f64 {
-    float(side.failed) / side.seconds
+/// How often something failed.
+fn often(side: &Side) -> String {
+    let rate = float(side.failed) / side.seconds;
+    if rate >= 0.1 { format!("{rate:.1} times a second") } else { format!("{:.1} times an hour", rate * 3600.0) }
 }
 
-/// How much of the first one's load the second had, at most 1. By answers or by tries, whichever is more: connections that are kept carry
+/// How much of the first one's load the second had. By answers or by tries, whichever is more: connections that are kept carry
 /// many requests, and answers are not always looked at.
 fn load([before, after]: &[Side; 2]) -> f64 {
     let ratio = |count: fn(&Side) -> u64| match count(before) {
         0 => 0.0,
         had => (float(count(after)) / after.seconds) / (float(had) / before.seconds),
     };
-    if before.tries == 0 { 1.0 } else { ratio(|side| side.tries).max(ratio(|side| side.answers)).min(1.0) }
+    if before.tries == 0 { 1.0 } else { ratio(|side| side.tries).max(ratio(|side| side.answers)) }
 }
 
 fn judge([before, after]: [u64; 2], [first, second]: [f64; 2], load: f64) -> Change {
@@ -249,7 +267,8 @@ fn judge([before, after]: [u64; 2], [first, second]: [f64; 2], load: f64) -> Cha
     // What there would be had nothing changed.
     let expected = before / first * second * load;
     if after == 0.0 {
-        return if expected >= ENOUGH { Change::Gone } else { Change::Unclear };
+        // More load makes it no surer.
+        return if before / first * second * load.min(1.0) >= ENOUGH { Change::Gone } else { Change::Unclear };
     }
     if before == 0.0 {
         let missed = after / second * first;
@@ -330,7 +349,17 @@ mod tests {
     }
 
     fn side(tries: u64, answers: u64, failed: u64) -> Side {
-        Side { host: "a".into(), begins: String::new(), seconds: 60.0, tries, answers, failed, lossy: false }
+        Side {
+            host: "a".into(),
+            begins: String::new(),
+            seconds: 60.0,
+            tries,
+            answers,
+            failed,
+            quiet: 0.0,
+            unlisted: false,
+            lossy: false,
+        }
     }
 
     #[test]
@@ -338,6 +367,9 @@ mod tests {
         assert!(load(&[side(1_000, 1_000, 9), side(20, 1_000, 0)]) > 0.99);
         assert!(load(&[side(1_000, 0, 9), side(100, 0, 0)]) < 0.11);
         assert!(load(&[side(0, 0, 0), side(100, 0, 0)]) > 0.99);
+        // Three times the load, three times the failures.
+        assert!((load(&[side(100, 0, 9), side(300, 0, 0)]) - 3.0).abs() < 0.01);
+        assert_eq!(judge([100, 300], [60.0, 60.0], 3.0), Change::Same);
     }
 
     #[test]

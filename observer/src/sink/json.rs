@@ -147,7 +147,7 @@ impl Json {
 }
 
 fn log(sample: &LogSample) -> Value {
-    let LogSample { path, writers: _, lines, missed, emptied, trouble } = sample;
+    let LogSample { device: _, inode: _, path, writers: _, lines, missed, emptied, left: _, trouble } = sample;
     json!({ "path": path, "lines": lines, "missed_bytes": missed, "emptied": emptied, "trouble": trouble })
 }
 

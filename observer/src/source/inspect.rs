@@ -1,6 +1,6 @@
 //! One look at this host, without eBPF: what its settings and limits are in each network namespace, and who listens there.
 
-use std::{collections::HashMap, fs, thread};
+use std::{collections::HashMap, fs, io, thread};
 
 use super::{
     procs,
@@ -19,6 +19,8 @@ pub struct Host {
     pub spaces: Vec<Space>,
     /// Proxies' processes with the files that they have open, and may have.
     pub files: Vec<(Process, u64, u64)>,
+    /// What could not be looked at, in sentences.
+    pub unseen: Vec<String>,
     /// Connections that netfilter tracks, and may track (`nf_conntrack_count`, `nf_conntrack_max`), where it does.
     pub conntrack: Option<(u64, u64)>,
     /// Pages that TCP has taken, and from how many on it is short of memory (`/proc/net/sockstat`, `net.ipv4.tcp_mem`).
@@ -73,9 +75,17 @@ pub fn host(proxies: &[String]) -> Host {
 fn look(names: &[String]) -> Host {
     let proxies = procs::processes_of(names);
     let mut owners: Option<HashMap<u64, Process>> = None;
-    let mut spaces = Vec::new();
-    visit_namespaces(&procs::namespaces(), |netns| {
-        let space = space(netns, &proxies, &mut owners);
+    let (mut spaces, mut unseen, mut visited) = (Vec::new(), Vec::new(), 0);
+    let namespaces = procs::namespaces();
+    visit_namespaces(&namespaces, |netns| {
+        visited += 1;
+        let space = match space(netns, &proxies, &mut owners) {
+            Ok(space) => space,
+            Err(error) => {
+                unseen.push(format!("the listeners of network namespace {} cannot be listed: {error}", netns.0));
+                return true;
+            }
+        };
         if !space.listeners.is_empty() || !space.proxies.is_empty() {
             spaces.push(space);
         }
@@ -90,8 +100,12 @@ fn look(names: &[String]) -> Host {
     // low, pressure, high
     let pressure = fs::read_to_string("/proc/sys/net/ipv4/tcp_mem").ok();
     let pressure = pressure.and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
+    if visited < namespaces.len() {
+        unseen.push(format!("{} network namespaces could not be entered", namespaces.len() - visited));
+    }
     Host {
         spaces,
+        unseen,
         files: proxies.iter().filter_map(files).collect(),
         conntrack: conntrack.zip(number("/proc/sys/net/netfilter/nf_conntrack_max")),
         memory: sockstat("sockstat", "TCP:", "mem").map(u64::from).zip(pressure),
@@ -99,8 +113,8 @@ fn look(names: &[String]) -> Host {
 }
 
 /// The namespace that this thread is in.
-fn space(netns: NetNs, proxies: &[Process], owners: &mut Option<HashMap<u64, Process>>) -> Space {
-    let listening = sock_diag::listeners().unwrap_or_default();
+fn space(netns: NetNs, proxies: &[Process], owners: &mut Option<HashMap<u64, Process>>) -> io::Result<Space> {
+    let listening = sock_diag::listeners()?;
     let owners = owners.get_or_insert_with(procs::owners_of_sockets);
     let bound = listening.iter().map(|listener| Bound {
         at: listener.at,
@@ -108,7 +122,7 @@ fn space(netns: NetNs, proxies: &[Process], owners: &mut Option<HashMap<u64, Pro
         owner: owners.get(&listener.inode).cloned(),
     });
     let here = |process: &&Process| procs::netns_of(process.pid) == Some(netns);
-    Space {
+    Ok(Space {
         netns,
         proxies: proxies.iter().filter(here).cloned().collect(),
         listeners: bound.collect(),
@@ -122,7 +136,7 @@ fn space(netns: NetNs, proxies: &[Process], owners: &mut Option<HashMap<u64, Pro
         tw_reuse: sysctl("net/ipv4/tcp_tw_reuse"),
         max_tw_buckets: sysctl("net/ipv4/tcp_max_tw_buckets"),
         time_wait: sockstat_time_wait(),
-    }
+    })
 }
 
 /// `22,8000-8010`

@@ -16,6 +16,7 @@ use std::{
 use super::procs;
 use crate::{
     addr::NetNs,
+    diagnose::logged::Words,
     event::{Body, Event, LogLine, LogSample, MAX_WRITERS, Process},
     host,
     proxy::{
@@ -46,7 +47,9 @@ const LEAVE_AFTER: Duration = Duration::from_secs(10);
 /// nginx is told to open it.
 const NEW_WITHIN: Duration = Duration::from_secs(10);
 /// Handfuls of events that may wait for the pipeline. Full, the thread waits: what it has not read stays in the file.
-const MAX_WAITING: usize = 16;
+const MAX_WAITING: usize = 4;
+/// Failures told in one look; the logs that are left wait for the next.
+const MAX_TOLD: usize = 65_536;
 /// What nginx calls its processes, as the kernel knows them.
 const NAMES: [&str; 2] = ["nginx", "openresty"];
 /// The descriptor of nginx's main log: its standard error is made the same file (`ngx_log_redirect_stderr`, src/core/ngx_cycle.c).
@@ -143,6 +146,43 @@ struct Log {
     told: LogSample,
 }
 
+/// How often a line stands in which log, and how often it was told.
+type Times = (HashMap<FileId, u32>, u32);
+
+/// Lines that several logs have, each from the same process: nginx may be told to write to more than one.
+#[derive(Default)]
+struct Again {
+    /// How often each line stands in which log, and how often it was told, of late and before.
+    counts: [HashMap<(u32, u64, String), Times>; 2],
+    since: Time,
+}
+
+impl Again {
+    /// How long lines are remembered, at least.
+    const WITHIN: Duration = Duration::from_secs(1);
+
+    fn turn(&mut self, now: Time) {
+        if now.since(self.since) > Self::WITHIN {
+            self.since = now;
+            self.counts.swap(0, 1);
+            self.counts[0].clear();
+        }
+    }
+
+    /// Whether it has not been told from another log.
+    fn is_new(&mut self, log: FileId, failure: &Failure) -> bool {
+        let key = (failure.pid, failure.connection, format!("{}{:?}{:?}", failure.said, failure.at, failure.path));
+        let [lately, before] = &mut self.counts;
+        let known = before.remove(&key);
+        let (logs, told) = lately.entry(key).or_insert_with(|| known.unwrap_or_default());
+        let here = logs.entry(log).or_default();
+        *here = here.saturating_add(1);
+        let new = *here > *told;
+        *told = (*told).max(*here);
+        new
+    }
+}
+
 /// A file that processes write to.
 struct Found {
     path: String,
@@ -153,6 +193,7 @@ struct Found {
 
 /// What processes write to that cannot be followed.
 struct Unfollowed {
+    id: FileId,
     path: String,
     writers: Vec<Process>,
     why: String,
@@ -172,6 +213,8 @@ struct Follower {
     next: Time,
     /// When it is looked again for processes that are not known, if there are lines of such.
     meet: Time,
+    words: Words,
+    again: Again,
     buffer: Vec<u8>,
 }
 
@@ -187,6 +230,8 @@ impl Follower {
             found: None,
             next: Time::default(),
             meet: Time::default(),
+            words: Words::default(),
+            again: Again::default(),
             buffer: Vec::new(),
         }
     }
@@ -218,6 +263,7 @@ impl Follower {
     fn look(&mut self, events: &mut Vec<Event>) {
         let mut read = Vec::new();
         let mut unknown = false;
+        let mut count = 0;
         if self.found.is_some_and(|(found, _)| host::now().since(found) >= FIND_AGAIN)
             && self.logs.iter().any(was_rotated)
         {
@@ -226,7 +272,10 @@ impl Follower {
         for (at, log) in self.logs.iter_mut().enumerate() {
             let (begun, mut failures) = (host::now(), Vec::new());
             let all = log.tail.read(&mut self.buffer, |line| failures.extend(errors::failure(line)));
-            failures.retain(|failure| concerns(&self.options.ports, failure));
+            failures.retain(|failure| {
+                concerns(&self.options.ports, failure) && self.words.tell_of_a_failure(&failure.said)
+            });
+            count += failures.len();
             if (log.tail.missed(), log.tail.emptied()) != (log.told.missed, log.told.emptied) {
                 // Ahead of the lines behind the gap: none of them is about a try whose line is in it.
                 events.extend(log.sample().map(|sample| sampled((sample, host::now()))));
@@ -236,18 +285,27 @@ impl Follower {
                 read.push((at, host::now(), log.after, failures));
             }
             match all {
-                Ok(true) => log.after = begun,
-                Ok(false) => {}
+                Ok(true) => (log.after, log.trouble) = (begun, None),
+                Ok(false) => log.trouble = None,
                 Err(error) => log.trouble = Some(format!("it cannot be read: {error}")),
+            }
+            if count >= MAX_TOLD {
+                // The others have their turn next.
+                break;
             }
         }
         // A process that was started since: in a container it has another number than here.
         if unknown && host::now() >= self.meet {
             self.meet();
+            self.sample(events);
         }
+        let several = self.logs.len() > 1;
         for (at, time, after, failures) in read {
             let log = &self.logs[at];
-            events.extend(failures.into_iter().filter_map(|failure| {
+            let again = &mut self.again;
+            again.turn(time);
+            let new = failures.into_iter().filter(|failure| !several || again.is_new(log.id, failure));
+            events.extend(new.filter_map(|failure| {
                 let process = log.writer(failure.pid, self.options.netns.is_none())?;
                 Some(Event { time, body: Body::LogLine(Arc::new(line(failure, process, after))) })
             }));
@@ -258,14 +316,17 @@ impl Follower {
     fn find(&mut self, events: &mut Vec<Event>) {
         let begun = host::now();
         let (mut found, unfollowed) = self.written();
-        self.asked_for(&mut found);
+        self.asked_for(&mut found, events);
         let born_after = self.found.map(|(_, wall)| wall - NEW_WITHIN);
         let before = self.found.map_or(begun, |(time, _)| time);
         for (id, Found { path, way, writers }) in found {
             if let Some(log) = self.logs.iter_mut().find(|log| log.id == id) {
                 (log.path, log.way, log.open) = (path, way, begun);
                 log.written_by(writers);
-            } else if self.logs.len() < MAX_LOGS {
+            } else if self.logs.len() >= MAX_LOGS {
+                let why = format!("{MAX_LOGS} others are followed");
+                self.cannot(Unfollowed { id, path, writers, why }, events);
+            } else {
                 match opened(&way, born_after) {
                     Ok(tail) => {
                         let mut log = Log::new(id, path, way, tail, before, begun);
@@ -274,7 +335,7 @@ impl Follower {
                     }
                     Err(error) => {
                         let why = format!("it cannot be opened: {error}");
-                        self.cannot(Unfollowed { path, writers, why }, events);
+                        self.cannot(Unfollowed { id, path, writers, why }, events);
                     }
                 }
             }
@@ -282,7 +343,12 @@ impl Follower {
         for each in unfollowed {
             self.cannot(each, events);
         }
-        self.logs.retain(|log| begun.since(log.open) <= LEAVE_AFTER);
+        let (kept, left) =
+            std::mem::take(&mut self.logs).into_iter().partition(|log| begun.since(log.open) <= LEAVE_AFTER);
+        self.logs = kept;
+        for log in left {
+            events.push(sampled((LogSample { left: true, ..log.told }, host::now())));
+        }
         for log in &mut self.logs {
             log.is_open = log.open == begun;
         }
@@ -312,8 +378,9 @@ impl Follower {
     }
 
     fn cannot(&mut self, what: Unfollowed, events: &mut Vec<Event>) {
-        let Unfollowed { path, writers, why } = what;
-        let sample = LogSample { path: path.clone(), writers, trouble: Some(why), ..LogSample::default() };
+        let Unfollowed { id: (device, inode), path, writers, why } = what;
+        let sample =
+            LogSample { device, inode, path: path.clone(), writers, trouble: Some(why), ..LogSample::default() };
         if self.unfollowed.get(&path) != Some(&sample)
             && (self.unfollowed.len() < MAX_LOGS || self.unfollowed.contains_key(&path))
         {
@@ -335,12 +402,12 @@ impl Follower {
         for (master, mut family) in families {
             family.sort_by_key(|process| process.pid);
             family.truncate(MAX_WRITERS);
-            for (way, path, id) in self.error_logs(master) {
-                let Some(id) = id else {
+            for (way, path, id, is_file) in self.error_logs(master) {
+                if !is_file {
                     let why = format!("it is no file: {path}");
-                    unfollowed.push(Unfollowed { path, writers: family.clone(), why });
+                    unfollowed.push(Unfollowed { id, path, writers: family.clone(), why });
                     continue;
-                };
+                }
                 let new = || Found { path, way, writers: Vec::new() };
                 found.entry(id).or_insert_with(new).writers.extend(family.iter().cloned());
             }
@@ -352,26 +419,32 @@ impl Follower {
         self.options.netns.is_none_or(|netns| procs::netns_of(process.pid) == Some(netns))
     }
 
-    /// The files named on the command line, to which any proxy may write.
-    fn asked_for(&self, found: &mut HashMap<FileId, Found>) {
-        let writers = || procs::processes_of(&self.names).into_iter().filter(|process| self.is_wanted(process));
-        for path in &self.options.files {
-            let Some(id) = fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|it| (it.dev(), it.ino())) else {
-                continue;
-            };
+    /// The files named on the command line, to which any proxy may write; those that are none are told of.
+    fn asked_for(&mut self, found: &mut HashMap<FileId, Found>, events: &mut Vec<Event>) {
+        for (number, path) in (1..).zip(self.options.files.clone()) {
             let shown = escape(path.as_os_str().as_encoded_bytes());
-            let new = || Found { path: shown, way: path.clone(), writers: writers().take(MAX_WRITERS).collect() };
-            found.entry(id).or_insert_with(new);
+            let all = procs::processes_of(&self.names).into_iter().filter(|process| self.is_wanted(process));
+            let writers: Vec<_> = all.take(MAX_WRITERS).collect();
+            let why = match fs::metadata(&path) {
+                Ok(data) if data.is_file() => {
+                    let new = || Found { path: shown, way: path.clone(), writers };
+                    found.entry((data.dev(), data.ino())).or_insert_with(new);
+                    continue;
+                }
+                Ok(_) => "it is no file".to_owned(),
+                Err(error) => format!("it cannot be found: {error}"),
+            };
+            self.cannot(Unfollowed { id: (0, number), path: shown, writers: Vec::new(), why }, events);
         }
     }
 
-    /// What a master writes errors to: the way there, its name, and which file it is unless it is none.
-    fn error_logs(&mut self, master: u32) -> Vec<(PathBuf, String, Option<FileId>)> {
+    /// What a master writes errors to: the way there, its name, which it is, and whether it is a file.
+    fn error_logs(&mut self, master: u32) -> Vec<(PathBuf, String, FileId, bool)> {
         let folder = PathBuf::from(format!("/proc/{master}/fd"));
         let known = self.known.entry(master).or_default();
         let mut configured = None;
         let mut logs = Vec::new();
-        let mut open = HashSet::new();
+        let (mut open, mut seen) = (HashSet::new(), HashSet::new());
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let way = entry.path();
             let (Ok(data), Ok(name)) = (fs::metadata(&way), fs::read_link(&way)) else { continue };
@@ -379,20 +452,21 @@ impl Follower {
             let path = escape(name.as_os_str().as_encoded_bytes());
             if !data.is_file() {
                 if is_main {
-                    logs.push((way, path, None));
+                    logs.push((way, path, (data.dev(), data.ino()), false));
                 }
                 continue;
             }
             let id = (data.dev(), data.ino());
+            seen.insert(id);
             let is_log = *known.entry(id).or_insert_with(|| {
                 is_main
                     || configured.get_or_insert_with(|| configured_logs(master)).iter().any(|log| is_called(&name, log))
             });
             if is_log && open.insert(id) {
-                logs.push((way, path, Some(id)));
+                logs.push((way, path, id, true));
             }
         }
-        known.retain(|id, is_log| !*is_log || open.contains(id));
+        known.retain(|id, _| seen.contains(id));
         logs
     }
 }
@@ -431,11 +505,14 @@ impl Log {
     /// How it stands, if that is news.
     fn sample(&mut self) -> Option<LogSample> {
         let sample = LogSample {
+            device: self.id.0,
+            inode: self.id.1,
             path: self.path.clone(),
             writers: self.writers.clone(),
             lines: self.tail.lines(),
             missed: self.tail.missed(),
             emptied: self.tail.emptied(),
+            left: false,
             trouble: self.trouble.clone(),
         };
         (sample != self.told).then(|| {
@@ -461,8 +538,8 @@ fn sampled((sample, time): (LogSample, Time)) -> Event {
 }
 
 fn line(failure: Failure, process: Process, after: Time) -> LogLine {
-    let Failure { pid: _, said, at, path, request } = failure;
-    LogLine { process, after, said, at, path, request }
+    let Failure { pid: _, connection, said, at, path, request } = failure;
+    LogLine { process, after, connection, said, at, path, request }
 }
 
 fn concerns(ports: &[u16], failure: &Failure) -> bool {

@@ -225,7 +225,15 @@ fn logged(dice: &mut Dice, comm: &str, ms: u64) -> Body {
     let at = path.is_none().then(|| client_flow().remote);
     let after = event(ms.saturating_sub(dice.below(60)), Body::Tick).time;
     let request = Request { method: "GET".into(), target: "/".into(), client: None };
-    Body::LogLine(Arc::new(LogLine { process: proxy(dice, comm), after, said: said.into(), at, path, request }))
+    Body::LogLine(Arc::new(LogLine {
+        process: proxy(dice, comm),
+        after,
+        connection: dice.below(3),
+        said: said.into(),
+        at,
+        path,
+        request,
+    }))
 }
 
 fn rarity(dice: &mut Dice) -> Body {

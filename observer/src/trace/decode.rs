@@ -359,10 +359,11 @@ impl Line<'_, '_> {
     }
 
     fn log_line(&mut self) -> Result<LogLine, Wrong> {
-        let Written { said, after_ns, request: Request { method, target, client } } = self.detail()?;
+        let Written { said, after_ns, connection, request: Request { method, target, client } } = self.detail()?;
         Ok(LogLine {
             process: self.process(),
             after: self.ago(after_ns),
+            connection,
             said: cut(said, MAX_SAID),
             at: self.columns.remote_ip.view(self.row).map(|_| self.remote()).transpose()?,
             path: self.columns.path.get(self.row).map(|path| UnixPath::new(&clean(path, MAX_PATH))),

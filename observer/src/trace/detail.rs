@@ -74,6 +74,7 @@ pub(super) struct Within {
 pub(super) struct Written {
     pub(super) said: String,
     pub(super) after_ns: i64,
+    pub(super) connection: u64,
     pub(super) request: Request,
 }
 

@@ -288,14 +288,19 @@ impl Line<'_> {
     }
 
     fn log_line(&mut self, line: &LogLine) {
-        let LogLine { process, after, said, at, path, request } = line;
+        let LogLine { process, after, connection, said, at, path, request } = line;
         self.process(process);
         if let Some(at) = at {
             self.remote(*at);
         }
         self.columns.path.maybe(self.row, path.as_ref().map(UnixPath::as_str));
         let after_ns = since(self.now, *after);
-        self.detail(&detail::Written { said: said.clone(), after_ns, request: request.clone() });
+        self.detail(&detail::Written {
+            said: said.clone(),
+            after_ns,
+            connection: *connection,
+            request: request.clone(),
+        });
     }
 
     fn sample(&mut self, body: &Body) {

@@ -167,6 +167,7 @@ pub(crate) fn every_kind() -> Vec<Event> {
     let line = LogLine {
         process: process(42, "nginx"),
         after: at(3),
+        connection: 45,
         said: "connect() failed (111: Connection refused) while connecting to upstream".into(),
         at: Some(endpoint("10.0.0.2:8000")),
         path: None,
@@ -240,11 +241,14 @@ pub(crate) fn every_kind() -> Vec<Event> {
         Body::LogLine(Arc::new(LogLine { at: None, path: Some(UnixPath::new("/run/a.sock")), ..line })),
         Body::LogLine(Arc::default()),
         Body::LogSample(Box::new(LogSample {
+            device: 1,
+            inode: 2,
             path: "/var/log/nginx/error.log".into(),
             writers: vec![process(42, "nginx")],
             lines: 7,
             missed: 1,
             emptied: 2,
+            left: true,
             trouble: Some("it cannot be read: denied".into()),
         })),
         Body::LogSample(Box::default()),

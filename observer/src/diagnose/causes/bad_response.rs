@@ -7,7 +7,7 @@ use crate::{
         rule::{Case, Finding, Judgement, Rule},
         verdict::Confidence,
     },
-    model::Ending,
+    model::{Ending, UpstreamKey},
 };
 
 /// The registry's line.
@@ -31,22 +31,22 @@ const PROTOCOL: &str = "check that both speak the same protocol on that port: TL
 
 /// What the proxy wrote of it.
 fn by_log(case: &Case<'_>) -> Option<Judgement> {
-    let said = case.logged(RULE.code)?;
+    let said = case.logged(RULE.code).filter(|_| case.attempt.ending == Ending::Rejected)?;
     let advice = match said {
         _ if said.contains("too big header") => TOO_BIG,
         _ if said.contains("invalid header") => INVALID,
         _ => PROTOCOL,
     };
     let connection = case.attempt.connection.as_ref();
+    // A log may name none.
+    let known = case.attempt.upstream != UpstreamKey::NONE;
+    let who = if known { case.attempt.upstream.to_string() } else { "an upstream".to_owned() };
     Some(Judgement::Found(Finding {
         confidence: case.sure_by_log(),
         status: Some(502),
         because: None,
         also: Vec::new(),
-        summary: format!(
-            "{} answered, and {} would not have it: {said}",
-            case.attempt.upstream, case.attempt.proxy.comm
-        ),
+        summary: format!("{who} answered, and {} would not have it: {said}", case.attempt.proxy.comm),
         evidence: Evidence::default()
             .maybe("bytes_received", connection.map(|it| it.bytes_received))
             .maybe("unread_bytes", connection.map(|it| it.unread))

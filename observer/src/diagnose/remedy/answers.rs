@@ -292,7 +292,10 @@ pub(in crate::diagnose) fn bad_response(context: &Context<'_>) -> Remedy {
         .say(format!("{at} sent {bytes} in answer, and the proxy gave that up."))
         .say(what)
         .maybe_say(status)
-        .say(context.sure("the proxy's log has it", "what the proxy disliked only its log tells"))
+        .say(context.sure(
+            "the proxy's log has it",
+            if said.is_some() { "it is the proxy's own word" } else { "what the proxy disliked only its log tells" },
+        ))
         .look(proxies::log(
             context,
             if big {

@@ -114,6 +114,8 @@ impl<'a> Fields<'a> {
 pub struct Failure {
     /// The process, by the number that it has for itself.
     pub pid: u32,
+    /// See [`crate::event::LogLine::connection`].
+    pub connection: u64,
     /// See [`crate::event::LogLine::said`].
     pub said: String,
     /// The upstream's address.
@@ -149,11 +151,13 @@ pub fn failure(line: &[u8]) -> Option<Failure> {
     let pid = process.split_once('#')?.0.parse().ok()?;
     let numbered = message.strip_prefix('*').and_then(|numbered| numbered.split_once(' '));
     let message = numbered.filter(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let connection = message.and_then(|(number, _)| number.parse().ok()).unwrap_or_default();
     let line = Line::of(message.map_or(&text[process.len() + 2..], |(_, message)| message));
     let (at, path) = line.upstream.map(address).unwrap_or_default();
     let text = |text: Option<&str>, most: usize| cut(text.unwrap_or_default(), most);
     Some(Failure {
         pid,
+        connection,
         said: cut(line.said, MAX_SAID),
         at,
         path,
@@ -256,6 +260,7 @@ mod tests {
         let found = failure(WHOLE.as_bytes()).unwrap();
         let expected = Failure {
             pid: 123,
+            connection: 45,
             said: "connect() failed (111: Connection refused) while connecting to upstream".to_owned(),
             at: Some(Endpoint { ip: [127, 0, 0, 1].into(), port: 9000 }),
             path: None,

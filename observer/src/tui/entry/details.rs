@@ -127,27 +127,35 @@ pub(super) fn of(event: &Event) -> Evidence {
                 .with("answers_begun", within.join(", "))
                 .with("unmeasured", *unmeasured)
         }
-        Body::LogLine(it) => {
-            let LogLine { process, after, said, at, path, request } = &**it;
-            none.with("process", name(process))
-                .with("said", said.as_str())
-                .maybe("upstream", at.map(|at| at.to_string()).or_else(|| path.map(|path| path.to_string())))
-                .and(asked(request))
-                .with("written_within", span(event.time.since(*after)))
-        }
-        Body::LogSample(it) => {
-            let LogSample { path, writers, lines, missed, emptied, trouble } = &**it;
-            none.with("path", path.as_str())
-                .with("writers", u32::try_from(writers.len()).unwrap_or(u32::MAX))
-                .with("lines", *lines)
-                .with("missed_bytes", *missed)
-                .with("emptied", *emptied)
-                .maybe("trouble", trouble.clone())
-        }
+        Body::LogLine(it) => log_line(it, event.time),
+        Body::LogSample(it) => log(it),
         Body::Handshake(Handshake { flow, syn_retransmits }) => {
             ends(flow).with("syn_retransmits", u32::from(*syn_retransmits))
         }
     }
+}
+
+fn log_line(it: &LogLine, now: Time) -> Evidence {
+    let LogLine { process, after, connection, said, at, path, request } = it;
+    Evidence::default()
+        .with("process", name(process))
+        .with("said", said.as_str())
+        .maybe("upstream", at.map(|at| at.to_string()).or_else(|| path.map(|path| path.to_string())))
+        .with("connection", *connection)
+        .and(asked(request))
+        .with("written_within", span(now.since(*after)))
+}
+
+fn log(it: &LogSample) -> Evidence {
+    let LogSample { device: _, inode: _, path, writers, lines, missed, emptied, left, trouble } = it;
+    Evidence::default()
+        .with("path", path.as_str())
+        .with("writers", u32::try_from(writers.len()).unwrap_or(u32::MAX))
+        .with("lines", *lines)
+        .with("missed_bytes", *missed)
+        .with("emptied", *emptied)
+        .with("left", *left)
+        .maybe("trouble", trouble.clone())
 }
 
 fn written(log: &Logged) -> Evidence {
