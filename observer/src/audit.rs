@@ -5,7 +5,7 @@ mod limits;
 mod pools;
 mod waits;
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::IpAddr};
 
 use serde_json::{Value, json};
 
@@ -29,8 +29,8 @@ pub struct Finding {
     pub place: Place,
     /// What else it follows from.
     pub also: Vec<Place>,
-    /// Ports of the upstreams that it is about, where the kernel can show whether it is so.
-    pub ports: Vec<u16>,
+    /// Servers that it is about, where the kernel can show whether it is so: addresses, where they are said, and ports.
+    pub servers: Vec<(Option<IpAddr>, u16)>,
     /// What a recording shows of it.
     pub seen: Option<Seen>,
     /// What is written there, and what comes of it. Harmless to show.
@@ -41,7 +41,7 @@ pub struct Finding {
 
 impl Finding {
     fn new(code: &'static str, place: &Place, what: String, fix: impl Into<String>) -> Self {
-        Self { code, place: place.clone(), also: Vec::new(), ports: Vec::new(), seen: None, what, fix: fix.into() }
+        Self { code, place: place.clone(), also: Vec::new(), servers: Vec::new(), seen: None, what, fix: fix.into() }
     }
 
     fn because_of(mut self, place: &Place) -> Self {
@@ -124,8 +124,10 @@ pub fn nginx(file: &str, config: &Config, version: Version, open_files: Option<u
 impl Audit {
     /// Holds it against what was seen of upstreams.
     pub fn hold_against(&mut self, model: &Model) {
-        for finding in self.findings.iter_mut().filter(|finding| !finding.ports.is_empty()) {
-            let is_meant = |at: Endpoint| finding.ports.contains(&at.port);
+        for finding in self.findings.iter_mut().filter(|finding| !finding.servers.is_empty()) {
+            let is =
+                |at: Endpoint, (ip, port): &(Option<IpAddr>, u16)| at.port == *port && ip.is_none_or(|ip| ip == at.ip);
+            let is_meant = |at: Endpoint| finding.servers.iter().any(|server| is(at, server));
             let upstreams = model.upstreams().filter(|(key, _)| key.endpoint.is_some_and(is_meant));
             let seen = upstreams.fold(Seen { connections: 0, one_shot: 0 }, |seen, (_, upstream)| Seen {
                 connections: seen.connections.saturating_add(upstream.tries.saturating_sub(upstream.failed)),

@@ -13,9 +13,11 @@ const USUAL_KEEPALIVE: u32 = 32;
 pub(super) fn findings(site: &Site) -> Vec<Finding> {
     let mut all = Vec::new();
     for (pool, passes) in site.used_pools() {
-        let ports = pool.ports();
+        let servers = pool.addresses();
         all.extend(
-            keepalive_of(site, pool, &passes).into_iter().map(|finding| Finding { ports: ports.clone(), ..finding }),
+            keepalive_of(site, pool, &passes)
+                .into_iter()
+                .map(|finding| Finding { servers: servers.clone(), ..finding }),
         );
         all.extend(retries(pool, &passes));
         if pool.has_a_choice() {
@@ -25,8 +27,9 @@ pub(super) fn findings(site: &Site) -> Vec<Finding> {
         }
     }
     let outside = site.passes.iter().filter(|pass| site.pool(pass).is_none());
-    let found = outside
-        .filter_map(|pass| Some(Finding { ports: pass.port().into_iter().collect(), ..without_pool(site, pass)? }));
+    let found = outside.filter_map(|pass| {
+        Some(Finding { servers: pass.address().into_iter().collect(), ..without_pool(site, pass)? })
+    });
     all.extend(found);
     all
 }

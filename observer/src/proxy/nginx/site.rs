@@ -1,6 +1,6 @@
 //! What a configuration has nginx do: which pools of upstreams there are, and what holds where requests are passed on.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use super::{
     Version,
@@ -110,10 +110,11 @@ impl<'a> Pass<'a> {
         self.to.split_once("://").map_or(self.to, |(_, rest)| rest)
     }
 
-    /// The port of the host that it is passed to, if that is said or meant.
-    pub fn port(&self) -> Option<u16> {
+    /// The host that it is passed to, if it is an address, and the port, if that is said or meant.
+    pub fn address(&self) -> Option<(Option<IpAddr>, u16)> {
         let default = if self.to.starts_with("https:") { HTTPS } else { HTTP };
-        port(self.host()?.1, default)
+        let (host, behind) = self.host()?;
+        Some((ip(host), port(behind, default)?))
     }
 
     /// Whether it is passed to a unix socket.
@@ -165,7 +166,7 @@ impl Server<'_> {
         }
         let host = self.address.rsplit_once(':').map_or(self.address, |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        host.parse::<std::net::IpAddr>().is_ok() || self.address.parse::<std::net::Ipv6Addr>().is_ok()
+        host.parse::<IpAddr>().is_ok() || self.address.parse::<std::net::Ipv6Addr>().is_ok()
     }
 }
 
@@ -194,9 +195,16 @@ const METHODS: [&str; 8] = [
 ];
 
 impl<'a> Pool<'a> {
-    /// Ports of its servers.
-    pub fn ports(&self) -> Vec<u16> {
-        self.servers.iter().filter_map(|server| port(server.address, HTTP)).collect()
+    /// Where its servers are: the addresses of those that have no names, and the ports.
+    pub fn addresses(&self) -> Vec<(Option<IpAddr>, u16)> {
+        let address = |server: &Server| {
+            let host = match server.address.find(']') {
+                Some(end) => &server.address[..=end],
+                None => server.address.split(':').next().unwrap_or_default(),
+            };
+            Some((ip(host), port(server.address, HTTP)?))
+        };
+        self.servers.iter().filter_map(address).collect()
     }
 
     /// How many idle connections it keeps, and where that is said; `None` if it is not.
@@ -254,6 +262,11 @@ pub struct Site<'a> {
 const HTTP: u16 = 80;
 /// The same of `https://`.
 const HTTPS: u16 = 443;
+
+/// A host that is an address.
+fn ip(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
 
 /// The port in an address, or in what is behind a host: `10.0.0.2:8000`, `[::1]:80`, `:8000/path`. None of a unix socket.
 fn port(address: &str, default: u16) -> Option<u16> {
@@ -348,11 +361,11 @@ impl<'a> Site<'a> {
 
     /// Ports of the servers that requests are passed to, each once, in order.
     pub fn upstream_ports(&self) -> Vec<u16> {
-        let ports = |pass: &Pass<'a>| match self.pool(pass) {
-            Some(pool) => pool.ports(),
-            None => pass.port().into_iter().collect(),
+        let addresses = |pass: &Pass<'a>| match self.pool(pass) {
+            Some(pool) => pool.addresses(),
+            None => pass.address().into_iter().collect(),
         };
-        let mut ports: Vec<u16> = self.passes.iter().flat_map(ports).collect();
+        let mut ports: Vec<u16> = self.passes.iter().flat_map(addresses).map(|(_, port)| port).collect();
         ports.sort_unstable();
         ports.dedup();
         ports
