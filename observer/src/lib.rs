@@ -36,9 +36,9 @@
 //! | [`diagnose`] | tries that wait for evidence and for their answer; rules, verdicts, registry, one file and one page per cause; remedies with this host's numbers |
 //! | [`snapshot`] | what a reader sees: an immutable copy; a desk at which a view asks for more |
 //! | [`source`] | yields batches of Events: the kernel's with samples of the host, or a trace's at a pace |
-//! | [`audit`] | a configuration read against what is known to lead to 502s |
+//! | [`audit`] | a configuration, and the host, read against what is known to lead to 502s |
 //! | [`rework`] | recordings made of others: without names, or of two hosts |
-//! | [`sink`], [`tui`] | lines, the report; the live view |
+//! | [`sink`], [`tui`] | lines, the report, advice, a comparison; the live view |
 //! | [`cli`], [`pipeline`], [`run`] | arguments; the one place that knows every stage; the commands |
 #![cfg(target_os = "linux")]
 

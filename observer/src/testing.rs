@@ -11,8 +11,8 @@ use std::{
 use crate::{
     addr::{Endpoint, NetNs},
     event::{
-        Body, ConnectionEnded, Event, Flow, HostSample, ListenOverflow, NamespaceSample, OverflowPath, Process,
-        ResetSent, State,
+        Body, ConnectionEnded, Did, Event, Flow, Head, HostSample, ListenOverflow, NamespaceSample, Outcome,
+        OverflowPath, Process, ResetSent, State,
     },
     hooks::{Carrier, Hook, HookStatus, Hooks},
     model::{Attempt, Model},
@@ -97,6 +97,22 @@ pub(crate) fn refused_connection() -> ConnectionEnded {
         since_sent: None,
         ..connection()
     }
+}
+
+/// A 502 that nginx[42] answered without trying anything.
+pub(crate) fn answered_without_try(ms: u64) -> Attempt {
+    let outcome = Outcome {
+        proxy: Process { pid: 42, comm: "nginx".into() },
+        told: None,
+        did: Did::Answered(502),
+        client: None,
+        head: Head::Unseen,
+        left_unread: 0,
+        told_before: None,
+        upstream_status: None,
+        unix: false,
+    };
+    Attempt::without_try(at(ms), &outcome)
 }
 
 /// A RST from the upstream's socket in that state.

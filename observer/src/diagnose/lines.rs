@@ -23,8 +23,9 @@ use crate::{
 /// How long a failed try waits for its line, once all else is known of it: much longer than it takes to read a log, on a host too busy
 /// for anything.
 pub const LINE_WITHIN: Duration = Duration::from_secs(1);
-/// How long a line waits for its try: until any that it can be about has been judged without it.
-const TRY_WITHIN: Duration = Duration::from_secs(2);
+/// How long a line waits for its try: until any that it can be about has been judged without it, and while those that look well are still
+/// known.
+pub(super) const TRY_WITHIN: Duration = Duration::from_millis(1_500);
 /// How long before its line's writing a try can have ended that the proxy itself ended: it writes, and closes.
 const OWN_END_WITHIN: Duration = Duration::from_millis(100);
 /// The same for one that the network ended: the proxy has to get to it first.
@@ -292,8 +293,8 @@ impl End {
 mod tests {
     use super::*;
     use crate::{
-        event::{Did, Head, Outcome, Process, Request},
-        testing::{at, connection, refused_connection},
+        event::{Process, Request},
+        testing::{answered_without_try, at, connection, refused_connection},
     };
 
     const REFUSED: &str = "connect() failed (111: Connection refused) while connecting to upstream";
@@ -374,7 +375,7 @@ mod tests {
         assert!(lines.read(at(1_010), at(1_010), &line(REFUSED, "/a", 7, 995)).is_some());
         assert_eq!(lines.read(at(1_010), at(1_010), &line(NO_LIVE, "/a", 7, 995)), None);
         assert_eq!(lines.read(at(1_011), at(1_011), &line(NO_LIVE, "/b", 8, 995)), None);
-        assert_eq!(lines.first_due(at(3_100)), Some(at(3_011)), "the first is told of already");
+        assert_eq!(lines.first_due(at(3_100)), Some(at(2_511)), "the first is told of already");
         let told: Vec<_> = (0..2).map(|_| lines.alone().map(|(_, line)| line.request.target.clone())).collect();
         assert_eq!(told, [Some("/b".to_owned()), None]);
         assert_eq!((lines.matched_count(), lines.unmatched()), (3, 0));
@@ -396,18 +397,7 @@ mod tests {
     #[test]
     fn an_answer_without_a_try_has_the_line_that_says_its_status() {
         let mut lines = following();
-        let outcome = Outcome {
-            proxy: Process { pid: 42, comm: "nginx".into() },
-            told: None,
-            did: Did::Answered(502),
-            client: None,
-            head: Head::Unseen,
-            left_unread: 0,
-            told_before: None,
-            upstream_status: None,
-            unix: false,
-        };
-        lines.ended(at(1_000), &Attempt::without_try(at(1_000), &outcome));
+        lines.ended(at(1_000), &answered_without_try(1_000));
         let full = "64 worker_connections are not enough while connecting to upstream";
         assert_eq!(lines.read(at(1_005), at(1_005), &line(full, "/a", 1, 995)), None, "its client got a 500");
         assert_eq!(lines.read(at(1_005), at(1_005), &line(NO_LIVE, "/b", 2, 995)), Some((42, at(1_000))));

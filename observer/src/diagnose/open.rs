@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     kept::{self, Kept, Key, Over, Wait},
-    lines::{LINE_WITHIN, Lines},
+    lines::{LINE_WITHIN, Lines, TRY_WITHIN},
     logged,
 };
 use crate::{
@@ -348,13 +348,18 @@ impl Open {
         let (time, line) = self.lines.alone()?;
         let said = logged::known(&line.said)?;
         let ending = said.ending();
-        // Where the proxy's answers are seen, one that looks well may have been tried again: no client got an error for it.
-        let seen = |(_, (pid, told), attempt): (Time, Key, &Attempt)| {
-            let unwatched = attempt.connection.as_ref().is_some_and(|it| it.answers_unwatched);
-            let same = pid == line.process.pid && attempt.upstream.endpoint == line.at;
-            same && attempt.answers_visible && !unwatched && time.since(told) <= REMEMBER
+        // Where the proxy's answers are seen, one that looks well may have been tried again: no client got an error for it. By what was known
+        // when the line's time was up, whenever that is looked at.
+        let due = time + TRY_WITHIN;
+        let mut well = self.kept.of(Wait::Nothing).rev().take_while(|(known_until, ..)| *known_until >= due);
+        let same = |(_, (pid, _), attempt): &(Time, Key, &Attempt)| {
+            *pid == line.process.pid && (attempt.upstream.endpoint, attempt.upstream.path) == (line.at, line.path)
         };
-        if !said.is_without_try() && self.kept.of(Wait::Nothing).any(seen) {
+        if !said.is_without_try()
+            && let Some((.., attempt)) = well.find(same)
+            && attempt.answers_visible
+            && !attempt.connection.as_ref().is_some_and(|it| it.answers_unwatched)
+        {
             return None;
         }
         let upstream = match (line.at, line.path) {
@@ -692,5 +697,27 @@ mod tests {
         }
         assert!(matches!(open.ended(at(1), failed(1, false)), Some(Settled::Judge(_))));
         assert_eq!(open.hurried(), 1);
+    }
+
+    #[test]
+    fn an_answer_that_was_refused_and_asked_for_again_is_no_failure() {
+        let process = || Process { pid: 42, comm: "nginx".into() };
+        let said = "SSL_do_handshake() failed (SSL: wrong version number) while SSL handshaking to upstream";
+        for (visible, verdicts) in [(true, 0), (false, 1)] {
+            let mut open = Open::default();
+            open.log_sampled(at(0), &LogSample { writers: vec![process()], ..LogSample::default() });
+            let try_ended = Attempt { answers_visible: visible, ..well(1_000) };
+            let line = LogLine {
+                process: process(),
+                after: at(995),
+                said: said.into(),
+                at: try_ended.upstream.endpoint,
+                ..LogLine::default()
+            };
+            assert_eq!(open.ended(at(1_000), try_ended), None);
+            assert_eq!(open.logged(at(1_010), at(1_010), &Arc::new(line)), None);
+            // However long nobody looked.
+            assert_eq!(settled(&mut open, 9_000).0.len(), verdicts, "answers are seen: {visible}");
+        }
     }
 }

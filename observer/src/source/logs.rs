@@ -1,6 +1,8 @@
 //! Proxies' own logs: found by what the processes hold open, followed, and told of as events. In a thread of its own, so that a file
 //! that is slow to read keeps nobody waiting.
 
+mod again;
+
 use std::{
     collections::{HashMap, HashSet},
     fs::{self, File},
@@ -12,6 +14,8 @@ use std::{
     thread::{self, JoinHandle},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use again::Again;
 
 use super::procs;
 use crate::{
@@ -146,43 +150,6 @@ struct Log {
     told: LogSample,
 }
 
-/// How often a line stands in which log, and how often it was told.
-type Times = (HashMap<FileId, u32>, u32);
-
-/// Lines that several logs have, each from the same process: nginx may be told to write to more than one.
-#[derive(Default)]
-struct Again {
-    /// How often each line stands in which log, and how often it was told, of late and before.
-    counts: [HashMap<(u32, u64, String), Times>; 2],
-    since: Time,
-}
-
-impl Again {
-    /// How long lines are remembered, at least.
-    const WITHIN: Duration = Duration::from_secs(1);
-
-    fn turn(&mut self, now: Time) {
-        if now.since(self.since) > Self::WITHIN {
-            self.since = now;
-            self.counts.swap(0, 1);
-            self.counts[0].clear();
-        }
-    }
-
-    /// Whether it has not been told from another log.
-    fn is_new(&mut self, log: FileId, failure: &Failure) -> bool {
-        let key = (failure.pid, failure.connection, format!("{}{:?}{:?}", failure.said, failure.at, failure.path));
-        let [lately, before] = &mut self.counts;
-        let known = before.remove(&key);
-        let (logs, told) = lately.entry(key).or_insert_with(|| known.unwrap_or_default());
-        let here = logs.entry(log).or_default();
-        *here = here.saturating_add(1);
-        let new = *here > *told;
-        *told = (*told).max(*here);
-        new
-    }
-}
-
 /// A file that processes write to.
 struct Found {
     path: String,
@@ -204,8 +171,8 @@ struct Follower {
     names: Vec<String>,
     /// In the order in which they were found: of those of one process, that is the order in which it wrote to them.
     logs: Vec<Log>,
-    /// What cannot be followed, by path, as it was told.
-    unfollowed: HashMap<String, LogSample>,
+    /// What cannot be followed, by path, as it was told, and whether it was met in this round.
+    unfollowed: HashMap<String, (LogSample, bool)>,
     /// Of each master the files that it has open and has been asked about, and whether they are logs of errors.
     known: HashMap<u32, HashMap<FileId, bool>>,
     /// When it was last looked who writes where; `None` before the first time.
@@ -316,6 +283,7 @@ impl Follower {
     fn find(&mut self, events: &mut Vec<Event>) {
         let begun = host::now();
         let (mut found, unfollowed) = self.written();
+        self.unfollowed.values_mut().for_each(|(_, met)| *met = false);
         self.asked_for(&mut found, events);
         let born_after = self.found.map(|(_, wall)| wall - NEW_WITHIN);
         let before = self.found.map_or(begun, |(time, _)| time);
@@ -381,12 +349,14 @@ impl Follower {
         let Unfollowed { id: (device, inode), path, writers, why } = what;
         let sample =
             LogSample { device, inode, path: path.clone(), writers, trouble: Some(why), ..LogSample::default() };
-        if self.unfollowed.get(&path) != Some(&sample)
-            && (self.unfollowed.len() < MAX_LOGS || self.unfollowed.contains_key(&path))
-        {
-            events.push(sampled((sample.clone(), host::now())));
-            self.unfollowed.insert(path, sample);
+        let known = self.unfollowed.get(&path).map(|(told, _)| told);
+        if known.is_none() && self.unfollowed.len() >= MAX_LOGS {
+            return;
         }
+        if known != Some(&sample) {
+            events.push(sampled((sample.clone(), host::now())));
+        }
+        self.unfollowed.insert(path, (sample, true));
     }
 
     /// The files that the proxies write errors to, and what they write to that is no file.

@@ -129,9 +129,9 @@ mod tests {
     use super::*;
     use crate::{
         diagnose::engine::judge as judge_attempt,
-        event::{Body, ConnectionEnded, Did, Head, Outcome, Process},
-        model::{Attempt, Model},
-        testing::{at, connection, event, refused_connection},
+        event::{Body, ConnectionEnded},
+        model::Model,
+        testing::{answered_without_try, connection, event, refused_connection},
     };
 
     fn after(events: impl IntoIterator<Item = (u64, ConnectionEnded)>, ms: u64) -> crate::diagnose::Verdict {
@@ -139,19 +139,7 @@ mod tests {
         for (ms, ended) in events {
             model.apply(&event(ms, Body::ConnectionEnded(Box::new(ended))));
         }
-        let proxy = Process { pid: 42, comm: "nginx".into() };
-        let outcome = Outcome {
-            proxy,
-            told: None,
-            did: Did::Answered(502),
-            client: None,
-            head: Head::Unseen,
-            left_unread: 0,
-            told_before: None,
-            upstream_status: None,
-            unix: false,
-        };
-        judge_attempt(&Attempt::without_try(at(ms), &outcome), &model)
+        judge_attempt(&answered_without_try(ms), &model)
     }
 
     #[test]

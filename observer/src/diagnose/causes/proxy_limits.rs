@@ -125,9 +125,8 @@ mod tests {
     use super::*;
     use crate::{
         diagnose::engine::judge as judge_attempt,
-        event::{Body, Did, Head, Outcome, Process},
-        model::Attempt,
-        testing::{at, event},
+        event::{Body, Process},
+        testing::{answered_without_try, at, event},
     };
 
     fn with(open_files: u64) -> Model {
@@ -148,20 +147,7 @@ mod tests {
 
     #[test]
     fn an_error_without_a_try_is_likely_this_when_none_is_left() {
-        let proxy = Process { pid: 42, comm: "nginx".into() };
-        let did = Did::Answered(502);
-        let outcome = Outcome {
-            proxy,
-            told: None,
-            did,
-            client: None,
-            head: Head::Unseen,
-            left_unread: 0,
-            told_before: None,
-            upstream_status: None,
-            unix: false,
-        };
-        let attempt = Attempt::without_try(at(2_000), &outcome);
+        let attempt = answered_without_try(2_000);
         assert_eq!(judge_attempt(&attempt, &with(99)).cause, RULE.code);
         assert_eq!(judge_attempt(&attempt, &with(50)).cause, "unknown");
     }
