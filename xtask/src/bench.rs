@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// Runs with observer, each beside one without, for each kind of traffic
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pairs: u32,
+    /// Of throughput, only with this traffic [default: each]
+    #[arg(long, value_enum)]
+    traffic: Option<ground::Traffic>,
     /// One JSON object as the last line
     #[arg(long)]
     json: bool,
@@ -65,7 +68,7 @@ impl Part {
 
     fn measure(self, args: &Args) -> Result<Value> {
         match self {
-            Self::Throughput => throughput::measure(args.pairs),
+            Self::Throughput => throughput::measure(args.traffic, args.pairs),
             Self::Programs => programs::measure(),
             Self::Load => load::measure(),
             Self::Logs => logs::measure(),

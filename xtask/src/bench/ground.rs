@@ -28,7 +28,7 @@ const UPSTREAMS: u8 = 4;
 const OVERFLOWS: &str = "2000";
 
 /// How the traffic goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Traffic {
     /// A connection of the client and one to the upstream for each request.
     Short,

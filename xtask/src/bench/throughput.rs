@@ -46,14 +46,14 @@ impl Run {
 #[derive(Debug, Default)]
 struct Pairs(Vec<(Run, Run)>);
 
-pub(super) fn measure(pairs: u32) -> Result<Value> {
+pub(super) fn measure(only: Option<Traffic>, pairs: u32) -> Result<Value> {
     say(&format!(
         "\nnginx at full speed: requests a second with it over without, and processor time a request of nginx and wrk likewise\n\
          {:<10} {:<20} {:>5} {:>10} {:>19} {:>9} {:>19} {:>8}",
         "traffic", "with", "pairs", "throughput", "quartiles", "cpu", "quartiles", "its own"
     ))?;
     let mut all = Map::new();
-    for traffic in Traffic::ALL {
+    for traffic in Traffic::ALL.into_iter().filter(|traffic| only.is_none_or(|only| only == *traffic)) {
         let ground = Ground::stage(traffic)?;
         wrk::run(&ground, WARM)?;
         let (runs, refused) = attempt(&ground)?;
