@@ -79,7 +79,7 @@ pub enum Command {
     ///
     /// Exit status: 0 if nothing fails more than before, 1 if something does, 2 if a recording could not be read.
     Compare(Compare),
-    /// The page of a cause; without one, the list of causes. Or what a line of nginx's error log can stand for.
+    /// The page of a cause; without one, the list of causes. Or what a line of nginx's error log or HAProxy's log can stand for.
     Explain {
         /// Code of a cause, as verdicts name it; or a line of the log, in quotes.
         cause: Option<String>,
@@ -160,8 +160,8 @@ pub struct Advise {
 }
 
 /// What only matters on a live host.
-const LIVE_ONLY: [&str; 8] =
-    ["ports", "comms", "netns", "no_answers", "no_logs", "error_logs", "close_look", "ring_size"];
+const LIVE_ONLY: [&str; 9] =
+    ["ports", "comms", "netns", "no_answers", "no_logs", "error_logs", "access_logs", "close_look", "ring_size"];
 
 /// Options of `audit`.
 #[derive(Debug, Args)]
@@ -264,13 +264,16 @@ pub struct Filters {
     /// Do not look at what proxies write to their clients; statuses are then those to be expected.
     #[arg(long)]
     pub no_answers: bool,
-    /// Follow no logs. Else those that nginx writes errors to are found and followed, so that verdicts name the request, and what only a
-    /// log tells is known.
+    /// Follow no logs. Else those that nginx writes errors and requests to are found and followed, and those of HAProxy, so that verdicts
+    /// name the request, and what only a log tells is known.
     #[arg(long)]
     pub no_logs: bool,
-    /// Follow this log of nginx's besides; may be given several times.
+    /// Follow this log of nginx's errors besides; may be given several times.
     #[arg(long = "error-log", value_name = "FILE", conflicts_with = "no_logs")]
     pub error_logs: Vec<PathBuf>,
+    /// Follow this log with a line for each request besides (nginx's combined format, or those of HAProxy); may be given several times.
+    #[arg(long = "access-log", value_name = "FILE", conflicts_with = "no_logs")]
+    pub access_logs: Vec<PathBuf>,
     /// When to look at each read, write and packet, which costs a busy proxy several per cent: at first, on trouble and at a glance
     /// now and then (auto), always, or never. Else proxies' own answers and connect() calls that fail at once are missed.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
@@ -292,6 +295,7 @@ impl Default for Filters {
             no_answers: false,
             no_logs: false,
             error_logs: Vec::new(),
+            access_logs: Vec::new(),
             close_look: When::default(),
             ring_size: RingSize(DEFAULT_RING),
             carriers: Carriers::default(),
@@ -354,6 +358,7 @@ impl Filters {
         logs::Options {
             proxies: options.proxies.clone(),
             files: self.error_logs.clone(),
+            requests: self.access_logs.clone(),
             ports: options.ports.clone(),
             netns: options.netns,
         }

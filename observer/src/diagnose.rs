@@ -1,6 +1,7 @@
 //! Why tries fail. Rules turn what the model knows of a failed try into a verdict, and what it knows of the host into
 //! warnings. Sees no kernel, file, screen or clock.
 
+mod answers;
 pub mod because;
 pub mod causes;
 pub mod checkpoint;
@@ -28,7 +29,7 @@ pub use incident::{Incident, Incidents};
 pub use lines::Lines;
 pub use open::{Harmless, MAX_DELAY};
 pub use rule::{Finding, Judgement, Rule};
-pub use verdict::{Confidence, Logged, Said, Verdict, Warning};
+pub use verdict::{Confidence, Logged, Said, StatusFrom, Verdict, Warning};
 
 /// The page of a cause, or of what may lie under one.
 pub fn page(code: &str) -> Option<&'static str> {

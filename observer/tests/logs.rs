@@ -78,6 +78,17 @@ fn answer(mut stream: TcpStream) {
     };
 }
 
+/// The client's port, and the status that it got of a proxy.
+fn ask(proxy: u16, path: &str) -> (u16, u16) {
+    let mut stream = TcpStream::connect(("127.0.0.1", proxy)).unwrap();
+    let port = stream.local_addr().unwrap().port();
+    write!(stream, "GET {path}?secret=x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    (port, answer.split(' ').nth(1).unwrap().parse().unwrap())
+}
+
 /// nginx in front of it.
 struct Nginx {
     child: Child,
@@ -97,9 +108,10 @@ impl Nginx {
             "user root; daemon off; worker_processes 2; pid {at}/pid; error_log {at}/main.log;\n\
              events {{ worker_connections 512; }}\n\
              http {{\n\
-               access_log off; error_log {at}/error.log; {http} proxy_read_timeout 1s; proxy_next_upstream_tries 2;\n\
+               error_log {at}/error.log; {http} proxy_read_timeout 1s; proxy_next_upstream_tries 2;\n\
                client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u;\n\
                scgi_temp_path {at}/s;\n\
+               upstream half {{ server 127.0.0.1:{refused} max_fails=0; server 127.0.0.1:{application} max_fails=0; }}\n\
                upstream gone {{ server 127.0.0.1:{refused}; server 127.0.0.1:{other}; }}\n\
                server {{\n\
                  listen 127.0.0.1:{port} reuseport;\n\
@@ -107,6 +119,7 @@ impl Nginx {
                  location /hurried/ {{ proxy_pass http://127.0.0.1:{application}; proxy_read_timeout 300ms; }}\n\
                  location /refused/ {{ proxy_pass http://127.0.0.1:{refused}; }}\n\
                  location /missing/ {{ proxy_pass http://unix:{at}/none.sock; }}\n\
+                 location /half/ {{ proxy_pass http://half; }}\n\
                  location /gone/ {{ proxy_pass http://gone; }}\n\
                }}\n\
              }}\n"
@@ -135,19 +148,59 @@ impl Nginx {
         children.split_whitespace().map(|pid| pid.parse().unwrap()).chain([u64::from(master)]).collect()
     }
 
-    /// The client's port, and the status that it got.
     fn ask(&self, path: &str) -> (u16, u16) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        let port = stream.local_addr().unwrap().port();
-        write!(stream, "GET {path}?secret=x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        (port, answer.split(' ').nth(1).unwrap().parse().unwrap())
+        ask(self.port, path)
     }
 }
 
 impl Drop for Nginx {
+    fn drop(&mut self) {
+        send(&self.child, Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+const NO_ACCESS_LOG: &str = "access_log off;";
+
+/// HAProxy in front of the same application, with its log in a file.
+struct HaProxy {
+    child: Child,
+    folder: tempfile::TempDir,
+    port: u16,
+    _reserved: Vec<Socket>,
+}
+
+impl HaProxy {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ((gone, refused), (own, port)) = (closed_port(), closed_port());
+        let application = application();
+        let text = format!(
+            "global\n  nbthread 1\n  log stdout format raw local0\n\
+             defaults\n  mode http\n  log global\n  option httplog\n  option httpclose\n  retries 0\n  timeout connect 1s\n  \
+             timeout server 1s\n  timeout client 30s\n\
+             frontend front\n  bind 127.0.0.1:{port}\n  use_backend gone if {{ path_beg /refused/ }}\n  \
+             use_backend down if {{ path_beg /down/ }}\n  default_backend app\n\
+             backend gone\n  server s1 127.0.0.1:{refused}\n\
+             backend down\n  server s2 127.0.0.1:{refused} disabled\n\
+             backend app\n  server s3 127.0.0.1:{application}\n"
+        );
+        let file = folder.path().join("haproxy.cfg");
+        fs::write(&file, text).unwrap();
+        drop(own);
+        let child = Command::new("haproxy")
+            .args(["-db", "-f"])
+            .arg(&file)
+            .stdout(File::create(folder.path().join("log")).unwrap())
+            .spawn()
+            .expect("HAProxy is installed: `cargo xtask setup` does it");
+        let proxy = Self { child, folder, port, _reserved: vec![gone] };
+        until("HAProxy", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        proxy
+    }
+}
+
+impl Drop for HaProxy {
     fn drop(&mut self) {
         send(&self.child, Signal::SIGTERM);
         let _ = self.child.wait();
@@ -255,7 +308,7 @@ fn causes(kind: &str) -> &'static [&'static str] {
 fn each_of_many_requests_at_once_has_its_own_line() {
     // Each line stands in two logs.
     let second = tempfile::NamedTempFile::new().unwrap();
-    let nginx = Nginx::start(&format!("error_log {};", second.path().display()));
+    let nginx = Nginx::start(&format!("{NO_ACCESS_LOG} error_log {};", second.path().display()));
     let watch = Watch::start(&[]);
     let kinds = ["refused", "closed", "reset", "header", "big", "slow", "hurried", "missing", "gone", "well"];
     let next = AtomicUsize::new(0);
@@ -291,7 +344,7 @@ fn each_of_many_requests_at_once_has_its_own_line() {
 
 #[test]
 fn a_log_that_is_rotated_or_emptied_is_followed_on() {
-    let nginx = Nginx::start("");
+    let nginx = Nginx::start(NO_ACCESS_LOG);
     let mut watch = Watch::start(&[]);
     let mut asked = Vec::new();
     let mut ask = |number: usize| {
@@ -333,7 +386,7 @@ fn a_log_that_is_rotated_or_emptied_is_followed_on() {
 
 #[test]
 fn what_the_kernel_does_not_show_is_told_by_the_log_alone() {
-    let nginx = Nginx::start("");
+    let nginx = Nginx::start(NO_ACCESS_LOG);
     let watch = Watch::start(&["--no-answers"]);
     // Each worker has to find out for itself that both are gone.
     let asked: Vec<_> = (0..20).map(|number| nginx.ask(&format!("/gone/{number}"))).collect();
@@ -366,7 +419,7 @@ fn forged(pid: u64, said: &str, upstream: &str) -> String {
 
 #[test]
 fn what_others_write_there_is_harmless() {
-    let nginx = Nginx::start("");
+    let nginx = Nginx::start(NO_ACCESS_LOG);
     let watch = Watch::start(&[]);
     let worker = nginx.pids()[0];
     let mut log = File::options().append(true).open(nginx.log()).unwrap();
@@ -411,4 +464,66 @@ fn what_others_write_there_is_harmless() {
     let followed = logs.iter().find(ours).unwrap_or_else(|| panic!("{summary}"));
     assert_eq!(followed["missed_bytes"], 0);
     assert!(Path::new(followed["path"].as_str().unwrap()).exists());
+}
+
+#[test]
+fn what_clients_got_that_cannot_be_seen_is_told_by_the_log_of_requests() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let formats =
+        ["'$remote_addr [$time_local] $connection \"$request\" $status'", "'$remote_addr \"$request\" $status'"];
+    for (format, tells_whose) in formats.into_iter().zip([true, false]) {
+        let nginx = Nginx::start(&format!("log_format own {format}; access_log {} own;", log.display()));
+        let watch = Watch::start(&["--no-answers"]);
+        let refused: Vec<_> = (0..10).map(|number| nginx.ask(&format!("/refused/{number}"))).collect();
+        assert!(refused.iter().all(|(_, status)| *status == 502));
+        // Every other one meets the server that refuses first, and is tried again.
+        let half: Vec<_> = (0..20).map(|number| nginx.ask(&format!("/half/{number}"))).collect();
+        assert!(half.iter().all(|(_, status)| *status == 200));
+        let (pids, said) = (nginx.pids(), watch.end());
+        let (tried_again, failed): (Vec<_>, Vec<_>) = verdicts_of(&said, &pids)
+            .into_iter()
+            .partition(|verdict| verdict["log"]["path"].as_str().unwrap().starts_with("/half/"));
+        assert_eq!(failed.len(), 10, "{failed:?}");
+        for verdict in &failed {
+            assert_eq!((&verdict["status"], &verdict["status_source"]), (&502.into(), &"logged".into()), "{verdict}");
+        }
+        // By a path alone it cannot be told for sure that the line is of the same request.
+        assert_eq!(tried_again.is_empty(), tells_whose, "{tried_again:?}");
+        assert!(tried_again.iter().all(|verdict| verdict["status_source"] == "expected"), "{tried_again:?}");
+        let retried = said["summary"][0]["harmless"]["retried"].as_u64().unwrap();
+        assert_eq!(retried >= 5, tells_whose, "{retried}");
+    }
+}
+
+#[test]
+fn each_request_that_haproxy_fails_has_its_line() {
+    let proxy = HaProxy::start();
+    let watch = Watch::start(&[]);
+    let kinds = ["refused", "closed", "reset", "header", "big", "slow", "down", "well"];
+    let asked: Vec<_> = (0..40)
+        .map(|number| {
+            let path = format!("/{}/{number}", kinds[number % kinds.len()]);
+            let (port, status) = ask(proxy.port, &path);
+            (path, port, status)
+        })
+        .collect();
+    let (pids, said) = ([u64::from(proxy.child.id())], watch.end());
+    let verdicts = verdicts_of(&said, &pids);
+    let log = fs::read_to_string(proxy.folder.path().join("log")).unwrap();
+    let failed: Vec<_> = asked.iter().filter(|(_, _, status)| *status >= 500).collect();
+    for (path, port, status) in &failed {
+        let client = format!("127.0.0.1:{port}");
+        let about: Vec<_> = verdicts.iter().filter(|verdict| verdict["client"] == client.as_str()).collect();
+        let [verdict] = about[..] else { panic!("{path} ({status}): {about:?} of {verdicts:#?}") };
+        let logged = &verdict["log"];
+        assert_eq!((&logged["path"], &logged["status"]), (&path.as_str().into(), &(*status).into()), "{verdict}");
+        assert_eq!(logged["agrees"], true, "{verdict}\n{log}");
+        let expected = match path.split('/').nth(1).unwrap() {
+            "down" => &["no-live-upstreams"],
+            kind => causes(kind),
+        };
+        assert!(expected.contains(&verdict["cause"].as_str().unwrap()), "{verdict}");
+    }
+    assert_eq!(verdicts.len(), failed.len(), "{verdicts:?}");
 }

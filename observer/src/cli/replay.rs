@@ -7,7 +7,7 @@ use clap::Args;
 use crate::time::{Moment, Speed};
 
 /// What is of no use with a recording: it was decided when that was made.
-const LIVE_ONLY: [&str; 16] = [
+const LIVE_ONLY: [&str; 17] = [
     "duration",
     "verbose",
     "ports",
@@ -16,6 +16,7 @@ const LIVE_ONLY: [&str; 16] = [
     "no_answers",
     "no_logs",
     "error_logs",
+    "access_logs",
     "close_look",
     "ring_size",
     "forced",

@@ -10,6 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    answers::{Answers, Got},
     kept::{self, Key},
     logged::{Message, Words},
 };
@@ -79,6 +80,7 @@ pub struct Lines {
     /// Process and client's connection of lines that were about a try, each with when it was read.
     #[serde(deserialize_with = "at_most::<MAX_TOLD, _, _, _>")]
     told: VecDeque<(Time, u32, u64)>,
+    answers: Answers,
     matched: u64,
     unmatched: u64,
     #[serde(skip)]
@@ -106,7 +108,8 @@ impl Lines {
         if sample.left {
             self.logs.retain(|log| id(log) != id(sample));
         }
-        let followed = self.logs.iter().filter(|log| log.trouble.is_none());
+        self.answers.followed(self.logs.iter());
+        let followed = self.logs.iter().filter(|log| log.trouble.is_none() && !log.requests);
         let pids: BTreeSet<u32> = followed.flat_map(|log| log.writers.iter().map(|writer| writer.pid)).collect();
         self.followed.retain(|pid, _| pids.contains(pid));
         for pid in pids {
@@ -114,9 +117,43 @@ impl Lines {
         }
     }
 
-    /// Whether a process's log is followed.
+    /// Whether a process's log of errors is followed.
     pub(super) fn follows(&self, pid: u32) -> bool {
         self.followed.contains_key(&pid)
+    }
+
+    /// Whether its log of requests is.
+    pub(super) fn tells_answers(&self, pid: u32) -> bool {
+        self.answers.of(pid)
+    }
+
+    /// A line about a request has been read.
+    pub(super) fn answer_read(&mut self, now: Time, time: Time, line: &Arc<LogLine>) {
+        self.answers.read(now, time, line);
+    }
+
+    /// What the client got for whose request this try failed, as a log of requests has it. `last` says that no more is waited for.
+    pub(super) fn answer(&mut self, attempt: &Attempt, last: bool) -> Option<Got> {
+        let Self { answers, told, .. } = self;
+        if !answers.of(attempt.proxy.pid) {
+            return None;
+        }
+        let tried_again = |written: &LogLine, until: Time| {
+            let ours = |(_, pid, connection): &&(Time, u32, u64)| {
+                (*pid, *connection) == (written.process.pid, written.connection)
+            };
+            // Lines of one client's connection between the try's end and the answer are about the same request.
+            told.iter().filter(ours).filter(|(time, ..)| *time > attempt.told && *time <= until).count() > 1
+        };
+        let got = answers.to(attempt, tried_again);
+        let got = got.or_else(|| answers.likely(attempt).filter(|_| last && attempt.status().is_none()));
+        if let Some(Got::Line(line)) = &got
+            && attempt.line.is_none()
+            && line.connection == 0
+        {
+            self.matched = self.matched.saturating_add(1);
+        }
+        got
     }
 
     /// A try has failed. Gives back its line, if that has come before.
@@ -309,6 +346,7 @@ mod tests {
             at: (said != NO_LIVE).then(|| refused_connection().flow.remote),
             path: None,
             request: Request { method: "GET".into(), target: path.into(), client: None },
+            ..LogLine::default()
         })
     }
 

@@ -10,7 +10,7 @@ use crate::{
         Ending,
         attempt::{EADDRNOTAVAIL, ECONNREFUSED, ECONNRESET, ETIMEDOUT},
     },
-    proxy::nginx::errors::Line,
+    proxy::{haproxy, nginx::errors::Line},
     text::escape,
 };
 
@@ -85,6 +85,8 @@ enum About {
     Rejected,
     /// A request for which nothing was tried; the client gets this status.
     NoTry(u16),
+    /// A whole request, however often it was tried.
+    Request,
     /// No request that failed.
     Nothing,
 }
@@ -100,9 +102,9 @@ impl Message {
         self.remark
     }
 
-    /// Whether a request, or a try for it, failed.
+    /// Whether it is about a try that failed, or a request that was not tried.
     pub(super) fn is_failure(&self) -> bool {
-        self.about != About::Nothing
+        !matches!(self.about, About::Request | About::Nothing)
     }
 
     /// Whether a request failed by what it says here, whatever else is seen of it or not: once an answer was begun to be passed on, what is
@@ -137,7 +139,7 @@ impl Message {
             About::Closed => Ending::ClosedEarly,
             About::Broken => Ending::Reset,
             About::Connect(error) => Ending::ConnectError(error),
-            About::Answer | About::Nothing => Ending::NoAnswer,
+            About::Answer | About::Request | About::Nothing => Ending::NoAnswer,
         }
     }
 
@@ -217,8 +219,72 @@ pub fn without_names(said: &str) -> String {
     known(said).map(words).unwrap_or_default()
 }
 
+/// Whether a client that got this status got no answer of an upstream's, most likely.
+pub(super) fn is_failed(status: u16) -> bool {
+    status >= 500
+}
+
+/// How a session of `HAProxy`'s ended: side and phase (section 8.5, "Session state at disconnection", of its configuration manual).
+const fn session(ended: &'static str, causes: &'static [&'static str], remark: &'static str) -> Message {
+    Message { begins: Begins::With(ended), parts: &[], about: About::Request, causes, remark }
+}
+
 /// The first that fits counts.
 const MESSAGES: &[Message] = &[
+    Message {
+        parts: &["<NOSRV>"],
+        ..session(
+            "termination state SC",
+            &["no-live-upstreams"],
+            "no server was asked: all failed their checks, which is what to look at",
+        )
+    },
+    session(
+        "termination state SC",
+        &[
+            "upstream-refused",
+            "upstream-unreachable",
+            "accept-queue-overflow",
+            "port-exhaustion",
+            "unix-refused",
+            "unix-missing",
+            "unix-permission",
+            "unix-backlog-full",
+        ],
+        "the connection was refused, or could not be made at once",
+    ),
+    session(
+        "termination state sC",
+        &["accept-queue-overflow", "connect-timeout", "syn-queue-overflow", "packet-loss"],
+        "no SYN was answered within `timeout connect`; a full accept queue and a firewall that drops look alike from here",
+    ),
+    session(
+        "termination state SH",
+        &["upstream-reset", "upstream-closed-early", "keepalive-race", "accept-queue-overflow"],
+        "the server ended the connection, by FIN or RST, before it had answered",
+    ),
+    session(
+        "termination state sH",
+        &["upstream-timeout", "accept-queue-overflow", "packet-loss"],
+        "no answer within `timeout server`: accepted and slow, or never accepted",
+    ),
+    session(
+        "termination state PH",
+        &["bad-response"],
+        "the proxy could not make sense of the answer, or a rule of its own denied it",
+    ),
+    session(
+        "termination state RC",
+        &["port-exhaustion", "proxy-limits"],
+        "something of the proxy's own host has run out: ports, sockets, memory",
+    ),
+    session(
+        "termination state sQ",
+        &[],
+        "it waited in the proxy's own queue (`maxconn`) until `timeout queue`: the servers are too slow for what comes",
+    ),
+    session("termination state C", &[], "the client left"),
+    session("termination state c", &[], "the client said nothing for as long as the proxy waits"),
     Message {
         begins: Begins::Behind("worker_connections are not enough"),
         parts: &["while connecting to upstream"],
@@ -412,21 +478,38 @@ const MESSAGES: &[Message] = &[
 
 /// What a log line can stand for, in lines; `None` if it is none that is known.
 pub fn explain(line: &str) -> Option<String> {
-    let line = Line::parse(line);
-    let message = known(line.said)?;
+    let parsed = Line::parse(line);
+    if let Some(message) = known(parsed.said) {
+        let Line { said, client, method, path, upstream } = parsed;
+        return Some(explained("nginx", said, message, [method, path, client, upstream]));
+    }
+    let formats = haproxy::httplog();
+    let answered = formats.read(line.trim())?;
+    let said = haproxy::said(&answered);
+    let client = answered.client.map(|client| client.to_string());
+    let fields = [Some(answered.method), Some(answered.target), client.as_deref(), None];
+    Some(explained("HAProxy", &said, known(&said)?, fields))
+}
+
+fn explained(
+    proxy: &str,
+    said: &str,
+    message: &Message,
+    [method, path, client, upstream]: [Option<&str>; 4],
+) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: &str| {
-        text.push_str(format!("{name:<10} {value}").trim_end());
+        text.push_str(format!("{name:<12} {value}").trim_end());
         text.push('\n');
     };
-    row("nginx says", &escape(line.said.as_bytes()));
-    if let (Some(method), Some(path)) = (line.method, line.path) {
+    row(&format!("{proxy} says"), &escape(said.as_bytes()));
+    if let (Some(method), Some(path)) = (method, path) {
         row("request", &escape(format!("{method} {path}").as_bytes()));
     }
-    if let Some(client) = line.client {
+    if let Some(client) = client {
         row("client", &escape(client.as_bytes()));
     }
-    if let Some(upstream) = line.upstream {
+    if let Some(upstream) = upstream {
         row("upstream", &escape(upstream.as_bytes()));
     }
     row("", "");
@@ -442,7 +525,7 @@ pub fn explain(line: &str) -> Option<String> {
     for cause in message.causes {
         row("", &format!("observer explain {cause}"));
     }
-    Some(text)
+    text
 }
 
 #[cfg(test)]
@@ -530,6 +613,26 @@ mod tests {
             let told: Vec<_> = text.lines().filter_map(|line| line.trim().strip_prefix("observer explain ")).collect();
             assert_eq!(told, *causes, "{said}");
         }
+    }
+
+    #[test]
+    fn how_a_session_of_haproxys_ended_stands_for_its_causes() {
+        let line = |state: &str, server: &str| {
+            format!(
+                "haproxy[42]: 10.0.0.1:40001 [01/Dec/2026:01:02:03.123] front app/{server} 0/0/1/-1/1 503 217 - - {state} \
+                 1/1/0/0/3 0/0 \"GET /cart?token=x HTTP/1.1\""
+            )
+        };
+        let text = explain(&line("sH--", "s1")).unwrap();
+        assert!(
+            text.contains("termination state sH-- (s1, tried 3 times more)") && text.contains("GET /cart\n"),
+            "{text}"
+        );
+        assert!(text.contains("observer explain upstream-timeout") && !text.contains("token"), "{text}");
+        assert!(explain(&line("SC--", "<NOSRV>")).unwrap().contains("cause        no-live-upstreams"));
+        assert!(explain(&line("SCNI", "s1")).unwrap().contains("upstream-refused"));
+        assert!(explain(&line("CD--", "s1")).unwrap().contains("the client left"));
+        assert_eq!(explain(&line("----", "s1")), None);
     }
 
     #[test]

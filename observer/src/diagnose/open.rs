@@ -7,6 +7,8 @@ use observer_common::answer::ANSWERS_FIRST;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    answers::{self, Got},
+    causes::no_live_upstreams,
     kept::{self, Kept, Key, Over, Wait},
     lines::{LINE_WITHIN, Lines, TRY_WITHIN},
     logged,
@@ -45,6 +47,14 @@ const MAX_WELL: usize = 24_576;
 /// it still come, is kept like any other.
 const MAX_UNWATCHED: usize = 16_384;
 
+/// Tries among which that is looked for which a line of a request is about: lines come in the order in which tries fail. One beyond that
+/// has it when its time is up.
+const MAX_LOOKED_AT: usize = 256;
+/// What HAProxy answers if it has no server to ask, or cannot connect to it.
+const UNAVAILABLE: u16 = 503;
+/// nginx's status for a client that left (`NGX_HTTP_CLIENT_CLOSED_REQUEST`, src/http/ngx_http_request.h).
+const CLIENT_GONE: u16 = 499;
+
 /// What to do with a try.
 #[derive(Debug, PartialEq)]
 pub(super) enum Settled {
@@ -58,6 +68,13 @@ pub(super) enum Settled {
 
 impl Settled {
     fn judge(attempt: Attempt) -> Self {
+        // Only its log tells whether a proxy's own 503 is for want of a server, or meant.
+        if attempt.ending == Ending::NoTry
+            && attempt.status() == Some(UNAVAILABLE)
+            && !is_for_want_of_a_server(&attempt)
+        {
+            return Self::Harmless(Over::of(&attempt));
+        }
         Self::Judge(Box::new(attempt))
     }
 
@@ -192,9 +209,13 @@ impl Open {
     }
 
     fn without_try(&mut self, now: Time, at: Time, outcome: &Outcome) -> Option<Settled> {
-        let Did::Answered(502 | 504) = outcome.did else { return None };
         // Where answers come first, its try may be let go of later than evidence takes to come.
         let first = proxy::threading(&outcome.proxy.comm) == ANSWERS_FIRST;
+        match outcome.did {
+            Did::Answered(502 | 504) => {}
+            Did::Answered(UNAVAILABLE) if first && self.lines.tells_answers(outcome.proxy.pid) => {}
+            _ => return None,
+        }
         self.keep(now, Attempt::without_try(at, outcome), if first { LET_GO_WITHIN } else { GRACE })
     }
 
@@ -286,15 +307,14 @@ impl Open {
 
     /// A try for which evidence, or a line, was waited for until now.
     fn settle_due(&mut self, due: Time, key: Key, answers_lost: bool) -> Option<Settled> {
+        let (wait, _) = self.kept.get(&key)?;
+        if wait == Wait::Line {
+            return self.without_more_lines(key);
+        }
         if let Some(settled) = self.answered_on_another_thread(key) {
             return Some(settled);
         }
-        let (wait, attempt) = self.kept.get(&key)?;
-        if wait == Wait::Line {
-            let mut attempt = self.kept.remove(&key)?;
-            attempt.line = self.lines.otherwise(&attempt);
-            return Some(Settled::judge(attempt));
-        }
+        let (_, attempt) = self.kept.get(&key)?;
         if attempt.answer.is_none() && attempt.answers_visible && !answers_lost {
             self.kept.wait(key, Wait::Answer, due + HOLD);
             return None;
@@ -304,12 +324,79 @@ impl Open {
 
     /// A try that is to be judged, as soon as its line is there.
     fn judge_with_line(&mut self, key: Key, now: Time) -> Option<Settled> {
+        if let Some(settled) = self.take_answer(key, false) {
+            return Some(settled);
+        }
         let (_, attempt) = self.kept.get(&key)?;
-        if attempt.line.is_none() && self.lines.follows(attempt.proxy.pid) {
+        if self.awaits_log(attempt) {
             self.kept.wait(key, Wait::Line, now + LINE_WITHIN);
             return None;
         }
         self.kept.remove(&key).map(Settled::judge)
+    }
+
+    /// A try that has waited for logs long enough.
+    fn without_more_lines(&mut self, key: Key) -> Option<Settled> {
+        let (_, attempt) = self.kept.get_mut(&key)?;
+        if attempt.line.is_none() {
+            attempt.line = self.lines.otherwise(attempt);
+        }
+        let settled = self.take_answer(key, true);
+        settled.or_else(|| self.kept.remove(&key).map(Settled::judge))
+    }
+
+    /// Notes what the client got for whose request a try failed, if a log tells. Gives the try back if that was no error.
+    fn take_answer(&mut self, key: Key, last: bool) -> Option<Settled> {
+        let (_, attempt) = self.kept.get_mut(&key)?;
+        // A log of errors says more: its line is waited for first.
+        let line_to_come = attempt.line.is_none() && self.lines.follows(attempt.proxy.pid) && !last;
+        let is_known = attempt.logged_status.is_some() || attempt.status().is_some() && attempt.line.is_some();
+        if line_to_come || is_known {
+            return None;
+        }
+        let status = match self.lines.answer(attempt, last)? {
+            Got::TriedAgain => None,
+            Got::Error(status) => Some(status),
+            Got::Line(line) => {
+                let status = line.status;
+                attempt.line.get_or_insert(line);
+                status
+            }
+        };
+        // What was seen counts.
+        if attempt.status().is_some() {
+            return None;
+        }
+        attempt.logged_status = status.filter(|status| logged::is_failed(*status));
+        if attempt.logged_status.is_some() {
+            return None;
+        }
+        let count = if status == Some(CLIENT_GONE) { &mut self.clients_gone } else { &mut self.retried };
+        *count = count.saturating_add(1);
+        self.kept.remove(&key).map(|attempt| Settled::Harmless(Over::of(&attempt)))
+    }
+
+    /// A line about a request has been read. Gives back the try that it is about, if that waited for nothing else.
+    fn answer_logged(&mut self, now: Time, at: Time, line: &Arc<LogLine>) -> Option<Settled> {
+        self.lines.answer_read(now, at, line);
+        let about = |(_, _, attempt): &(Time, Key, &Attempt)| answers::is_its(attempt, line);
+        let (_, key, _) = self.kept.of(Wait::Line).take(MAX_LOOKED_AT).find(about)?;
+        let settled = self.take_answer(key, false);
+        settled.or_else(|| self.judge_if_read(key))
+    }
+
+    /// A try that waits for its logs, if there is nothing more to come.
+    fn judge_if_read(&mut self, key: Key) -> Option<Settled> {
+        let (_, attempt) = self.kept.get(&key)?;
+        if self.awaits_log(attempt) { None } else { self.kept.remove(&key).map(Settled::judge) }
+    }
+
+    /// Whether something may still be read of a try that is to be judged: its line, or what its client got.
+    fn awaits_log(&self, attempt: &Attempt) -> bool {
+        let pid = attempt.proxy.pid;
+        let no_line = attempt.line.is_none();
+        let no_status = attempt.status().is_none() && attempt.logged_status.is_none();
+        no_line && self.lines.follows(pid) || (no_line || no_status) && self.lines.tells_answers(pid)
     }
 
     /// Has the line of a try that failed, or that its proxy gave up soon, found when it comes, or finds it.
@@ -328,13 +415,19 @@ impl Open {
 
     /// Takes in what a proxy's log says. Gives back the try that it is about, if that waited for nothing else.
     pub(super) fn logged(&mut self, now: Time, at: Time, line: &Arc<LogLine>) -> Option<Settled> {
+        if line.status.is_some() {
+            return self.answer_logged(now, at, line);
+        }
         let key = self.lines.read(now, at, line)?;
         // One that was judged, or turned out to be harmless, has no use for it.
         let (wait, attempt) = self.kept.get_mut(&key).filter(|(_, attempt)| attempt.line.is_none())?;
         let failed = attempt.ending.failed();
         written(attempt, Arc::clone(line));
         match wait {
-            Wait::Line => self.kept.remove(&key).map(Settled::judge),
+            Wait::Line => {
+                let settled = self.take_answer(key, false);
+                settled.or_else(|| self.judge_if_read(key))
+            }
             Wait::Nothing if !failed && attempt.ending.failed() => {
                 self.kept.wait(key, Wait::Evidence, now + GRACE);
                 None
@@ -395,9 +488,15 @@ impl Open {
         Some(Settled::judge(attempt))
     }
 
-    fn meant_by_another_thread(&self, key: Key) -> Option<(Key, Answer)> {
+    fn meant_by_another_thread(&mut self, key: Key) -> Option<(Key, Answer)> {
         let (_, error) = self.kept.get(&key)?;
         if error.ending != Ending::NoTry || proxy::threading(&error.proxy.comm) != ANSWERS_FIRST {
+            return None;
+        }
+        // Its log may say so by now.
+        let _ = self.take_answer(key, false);
+        let (_, error) = self.kept.get(&key)?;
+        if is_for_want_of_a_server(error) {
             return None;
         }
         let (answer, told) = (error.answer?, error.told);
@@ -442,13 +541,12 @@ impl Open {
             let unwatched = self.unwatched.pop_front().map(|(_, over)| self.harmless_after_all(over));
             return unwatched.or_else(|| self.due_later(end));
         };
-        let mut attempt = self.kept.remove(&key)?;
-        if attempt.line.is_none() && self.lines.follows(attempt.proxy.pid) {
-            attempt.line = self.lines.otherwise(&attempt);
-        }
+        let (_, attempt) = self.kept.get(&key)?;
         // Its answer may have been a moment away.
-        let to_come = attempt.answer.is_none() && attempt.answers_visible && !answers_lost;
-        Some(if to_come { Settled::Unanswered(Over::of(&attempt)) } else { Settled::judge(attempt) })
+        if attempt.answer.is_none() && attempt.answers_visible && !answers_lost {
+            return self.kept.remove(&key).map(|attempt| Settled::Unanswered(Over::of(&attempt)));
+        }
+        self.without_more_lines(key)
     }
 
     /// Makes room: what was to be done next is done now.
@@ -478,6 +576,12 @@ impl Open {
             unanswered: 0,
         }
     }
+}
+
+/// Whether the proxy's log says that there was no server to be asked.
+fn is_for_want_of_a_server(attempt: &Attempt) -> bool {
+    let said = attempt.line.as_ref().and_then(|line| logged::known(&line.said));
+    attempt.ending == Ending::NoTry && said.is_some_and(|said| said.causes() == [no_live_upstreams::RULE.code])
 }
 
 /// Takes in what the proxy wrote of a try. That it failed, its socket alone may not show: the proxy gave it up soon.

@@ -7,7 +7,7 @@ use crate::{
     addr::{Endpoint, NetNs},
     diagnose::{causes::unknown, evidence::Evidence, logged},
     event::{LogLine, Process, Request},
-    model::UpstreamKey,
+    model::{Attempt, UpstreamKey},
     time::Time,
     trace,
     untrusted::harmless,
@@ -45,7 +45,8 @@ pub struct Verdict {
     pub cause: Code,
     /// How sure.
     pub confidence: Confidence,
-    /// The status that the client got if `observed`, else the one that it most likely got; `None` where that cannot be told.
+    /// The status that the client got if `observed`, else the one that it got by the proxy's log, or most likely; `None` where that cannot
+    /// be told.
     pub status: Option<u16>,
     /// The proxy's own answer was seen.
     pub observed: bool,
@@ -73,6 +74,49 @@ pub struct Verdict {
     pub advice: Vec<String>,
 }
 
+impl Verdict {
+    /// Where its status comes from.
+    pub fn status_from(&self) -> Option<StatusFrom> {
+        let logged = self.log.as_ref().is_some_and(|log| log.status.is_some());
+        self.status.map(|_| match (self.observed, logged) {
+            (true, _) => StatusFrom::Observed,
+            (false, true) => StatusFrom::Logged,
+            (false, false) => StatusFrom::Expected,
+        })
+    }
+}
+
+/// Where a status comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusFrom {
+    /// The proxy's own answer was seen.
+    Observed,
+    /// The proxy's log says so.
+    Logged,
+    /// It is what the proxy answers in such a case.
+    Expected,
+}
+
+impl StatusFrom {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Observed => "observed",
+            Self::Logged => "logged",
+            Self::Expected => "expected",
+        }
+    }
+
+    /// What stands behind the status.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Observed => "seen",
+            Self::Logged => "by the proxy's log",
+            Self::Expected => "most likely",
+        }
+    }
+}
+
 /// What a proxy's own log says of a failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logged {
@@ -81,16 +125,29 @@ pub struct Logged {
     pub said: String,
     /// The request that failed.
     pub request: Request,
-    /// The cause is among those that these words can stand for, or none was found.
+    /// The status that the client got by it, if it says.
+    pub status: Option<u16>,
+    /// The cause is among those that these words can stand for, or none was found; and the status is the one that was seen, if it was.
     pub agrees: bool,
 }
 
 impl Logged {
     /// Held against the cause that was found.
-    pub(super) fn about(line: &LogLine, cause: Code) -> Self {
+    pub(super) fn about(line: &LogLine, cause: Code, attempt: &Attempt) -> Self {
         let known = logged::known(&line.said);
         let agrees = cause == unknown::RULE.code || known.is_none_or(|said| said.causes().contains(&cause));
-        Self { said: line.said.clone(), request: line.request.clone(), agrees }
+        let status = attempt.logged_status.or(line.status);
+        let seen = attempt.status();
+        let said = match status {
+            Some(status) if line.said.is_empty() => format!("status {status}"),
+            _ => line.said.clone(),
+        };
+        Self {
+            said,
+            request: line.request.clone(),
+            status,
+            agrees: agrees && (seen.is_none() || status.is_none() || seen == status),
+        }
     }
 }
 

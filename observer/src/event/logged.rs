@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// See [`super::Body::LogLine`]. Untrusted, all of it: whoever can write to the file may have written it. Told when it was read, a little
-/// after it was written.
+/// after it was written. Of a log with a line for each request (access log), only such as tell of a failure, or of a request of which
+/// another log says that a try for it failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     /// Who wrote it, by the process id that it bears.
@@ -21,7 +22,7 @@ pub struct LogLine {
     pub after: Time,
     /// The number that its writer has for the client's connection; 0 if it says none.
     pub connection: u64,
-    /// What happened, and while doing what; escaped, at most [`MAX_SAID`] bytes.
+    /// What happened, and while doing what; escaped, at most [`MAX_SAID`] bytes; empty where there is a status alone.
     #[serde(deserialize_with = "harmless")]
     pub said: String,
     /// The upstream's address.
@@ -30,6 +31,10 @@ pub struct LogLine {
     pub path: Option<UnixPath>,
     /// The request.
     pub request: Request,
+    /// The port of its client, where the log names it.
+    pub port: Option<u16>,
+    /// What the client got, of a log with a line for each request.
+    pub status: Option<u16>,
 }
 
 /// A request, as a proxy's log has it.
@@ -77,6 +82,8 @@ pub struct LogSample {
     /// Who writes to it, [`MAX_WRITERS`] at most.
     #[serde(deserialize_with = "at_most::<MAX_WRITERS, _, _, _>")]
     pub writers: Vec<Process>,
+    /// It has a line for each request, rather than for what went wrong.
+    pub requests: bool,
     /// Lines read since it was found.
     pub lines: u64,
     /// Bytes passed over, for they came faster than they could be read.

@@ -58,6 +58,8 @@ pub struct Attempt {
     pub answer: Option<Answer>,
     /// What the proxy wrote of it into its own log, if that is followed.
     pub line: Option<Arc<LogLine>>,
+    /// The status that the client got by the proxy's log of requests, where its answer was not seen.
+    pub logged_status: Option<u16>,
 }
 
 /// What a client got.
@@ -152,6 +154,7 @@ impl Attempt {
             answers_visible: ended.answers_visible,
             answer: None,
             line: None,
+            logged_status: None,
         }
     }
 
@@ -168,6 +171,7 @@ impl Attempt {
             answers_visible: true,
             answer: Answer::of(outcome),
             line: None,
+            logged_status: None,
         }
     }
 
@@ -184,6 +188,7 @@ impl Attempt {
             answers_visible: false,
             answer: None,
             line: Some(line),
+            logged_status: None,
         }
     }
 
@@ -242,6 +247,7 @@ impl Attempt {
             answers_visible: failed.answers_visible,
             answer: None,
             line: None,
+            logged_status: None,
         }
     }
 

@@ -1,9 +1,8 @@
 //! nginx's configuration, as nginx reads it.
 
+pub mod access;
 pub mod config;
 pub mod errors;
-mod files;
-
 pub mod running;
 pub mod site;
 mod words;

@@ -86,8 +86,18 @@ pub(super) fn change(event: &mut Event, to: &mut impl Change) {
         }
         Body::LogLine(it) => log_line(Arc::make_mut(it), to),
         Body::LogSample(it) => {
-            let LogSample { device: _, inode: _, path, writers, lines: _, missed: _, emptied: _, left: _, trouble } =
-                &mut **it;
+            let LogSample {
+                device: _,
+                inode: _,
+                path,
+                writers,
+                lines: _,
+                missed: _,
+                emptied: _,
+                left: _,
+                trouble,
+                requests: _,
+            } = &mut **it;
             to.name(path);
             if let Some(trouble) = trouble {
                 to.name(trouble);
@@ -203,8 +213,8 @@ fn listener(sample: &mut ListenerSample, to: &mut impl Change) {
 }
 
 fn log_line(line: &mut LogLine, to: &mut impl Change) {
-    let LogLine { process, after, connection: _, said, at, path, request: Request { method: _, target, client } } =
-        line;
+    let LogLine { process, after, connection: _, said, at, path, request, port: _, status: _ } = line;
+    let Request { method: _, target, client } = request;
     to.process(process);
     to.time(after);
     to.said(said);

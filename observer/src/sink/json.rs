@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Overflowed, Sink, Summary};
 use crate::{
-    diagnose::{Logged, Said, Verdict, Warning},
+    diagnose::{Logged, Said, StatusFrom, Verdict, Warning},
     event::{Counters, LogSample},
     hooks::Hooks,
     model::UpstreamKey,
@@ -92,7 +92,7 @@ impl Json {
             cause,
             confidence,
             status,
-            observed,
+            observed: _,
             client,
             proxy,
             upstream,
@@ -109,17 +109,18 @@ impl Json {
             "cause": cause,
             "confidence": confidence.name(),
             "status": status,
-            "status_source": status.map(|_| if *observed { "observed" } else { "expected" }),
+            "status_source": verdict.status_from().map(StatusFrom::name),
             "proxy": { "comm": proxy.comm, "pid": proxy.pid },
             "upstream": (*upstream != UpstreamKey::NONE).then(|| upstream.to_string()),
             "netns": (*upstream != UpstreamKey::NONE).then_some(upstream.netns.0),
             "client": client.map(|client| client.to_string()),
-            "log": log.as_ref().map(|Logged { said, request, agrees }| {
+            "log": log.as_ref().map(|Logged { said, request, status, agrees }| {
                 json!({
                     "said": said,
                     "method": request.method,
                     "path": request.target,
                     "client": request.client.map(|client| client.to_string()),
+                    "status": status,
                     "agrees": agrees,
                 })
             }),
@@ -147,8 +148,9 @@ impl Json {
 }
 
 fn log(sample: &LogSample) -> Value {
-    let LogSample { device: _, inode: _, path, writers: _, lines, missed, emptied, left: _, trouble } = sample;
-    json!({ "path": path, "lines": lines, "missed_bytes": missed, "emptied": emptied, "trouble": trouble })
+    let LogSample { device: _, inode: _, path, writers: _, requests, lines, missed, emptied, left: _, trouble } =
+        sample;
+    json!({ "path": path, "requests": requests, "lines": lines, "missed_bytes": missed, "emptied": emptied, "trouble": trouble })
 }
 
 fn listener(overflowed: &Overflowed) -> Value {

@@ -2,9 +2,12 @@
 //! that is slow to read keeps nobody waiting.
 
 mod again;
+mod awaited;
+mod written;
 
 use std::{
-    collections::{HashMap, HashSet},
+    borrow::Cow,
+    collections::HashMap,
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt as _,
@@ -16,22 +19,21 @@ use std::{
 };
 
 use again::Again;
+use awaited::Awaited;
+use written::{Found, Kind, Unfollowed, Written};
 
 use super::procs;
 use crate::{
     addr::NetNs,
     diagnose::logged::Words,
-    event::{Body, Event, LogLine, LogSample, MAX_WRITERS, Process},
+    event::{Body, Event, LogLine, LogSample, MAX_METHOD, MAX_TARGET, Process, Request},
     host,
     proxy::{
-        nginx::{
-            config::{self, Directive},
-            errors::{self, Failure},
-            running,
-        },
+        access::Formats,
+        cut, haproxy,
+        nginx::errors::{self, Failure},
         tail::Tail,
     },
-    text::escape,
     time::Time,
 };
 
@@ -54,18 +56,18 @@ const NEW_WITHIN: Duration = Duration::from_secs(10);
 const MAX_WAITING: usize = 4;
 /// Failures told in one look; the logs that are left wait for the next.
 const MAX_TOLD: usize = 65_536;
-/// What nginx calls its processes, as the kernel knows them.
-const NAMES: [&str; 2] = ["nginx", "openresty"];
-/// The descriptor of nginx's main log: its standard error is made the same file (`ngx_log_redirect_stderr`, src/core/ngx_cycle.c).
-const STDERR: &str = "2";
+/// Proxies whose logs can be read, as the kernel knows their processes.
+const NAMES: [&str; 3] = ["nginx", "openresty", haproxy::NAME];
 
 /// Which logs to follow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Those of the proxies that run, of these names.
     pub proxies: Vec<String>,
-    /// These files besides.
+    /// These files of errors besides.
     pub files: Vec<PathBuf>,
+    /// These with a line for each request besides.
+    pub requests: Vec<PathBuf>,
     /// Only what concerns upstreams on these ports; empty for all.
     pub ports: Vec<u16>,
     /// Only what processes in this network namespace write.
@@ -74,7 +76,9 @@ pub struct Options {
 
 impl Options {
     fn is_nothing(&self) -> bool {
-        self.files.is_empty() && !NAMES.iter().any(|name| self.proxies.iter().any(|proxy| proxy == name))
+        self.files.is_empty()
+            && self.requests.is_empty()
+            && !NAMES.iter().any(|name| self.proxies.iter().any(|proxy| proxy == name))
     }
 }
 
@@ -135,6 +139,7 @@ struct Log {
     path: String,
     /// By which it was opened: another file there means that this one was rotated.
     way: PathBuf,
+    kind: Kind,
     tail: Tail,
     /// Who writes to it.
     writers: Vec<Process>,
@@ -150,31 +155,13 @@ struct Log {
     told: LogSample,
 }
 
-/// A file that processes write to.
-struct Found {
-    path: String,
-    /// By which to open it, whatever namespace the writers are in.
-    way: PathBuf,
-    writers: Vec<Process>,
-}
-
-/// What processes write to that cannot be followed.
-struct Unfollowed {
-    id: FileId,
-    path: String,
-    writers: Vec<Process>,
-    why: String,
-}
-
 struct Follower {
     options: Options,
-    names: Vec<String>,
+    written: Written,
     /// In the order in which they were found: of those of one process, that is the order in which it wrote to them.
     logs: Vec<Log>,
     /// What cannot be followed, by path, as it was told, and whether it was met in this round.
     unfollowed: HashMap<String, (LogSample, bool)>,
-    /// Of each master the files that it has open and has been asked about, and whether they are logs of errors.
-    known: HashMap<u32, HashMap<FileId, bool>>,
     /// When it was last looked who writes where; `None` before the first time.
     found: Option<(Time, SystemTime)>,
     next: Time,
@@ -182,23 +169,23 @@ struct Follower {
     meet: Time,
     words: Words,
     again: Again,
+    awaited: Awaited,
     buffer: Vec<u8>,
 }
 
 impl Follower {
     fn new(options: Options) -> Self {
-        let names = NAMES.iter().filter(|name| options.proxies.iter().any(|proxy| proxy == *name));
         Self {
-            names: names.map(|&name| name.to_owned()).collect(),
             options,
+            written: Written::default(),
             logs: Vec::new(),
             unfollowed: HashMap::new(),
-            known: HashMap::new(),
             found: None,
             next: Time::default(),
             meet: Time::default(),
             words: Words::default(),
             again: Again::default(),
+            awaited: Awaited::default(),
             buffer: Vec::new(),
         }
     }
@@ -228,33 +215,65 @@ impl Follower {
 
     /// Reads what is new.
     fn look(&mut self, events: &mut Vec<Event>) {
-        let mut read = Vec::new();
-        let mut unknown = false;
-        let mut count = 0;
         if self.found.is_some_and(|(found, _)| host::now().since(found) >= FIND_AGAIN)
             && self.logs.iter().any(was_rotated)
         {
             self.find(events);
         }
+        // Of a request that another log says a try failed for, the line is written last: it is read first, and told last.
+        let answered = self.read_requests(events);
+        self.read_errors(events);
+        self.tell_answers(answered, events);
+    }
+
+    /// Reads what is new of requests, by log.
+    fn read_requests(&mut self, events: &mut Vec<Event>) -> Vec<(usize, Answers)> {
+        let mut read = Vec::new();
         for (at, log) in self.logs.iter_mut().enumerate() {
+            let Kind::Requests(formats) = &log.kind else { continue };
+            let (begun, after, mut answers) = (host::now(), log.after, Answers::default());
+            let all = log.tail.read(&mut self.buffer, |line| answers.take(line, formats));
+            log.was_read(begun, all, events);
+            read.push((at, Answers { after, ..answers }));
+        }
+        read
+    }
+
+    /// Tells what requests got that failed, or of which tries did.
+    fn tell_answers(&mut self, read: Vec<(usize, Answers)>, events: &mut Vec<Event>) {
+        self.awaited.turn(host::now());
+        for (at, Answers { errors, others, after }) in read {
+            let log = &self.logs[at];
+            let Kind::Requests(formats) = &log.kind else { continue };
+            let awaited = &self.awaited;
+            let others = if awaited.is_empty() { &[][..] } else { &others };
+            let others = others.split(|byte| *byte == b'\n').filter_map(|line| answer(line, formats));
+            let time = host::now();
+            for (pid, line) in errors.into_iter().chain(others.filter(|(_, line)| awaited.has(&line.request))) {
+                let Some(process) = log.writer_of_request(pid, self.options.netns.is_none()) else { continue };
+                events.push(Event { time, body: Body::LogLine(Arc::new(LogLine { process, after, ..line })) });
+            }
+        }
+    }
+
+    /// Reads what is new of errors, and tells of it.
+    fn read_errors(&mut self, events: &mut Vec<Event>) {
+        let mut read = Vec::new();
+        let mut unknown = false;
+        let mut count = 0;
+        for (at, log) in self.logs.iter_mut().enumerate().filter(|(_, log)| log.is_of_errors()) {
             let (begun, mut failures) = (host::now(), Vec::new());
             let all = log.tail.read(&mut self.buffer, |line| failures.extend(errors::failure(line)));
             failures.retain(|failure| {
                 concerns(&self.options.ports, failure) && self.words.tell_of_a_failure(&failure.said)
             });
             count += failures.len();
-            if (log.tail.missed(), log.tail.emptied()) != (log.told.missed, log.told.emptied) {
-                // Ahead of the lines behind the gap: none of them is about a try whose line is in it.
-                events.extend(log.sample().map(|sample| sampled((sample, host::now()))));
-            }
+            let after = log.after;
+            // A gap is told of ahead of the lines behind it: none of them is about a try whose line is in it.
+            log.was_read(begun, all, events);
             unknown |= failures.iter().any(|failure| !log.numbers.contains_key(&failure.pid));
             if !failures.is_empty() {
-                read.push((at, host::now(), log.after, failures));
-            }
-            match all {
-                Ok(true) => (log.after, log.trouble) = (begun, None),
-                Ok(false) => log.trouble = None,
-                Err(error) => log.trouble = Some(format!("it cannot be read: {error}")),
+                read.push((at, host::now(), after, failures));
             }
             if count >= MAX_TOLD {
                 // The others have their turn next.
@@ -266,13 +285,17 @@ impl Follower {
             self.meet();
             self.sample(events);
         }
-        let several = self.logs.len() > 1;
+        let several = self.logs.iter().filter(|log| log.is_of_errors()).count() > 1;
+        let has_requests = self.logs.iter().any(|log| !log.is_of_errors());
         for (at, time, after, failures) in read {
             let log = &self.logs[at];
-            let again = &mut self.again;
+            let Self { again, awaited, .. } = self;
             again.turn(time);
             let new = failures.into_iter().filter(|failure| !several || again.is_new(log.id, failure));
             events.extend(new.filter_map(|failure| {
+                if has_requests {
+                    awaited.add(&failure.request);
+                }
                 let process = log.writer(failure.pid, self.options.netns.is_none())?;
                 Some(Event { time, body: Body::LogLine(Arc::new(line(failure, process, after))) })
             }));
@@ -282,14 +305,13 @@ impl Follower {
     /// Looks who writes where, begins to follow what is new, and tells what has changed.
     fn find(&mut self, events: &mut Vec<Event>) {
         let begun = host::now();
-        let (mut found, unfollowed) = self.written();
+        let written::Logs { found, unfollowed } = self.written.look(&self.options);
         self.unfollowed.values_mut().for_each(|(_, met)| *met = false);
-        self.asked_for(&mut found, events);
         let born_after = self.found.map(|(_, wall)| wall - NEW_WITHIN);
         let before = self.found.map_or(begun, |(time, _)| time);
-        for (id, Found { path, way, writers }) in found {
+        for (id, Found { path, way, kind, writers }) in found {
             if let Some(log) = self.logs.iter_mut().find(|log| log.id == id) {
-                (log.path, log.way, log.open) = (path, way, begun);
+                (log.path, log.way, log.kind, log.open) = (path, way, kind, begun);
                 log.written_by(writers);
             } else if self.logs.len() >= MAX_LOGS {
                 let why = format!("{MAX_LOGS} others are followed");
@@ -297,7 +319,7 @@ impl Follower {
             } else {
                 match opened(&way, born_after) {
                     Ok(tail) => {
-                        let mut log = Log::new(id, path, way, tail, before, begun);
+                        let mut log = Log::new((id, path, way), kind, tail, (before, begun));
                         log.written_by(writers);
                         self.logs.push(log);
                     }
@@ -336,7 +358,7 @@ impl Follower {
     /// Looks who writes to what is followed, nothing else: there are processes that are not known.
     fn meet(&mut self) {
         let begun = host::now();
-        let (found, _) = self.written();
+        let written::Logs { found, .. } = self.written.look(&self.options);
         self.meet = begun + pause(begun, FIND_AGAIN);
         for log in &mut self.logs {
             if let Some(Found { writers, .. }) = found.iter().find(|(id, _)| **id == log.id).map(|(_, found)| found) {
@@ -358,96 +380,16 @@ impl Follower {
         }
         self.unfollowed.insert(path, (sample, true));
     }
-
-    /// The files that the proxies write errors to, and what they write to that is no file.
-    fn written(&mut self) -> (HashMap<FileId, Found>, Vec<Unfollowed>) {
-        let processes: HashMap<u32, Process> =
-            procs::processes_of(&self.names).into_iter().map(|process| (process.pid, process)).collect();
-        let mut families: HashMap<u32, Vec<Process>> = HashMap::new();
-        for process in processes.values().filter(|process| self.is_wanted(process)) {
-            families.entry(eldest(process.pid, &processes)).or_default().push(process.clone());
-        }
-        self.known.retain(|pid, _| families.contains_key(pid));
-        let (mut found, mut unfollowed) = (HashMap::new(), Vec::new());
-        for (master, mut family) in families {
-            family.sort_by_key(|process| process.pid);
-            family.truncate(MAX_WRITERS);
-            for (way, path, id, is_file) in self.error_logs(master) {
-                if !is_file {
-                    let why = format!("it is no file: {path}");
-                    unfollowed.push(Unfollowed { id, path, writers: family.clone(), why });
-                    continue;
-                }
-                let new = || Found { path, way, writers: Vec::new() };
-                found.entry(id).or_insert_with(new).writers.extend(family.iter().cloned());
-            }
-        }
-        (found, unfollowed)
-    }
-
-    fn is_wanted(&self, process: &Process) -> bool {
-        self.options.netns.is_none_or(|netns| procs::netns_of(process.pid) == Some(netns))
-    }
-
-    /// The files named on the command line, to which any proxy may write; those that are none are told of.
-    fn asked_for(&mut self, found: &mut HashMap<FileId, Found>, events: &mut Vec<Event>) {
-        for (number, path) in (1..).zip(self.options.files.clone()) {
-            let shown = escape(path.as_os_str().as_encoded_bytes());
-            let all = procs::processes_of(&self.names).into_iter().filter(|process| self.is_wanted(process));
-            let writers: Vec<_> = all.take(MAX_WRITERS).collect();
-            let why = match fs::metadata(&path) {
-                Ok(data) if data.is_file() => {
-                    let new = || Found { path: shown, way: path.clone(), writers };
-                    found.entry((data.dev(), data.ino())).or_insert_with(new);
-                    continue;
-                }
-                Ok(_) => "it is no file".to_owned(),
-                Err(error) => format!("it cannot be found: {error}"),
-            };
-            self.cannot(Unfollowed { id: (0, number), path: shown, writers: Vec::new(), why }, events);
-        }
-    }
-
-    /// What a master writes errors to: the way there, its name, which it is, and whether it is a file.
-    fn error_logs(&mut self, master: u32) -> Vec<(PathBuf, String, FileId, bool)> {
-        let folder = PathBuf::from(format!("/proc/{master}/fd"));
-        let known = self.known.entry(master).or_default();
-        let mut configured = None;
-        let mut logs = Vec::new();
-        let (mut open, mut seen) = (HashSet::new(), HashSet::new());
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let way = entry.path();
-            let (Ok(data), Ok(name)) = (fs::metadata(&way), fs::read_link(&way)) else { continue };
-            let is_main = entry.file_name() == STDERR;
-            let path = escape(name.as_os_str().as_encoded_bytes());
-            if !data.is_file() {
-                if is_main {
-                    logs.push((way, path, (data.dev(), data.ino()), false));
-                }
-                continue;
-            }
-            let id = (data.dev(), data.ino());
-            seen.insert(id);
-            let is_log = *known.entry(id).or_insert_with(|| {
-                is_main
-                    || configured.get_or_insert_with(|| configured_logs(master)).iter().any(|log| is_called(&name, log))
-            });
-            if is_log && open.insert(id) {
-                logs.push((way, path, id, true));
-            }
-        }
-        known.retain(|id, _| seen.contains(id));
-        logs
-    }
 }
 
 impl Log {
-    fn new(id: FileId, path: String, way: PathBuf, tail: Tail, after: Time, open: Time) -> Self {
+    fn new((id, path, way): (FileId, String, PathBuf), kind: Kind, tail: Tail, (after, open): (Time, Time)) -> Self {
         let (writers, numbers) = (Vec::new(), HashMap::new());
         Self {
             id,
             path,
             way,
+            kind,
             tail,
             writers,
             numbers,
@@ -466,6 +408,27 @@ impl Log {
         }
     }
 
+    fn is_of_errors(&self) -> bool {
+        matches!(self.kind, Kind::Errors)
+    }
+
+    /// It was read, from `begun` on, whether to its end or not. A gap is news.
+    fn was_read(&mut self, begun: Time, all: io::Result<bool>, events: &mut Vec<Event>) {
+        match all {
+            Ok(true) => (self.after, self.trouble) = (begun, None),
+            Ok(false) => self.trouble = None,
+            Err(error) => self.trouble = Some(format!("it cannot be read: {error}")),
+        }
+        if (self.tail.missed(), self.tail.emptied()) != (self.told.missed, self.told.emptied) {
+            events.extend(self.sample().map(|sample| sampled((sample, host::now()))));
+        }
+    }
+
+    /// Who wrote of a request: by number, or else one of those who write there.
+    fn writer_of_request(&self, number: Option<u32>, any: bool) -> Option<Process> {
+        number.and_then(|number| self.writer(number, any)).or_else(|| self.writers.first().cloned())
+    }
+
     /// Who writes under this number. One that is not known any more, or not yet, goes by that number if `any` may be meant.
     fn writer(&self, number: u32, any: bool) -> Option<Process> {
         let known = self.numbers.get(&number).cloned();
@@ -479,6 +442,7 @@ impl Log {
             inode: self.id.1,
             path: self.path.clone(),
             writers: self.writers.clone(),
+            requests: !self.is_of_errors(),
             lines: self.tail.lines(),
             missed: self.tail.missed(),
             emptied: self.tail.emptied(),
@@ -509,7 +473,58 @@ fn sampled((sample, time): (LogSample, Time)) -> Event {
 
 fn line(failure: Failure, process: Process, after: Time) -> LogLine {
     let Failure { pid: _, connection, said, at, path, request } = failure;
-    LogLine { process, after, connection, said, at, path, request }
+    LogLine { process, after, connection, said, at, path, request, port: None, status: None }
+}
+
+/// What is new in a log of requests.
+#[derive(Default)]
+struct Answers {
+    /// Those that are errors, each with the number of the process that wrote it.
+    errors: Vec<(Option<u32>, LogLine)>,
+    /// The other lines.
+    others: Vec<u8>,
+    /// See [`Log::after`].
+    after: Time,
+}
+
+/// From this status on a request failed.
+const FAILED: u16 = 500;
+
+impl Answers {
+    fn take(&mut self, line: &[u8], formats: &Formats) {
+        if self.errors.len() < MAX_TOLD
+            && let Some(error) = answer_of(line, formats, |status| status >= FAILED)
+        {
+            self.errors.push(error);
+        } else {
+            self.others.extend_from_slice(line);
+            self.others.push(b'\n');
+        }
+    }
+}
+
+/// What a line says of a request, and the number of the process that wrote it.
+fn answer(line: &[u8], formats: &Formats) -> Option<(Option<u32>, LogLine)> {
+    answer_of(line, formats, |_| true)
+}
+
+fn answer_of(line: &[u8], formats: &Formats, wanted: impl Fn(u16) -> bool) -> Option<(Option<u32>, LogLine)> {
+    let text = str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed);
+    let answered = formats.read(&text).filter(|answered| wanted(answered.status))?;
+    let request = Request {
+        method: cut(answered.method, MAX_METHOD),
+        target: cut(answered.target, MAX_TARGET),
+        client: answered.client,
+    };
+    let line = LogLine {
+        connection: answered.connection,
+        said: haproxy::said(&answered),
+        request,
+        port: answered.port,
+        status: Some(answered.status),
+        ..LogLine::default()
+    };
+    Some((answered.pid, line))
 }
 
 fn concerns(ports: &[u16], failure: &Failure) -> bool {
@@ -525,52 +540,9 @@ fn opened(way: &Path, born_after: Option<SystemTime>) -> io::Result<Tail> {
     }
 }
 
-/// The process of these that is an ancestor of this one and has none among them itself.
-fn eldest(mut pid: u32, processes: &HashMap<u32, Process>) -> u32 {
-    // Parents started before their children, but numbers may be given again while this is read.
-    for _ in 0..processes.len() {
-        match procs::parent(pid).filter(|parent| processes.contains_key(parent)) {
-            Some(parent) => pid = parent,
-            None => break,
-        }
-    }
-    pid
-}
-
-/// What a master's configuration names as logs of errors; nothing if it cannot be read.
-fn configured_logs(master: u32) -> Vec<PathBuf> {
-    let Some(master) = running::master(master) else { return Vec::new() };
-    let Ok(config) = config::read(&master.root, &master.file) else { return Vec::new() };
-    let mut logs = Vec::new();
-    named(&config.directives, &mut logs);
-    logs
-}
-
-fn named(directives: &[Directive], logs: &mut Vec<PathBuf>) {
-    for directive in directives {
-        if directive.name == "error_log" {
-            logs.push(PathBuf::from(directive.arg()));
-        }
-        named(directive.inside(), logs);
-    }
-}
-
-/// Whether an open file is the one that a configuration names, relative to nginx's prefix perhaps.
-fn is_called(open: &Path, named: &Path) -> bool {
-    !named.as_os_str().is_empty() && (open == named || named.is_relative() && open.ends_with(named))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_log_is_known_by_its_name_in_the_configuration() {
-        assert!(is_called(Path::new("/var/log/nginx/a.log"), Path::new("/var/log/nginx/a.log")));
-        assert!(is_called(Path::new("/usr/local/nginx/logs/error.log"), Path::new("logs/error.log")));
-        assert!(!is_called(Path::new("/var/log/nginx/access.log"), Path::new("error.log")));
-        assert!(!is_called(Path::new("/var/log/nginx/access.log"), Path::new("")));
-    }
 
     #[test]
     fn only_what_is_wanted_is_followed() {
@@ -578,8 +550,8 @@ mod tests {
             proxies: proxies.iter().map(|&name| name.to_owned()).collect(),
             ..Options::default()
         };
-        assert!(options(&[]).is_nothing() && options(&["haproxy"]).is_nothing());
-        assert!(!options(&["haproxy", "nginx"]).is_nothing());
+        assert!(options(&[]).is_nothing() && options(&["envoy"]).is_nothing());
+        assert!(!options(&["envoy", "nginx"]).is_nothing());
         assert!(!Options { files: vec!["/x".into()], ..Options::default() }.is_nothing());
     }
 }

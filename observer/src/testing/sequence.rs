@@ -233,6 +233,8 @@ fn logged(dice: &mut Dice, comm: &str, ms: u64) -> Body {
         at,
         path,
         request,
+        port: None,
+        status: None,
     }))
 }
 

@@ -368,6 +368,8 @@ impl Line<'_, '_> {
             at: self.columns.remote_ip.view(self.row).map(|_| self.remote()).transpose()?,
             path: self.columns.path.get(self.row).map(|path| UnixPath::new(&clean(path, MAX_PATH))),
             request: Request { method: cut(method, MAX_METHOD), target: cut(target, MAX_TARGET), client },
+            port: self.columns.client_port.get(self.row),
+            status: self.columns.status.get(self.row),
         })
     }
 

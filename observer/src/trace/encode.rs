@@ -288,12 +288,14 @@ impl Line<'_> {
     }
 
     fn log_line(&mut self, line: &LogLine) {
-        let LogLine { process, after, connection, said, at, path, request } = line;
+        let LogLine { process, after, connection, said, at, path, request, port, status } = line;
         self.process(process);
         if let Some(at) = at {
             self.remote(*at);
         }
         self.columns.path.maybe(self.row, path.as_ref().map(UnixPath::as_str));
+        self.columns.client_port.maybe(self.row, *port);
+        self.columns.status.maybe(self.row, *status);
         let after_ns = since(self.now, *after);
         self.detail(&detail::Written {
             said: said.clone(),

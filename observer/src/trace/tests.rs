@@ -172,6 +172,8 @@ pub(crate) fn every_kind() -> Vec<Event> {
         at: Some(endpoint("10.0.0.2:8000")),
         path: None,
         request: Request { method: "GET".into(), target: "/cart".into(), client: Some([10, 0, 0, 9].into()) },
+        port: Some(40_001),
+        status: Some(502),
     };
     let bodies = vec![
         Body::HostSample(HostSample { ticks: 1, stolen: 2, waited_us: Some(3) }),
@@ -245,6 +247,7 @@ pub(crate) fn every_kind() -> Vec<Event> {
             inode: 2,
             path: "/var/log/nginx/error.log".into(),
             writers: vec![process(42, "nginx")],
+            requests: true,
             lines: 7,
             missed: 1,
             emptied: 2,

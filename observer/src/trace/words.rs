@@ -147,14 +147,14 @@ impl Kind {
         (
             Self::LogLine,
             "log_line",
-            "A proxy wrote of a failure into its own log: nothing of it is more than what whoever can write there says. time: when it was \
-             read; remote_* or path: the upstream; detail: said, after_ns (since the log was last read to its end before), connection (the writer's number of the client's), request \
+            "A proxy wrote of a failure into its own log, or of a request that came to one: nothing of it is more than what whoever can write there says. time: when it was \
+             read; remote_* or path: the upstream; status: what the client got, of a log with a line for each request; client_port: the client's; detail: said, after_ns (since the log was last read to its end before), connection (the writer's number of the client's), request \
              (method, target: the path, client).",
         ),
         (
             Self::LogSample,
             "log_sample",
-            "A proxy's log as it is followed. detail: device, inode, path, writers, lines (read), missed (bytes passed over), emptied (times), left (nobody writes to it any more), trouble (why it is not \
+            "A proxy's log as it is followed. detail: device, inode, path, writers, requests (it has a line for each), lines (read), missed (bytes passed over), emptied (times), left (nobody writes to it any more), trouble (why it is not \
              followed).",
         ),
         (

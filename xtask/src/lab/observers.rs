@@ -2,10 +2,14 @@
 
 use anyhow::Result;
 
+use super::proxy::Kind;
 use super::scenario::Topology;
 use super::stage::Stage;
 use super::verdict::Verdict;
 use super::watch::{Warning, Watch};
+
+/// By the kernel alone.
+const NO_LOGS: &[&str] = &["--no-logs"];
 
 pub(super) struct Observers {
     pub(super) host: Watch,
@@ -20,15 +24,22 @@ pub(super) struct Pair {
 
 impl Observers {
     /// Returns when all are attached, so that nothing of the load can be missed.
-    /// Only the one that sees the whole host follows the proxy's log, if any is to.
-    pub(super) fn start(stage: &Stage, topology: Topology, logs: bool) -> Result<Self> {
+    /// Only the one that sees the whole host follows the log of the proxy, if any is to: of this one.
+    pub(super) fn start(stage: &Stage, topology: Topology, logs: Option<Kind>) -> Result<Self> {
         let folder = stage.folder();
+        let access_log = stage.access_log_path().to_string_lossy().into_owned();
+        let logs: &[&str] = match logs {
+            // The stage writes it, in place of a syslog daemon.
+            Some(Kind::Haproxy) => &["--access-log", &access_log],
+            Some(_) => &[],
+            None => NO_LOGS,
+        };
         let host = Watch::spawn_recording(folder, "observer", None, logs)?;
         let sides = match topology {
             Topology::Local => None,
             Topology::Remote => Some(Pair {
-                proxy: Watch::spawn_recording(folder, "observer-proxy", Some(stage.proxy()), false)?,
-                upstream: Watch::spawn_recording(folder, "observer-upstream", Some(stage.upstream()), false)?,
+                proxy: Watch::spawn_recording(folder, "observer-proxy", Some(stage.proxy()), NO_LOGS)?,
+                upstream: Watch::spawn_recording(folder, "observer-upstream", Some(stage.upstream()), NO_LOGS)?,
             }),
         };
         let mut observers = Self { host, sides };

@@ -66,6 +66,11 @@ impl Kind {
         }
     }
 
+    /// Whether observer reads its log.
+    pub(super) fn has_log(self) -> bool {
+        matches!(self, Self::Nginx | Self::Haproxy)
+    }
+
     /// How many processes there are when it has started.
     pub(super) fn processes(self, nginx: &Nginx) -> usize {
         match self {

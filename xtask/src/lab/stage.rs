@@ -85,7 +85,7 @@ impl Stage {
         AccessLog::read(self.kind, &self.access_log_path())
     }
 
-    fn access_log_path(&self) -> PathBuf {
+    pub(super) fn access_log_path(&self) -> PathBuf {
         self.folder().join("access.log")
     }
 

@@ -39,13 +39,13 @@ fn observe(scenario: &Scenario, proxy: Kind, topology: Topology, logs: bool) -> 
     let before = stage.upstream().counters()?;
     let netns = [stage.proxy().inode()?, stage.upstream().inode()?];
 
-    let mut observers = Observers::start(&stage, topology, logs)?;
+    let mut observers = Observers::start(&stage, topology, logs.then_some(proxy))?;
     let clients = timeline::play(&mut stage, scenario, || observers.pump())?;
     stage.note_proxy_pids()?;
     let pids = stage.proxy_pids.clone();
     let ours = |verdict: &Verdict| pids.contains(&verdict.pid);
     let expect = &scenario.expect;
-    let follows_log = logs && proxy == Kind::Nginx;
+    let follows_log = logs && proxy.has_log();
     let failed = failed_by(&stage.access_log()?, expect, follows_log).len();
     wait::at_most(SETTLE, || {
         observers.pump()?;

@@ -142,11 +142,10 @@ impl Watch {
     }
 
     /// The same, and records meanwhile.
-    pub(super) fn spawn_recording(folder: &Path, name: &str, netns: Option<&Netns>, logs: bool) -> Result<Self> {
+    pub(super) fn spawn_recording(folder: &Path, name: &str, netns: Option<&Netns>, logs: &[&str]) -> Result<Self> {
         let trace = folder.join(name).with_added_extension(TRACE);
         let trace = trace.to_string_lossy();
-        let options: &[&str] = if logs { &["--record", &trace] } else { &["--no-logs", "--record", &trace] };
-        Self::spawn(folder, name, netns, options)
+        Self::spawn(folder, name, netns, &[logs, &["--record", &trace]].concat())
     }
 
     /// Whether what it recorded says again, line for line, what it said; else in what the two differ. To be asked once it has

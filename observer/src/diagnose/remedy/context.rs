@@ -7,7 +7,7 @@ use super::{Facts, proxies::Proxy, shell, software::Software};
 use crate::{
     diagnose::{
         evidence::Value,
-        verdict::{Confidence, Verdict},
+        verdict::{Confidence, StatusFrom, Verdict},
     },
     event::Process,
     model::UpstreamKey,
@@ -142,10 +142,11 @@ impl<'a> Context<'a> {
 
     /// `The client got a 504`
     pub(super) fn client(&self) -> String {
-        match (self.verdict.status, self.verdict.observed) {
-            (Some(status), true) => format!("The client got a {status}"),
+        match (self.verdict.status, self.verdict.status_from()) {
+            (Some(status), Some(StatusFrom::Observed)) => format!("The client got a {status}"),
+            (Some(status), Some(StatusFrom::Logged)) => format!("The client got a {status}, by the proxy's log"),
             // What is most likely is nginx's answer.
-            (Some(status), false) if self.proxy() == Proxy::Nginx => format!("The client most likely got a {status}"),
+            (Some(status), _) if self.proxy() == Proxy::Nginx => format!("The client most likely got a {status}"),
             _ => "What the client got was not seen".to_owned(),
         }
     }

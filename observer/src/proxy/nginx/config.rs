@@ -6,11 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    files::Root,
-    words::{End, Fault, Reader, Word},
-};
-use crate::text::escape;
+use super::words::{End, Fault, Reader, Word};
+use crate::{proxy::files::Root, text::escape};
 
 /// Inclusions, of the same file or of others.
 const MAX_INCLUSIONS: usize = 50_000;

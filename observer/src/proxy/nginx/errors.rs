@@ -8,6 +8,7 @@ use memchr::{memchr_iter, memmem};
 use crate::{
     addr::{Endpoint, UnixPath},
     event::{MAX_METHOD, MAX_SAID, MAX_TARGET, Request},
+    proxy::{cut, without_query},
     text::escape,
 };
 
@@ -169,13 +170,6 @@ pub fn failure(line: &[u8]) -> Option<Failure> {
     })
 }
 
-/// Escaped, and of what is longer than `most` the beginning.
-fn cut(text: &str, most: usize) -> String {
-    let mut text = escape(&text.as_bytes()[..text.floor_char_boundary(most)]);
-    text.truncate(text.floor_char_boundary(most));
-    text
-}
-
 /// The address or the unix socket in an upstream as it is written: `http://127.0.0.1:9000/path`, `fastcgi://unix:/run/a.sock:`,
 /// `10.0.0.1:5432`. Neither for one that has a name (`no live upstreams`).
 fn address(upstream: &str) -> (Option<Endpoint>, Option<UnixPath>) {
@@ -208,10 +202,6 @@ fn message(line: &str) -> &str {
 
 fn unquoted(text: &str) -> &str {
     text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
-}
-
-fn without_query(text: &str) -> &str {
-    text.split_once('?').map_or(text, |(path, _)| path)
 }
 
 #[cfg(test)]

@@ -136,21 +136,24 @@ pub(super) fn of(event: &Event) -> Evidence {
 }
 
 fn log_line(it: &LogLine, now: Time) -> Evidence {
-    let LogLine { process, after, connection, said, at, path, request } = it;
+    let LogLine { process, after, connection, said, at, path, request, port, status } = it;
     Evidence::default()
         .with("process", name(process))
         .with("said", said.as_str())
         .maybe("upstream", at.map(|at| at.to_string()).or_else(|| path.map(|path| path.to_string())))
         .with("connection", *connection)
         .and(asked(request))
+        .maybe("request_port", port.map(u32::from))
+        .maybe("status", status.map(u32::from))
         .with("written_within", span(now.since(*after)))
 }
 
 fn log(it: &LogSample) -> Evidence {
-    let LogSample { device: _, inode: _, path, writers, lines, missed, emptied, left, trouble } = it;
+    let LogSample { device: _, inode: _, path, writers, requests, lines, missed, emptied, left, trouble } = it;
     Evidence::default()
         .with("path", path.as_str())
         .with("writers", u32::try_from(writers.len()).unwrap_or(u32::MAX))
+        .with("line_for_each_request", *requests)
         .with("lines", *lines)
         .with("missed_bytes", *missed)
         .with("emptied", *emptied)
@@ -159,8 +162,11 @@ fn log(it: &LogSample) -> Evidence {
 }
 
 fn written(log: &Logged) -> Evidence {
-    let Logged { said, request, agrees } = log;
-    asked(request).with("proxy_says", said.as_str()).with("which_agrees", *agrees)
+    let Logged { said, request, status, agrees } = log;
+    asked(request)
+        .with("proxy_says", said.as_str())
+        .maybe("logged_status", status.map(u32::from))
+        .with("which_agrees", *agrees)
 }
 
 fn asked(request: &Request) -> Evidence {

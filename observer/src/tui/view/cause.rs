@@ -165,7 +165,7 @@ fn selected<'a>(context: &Context<'_>, snippets: &'a [Snippet]) -> Option<&'a Sn
 
 /// What the proxy's own log says of the latest.
 fn logged(log: &Logged) -> Vec<String> {
-    let Logged { said, request, agrees } = log;
+    let Logged { said, request, status: _, agrees } = log;
     let otherwise = if *agrees { "" } else { "; that does not fit what the kernel shows" };
     vec![request.to_string(), format!("the proxy's log says: {said}{otherwise}")]
 }
@@ -173,11 +173,7 @@ fn logged(log: &Logged) -> Vec<String> {
 /// A single failure.
 fn failure(context: &Context<'_>, verdict: &Verdict, width: usize) -> Vec<Line<'static>> {
     let status = verdict.status.map_or_else(|| "a failure".to_owned(), |status| format!("a {status}"));
-    let seen = match (verdict.status, verdict.observed) {
-        (Some(_), true) => ", seen",
-        (Some(_), false) => ", most likely",
-        (None, _) => "",
-    };
+    let seen = verdict.status_from().map(|from| format!(", {}", from.words())).unwrap_or_default();
     let sentence = format!("{status}{seen}, {}: {}", context.exactly(verdict.time).trim(), verdict.summary);
     let mut lines = text::labelled(Span::raw("  "), &sentence, STRONG, width, ALL);
     let client = verdict.client.map(|client| format!(", for {client}")).unwrap_or_default();
