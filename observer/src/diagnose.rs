@@ -6,6 +6,7 @@ pub mod because;
 pub mod causes;
 pub mod checkpoint;
 mod code;
+pub mod configured;
 pub mod death;
 pub mod engine;
 pub mod evidence;
@@ -23,6 +24,7 @@ mod unix;
 pub mod verdict;
 
 pub use checkpoint::RestoreError;
+pub use configured::{Held, Standing};
 pub use engine::Engine;
 pub use evidence::{Evidence, Value};
 pub use incident::{Incident, Incidents};

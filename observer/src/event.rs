@@ -1,11 +1,15 @@
 //! The Event: everything the model and the rules ever learn comes as one of these, from the kernel, from samples of
 //! the host, or from a recording. A stream of them is complete in itself.
 
+mod configured;
 mod counters;
 mod logged;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+pub use configured::{
+    Configuration, Configured, LONG_CONNECT, LONG_READ, MAX_FINDINGS, MAX_SERVERS, MAX_WORKERS, Server,
+};
 pub use counters::{Counters, Lost};
 pub use logged::{LogLine, LogSample, MAX_METHOD, MAX_SAID, MAX_TARGET, MAX_WRITERS, Request};
 use serde::{Deserialize, Serialize};
@@ -74,6 +78,8 @@ pub enum Body {
     LogLine(Arc<LogLine>),
     /// A proxy's log as it is followed.
     LogSample(Box<LogSample>),
+    /// A proxy's configuration, as far as it is known to lead to 502s.
+    Configuration(Box<Configuration>),
 }
 
 /// The ends of a connection as one socket sees them.

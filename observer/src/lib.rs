@@ -30,13 +30,13 @@
 //! | [`event`] | the Event: one enum, a struct per kind |
 //! | [`hooks`] | what observer wants to see of a kernel, the ladder of what can carry each, and how much of it it does |
 //! | [`trace`] | the trace file: format, writer, reader, export |
-//! | [`host`], [`proxy`] | facts about this host; which processes are proxies, how they are configured, what they write into their logs |
+//! | [`host`], [`proxy`] | facts about this host; which processes are proxies, how they are configured and what in that is known to lead to 502s, what they write into their logs |
 //! | [`kernel`] | aya: offsets from BTF, put into the programs; load, attach carrier by carrier, look closely or not, decode, walk. With `observer-ebpf` the only home of unsafe |
 //! | [`model`] | `apply(&Event)`: upstreams, listeners, namespaces, and single connections' evidence |
-//! | [`diagnose`] | tries that wait for evidence and for their answer; rules, verdicts, registry, one file and one page per cause; remedies with this host's numbers |
+//! | [`diagnose`] | tries that wait for evidence and for their answer; rules, verdicts, registry, one file and one page per cause; remedies with this host's numbers; whether what was measured confirms a finding of a configuration |
 //! | [`snapshot`] | what a reader sees: an immutable copy; a desk at which a view asks for more |
-//! | [`source`] | yields batches of Events: the kernel's with samples of the host, or a trace's at a pace |
-//! | [`audit`] | a configuration, and the host, read against what is known to lead to 502s |
+//! | [`source`] | yields batches of Events: the kernel's with samples of the host, proxies' logs and what was found in their configurations, or a trace's at a pace |
+//! | [`audit`] | the findings of a configuration, and of the host, as `observer audit` tells them |
 //! | [`rework`] | recordings made of others: without names, or of two hosts |
 //! | [`sink`], [`tui`] | lines, the report, advice, a comparison; the live view |
 //! | [`cli`], [`pipeline`], [`run`] | arguments; the one place that knows every stage; the commands |

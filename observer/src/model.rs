@@ -1,5 +1,6 @@
 //! What is known of the host, folded from Events. Sees no kernel, file, screen or clock; every table is bounded.
 
+pub mod answers;
 pub mod attempt;
 pub mod bounded;
 pub mod contact;
@@ -17,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+pub use answers::Answers;
 pub use attempt::{Answer, Attempt, Ending};
 pub use contact::Contact;
 pub use door::Door;
@@ -32,8 +34,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
-        Body, ConnectionEnded, Counters, Event, Flow, ListenOverflow, ListenerChanged, ListenerSample, OverflowPath,
-        ProxySample, ResetSent, Signal, State,
+        Body, Configuration, ConnectionEnded, Counters, Event, Flow, ListenOverflow, ListenerChanged, ListenerSample,
+        OverflowPath, ProxySample, ResetSent, Signal, State,
     },
     time::Time,
 };
@@ -51,6 +53,8 @@ pub const MAX_NAMESPACES: usize = 512;
 pub const MAX_DOORS: usize = 1024;
 /// Proxies' processes whose limits are kept.
 pub const MAX_PROXIES: usize = 1024;
+/// Proxies' configurations kept; the one told longest ago goes first.
+pub const MAX_CONFIGURATIONS: usize = 64;
 /// Proxies' processes whose failures are kept.
 pub const MAX_FAILING: usize = 1024;
 const SIGCONT: u32 = 18;
@@ -101,6 +105,7 @@ pub struct Model {
     failures: Recent<u32, Failures, MAX_FAILING>,
     proxies: Recent<u32, (Time, ProxySample), MAX_PROXIES>,
     doors: Recent<(NetNs, Endpoint), Door, MAX_DOORS>,
+    configurations: Recent<u32, Configuration, MAX_CONFIGURATIONS>,
     processors: Processors,
     counters: Counters,
     holes: Holes,
@@ -177,8 +182,13 @@ impl Model {
                 self.holes.told(event.time, &counters.lost);
                 self.counters = **counters;
             }
-            // Outcomes and log lines are the engine's concern: it knows which try is meant. How fast answers are is for views alone.
-            Body::Outcome(_) | Body::LogLine(_) | Body::LogSample(_) | Body::FirstBytes(_) | Body::Tick => {}
+            Body::FirstBytes(told) => {
+                let upstream = self.upstream_mut(UpstreamKey::tcp(told.netns, told.upstream));
+                told.within.iter().for_each(|(nanos, count)| upstream.answers.add_within(*nanos, *count));
+            }
+            Body::Configuration(told) => self.configurations.put(told.master.pid, Configuration::clone(told)),
+            // Outcomes and log lines are the engine's concern: it knows which try is meant.
+            Body::Outcome(_) | Body::LogLine(_) | Body::LogSample(_) | Body::Tick => {}
         }
         None
     }
@@ -342,6 +352,17 @@ impl Model {
         self.proxies.iter().map(|(_, sample)| sample)
     }
 
+    /// The configurations that proxies run with, the one told longest ago first.
+    pub fn configurations(&self) -> impl Iterator<Item = &Configuration> {
+        self.configurations.iter().map(|(_, told)| told).filter(|told| !told.gone)
+    }
+
+    /// A failed try was followed by another.
+    pub fn retried(&mut self, key: UpstreamKey) {
+        let upstream = self.upstream_mut(key);
+        upstream.retried = upstream.retried.saturating_add(1);
+    }
+
     /// The last signal that a process was sent, and when; SIGCONT apart.
     pub fn signal(&self, pid: u32) -> Option<&(Time, Signal)> {
         self.signals.get(&pid)
@@ -468,6 +489,7 @@ impl Model {
             self.unix_listeners.evicted(),
             self.namespaces.evicted(),
             self.flows.evicted(),
+            self.configurations.evicted(),
         ];
         tables.into_iter().fold(0, u64::saturating_add)
     }

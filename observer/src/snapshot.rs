@@ -1,6 +1,7 @@
 //! What a reader sees: an immutable copy of model and verdicts at one moment. Views hold one for as long as they like
 //! and lock nothing.
 
+mod configured;
 pub mod desk;
 mod facts;
 mod lately;
@@ -23,6 +24,7 @@ use crate::{
     time::{Time, WallClock},
     trace::Recorded,
 };
+pub use configured::ConfiguredRow;
 pub use desk::{Cost, Desk, Look, ProgramCost, Tail};
 use lately::Lately;
 pub use playback::Playback;
@@ -68,6 +70,8 @@ pub struct Snapshot {
     pub evicted: u64,
     /// The proxies' logs that were found.
     pub logs: Vec<LogSample>,
+    /// What the proxies' configurations have in them that is better changed: what is confirmed first.
+    pub configured: Vec<ConfiguredRow>,
     /// How each hook stands.
     pub hooks: Hooks,
     /// What is recorded.
@@ -210,13 +214,14 @@ impl Snapshot {
             watching: frame.watching.clone(),
             incidents,
             warnings,
-            upstreams,
             recent: recent.iter().rev().cloned().collect(),
             totals: engine.incidents().totals().clone(),
             counters: *model.counters(),
             events: model.events(),
             evicted: model.evicted().saturating_add(engine.hurried()).saturating_add(lately.evicted()),
             logs: engine.lines().logs().cloned().collect(),
+            configured: configured::rows(engine, &upstreams),
+            upstreams,
             hooks: frame.hooks.clone(),
             recording: Recording::Off,
             playback: None,

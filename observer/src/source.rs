@@ -1,6 +1,7 @@
 //! Where Events come from. What follows is the same for all sources.
 
 mod attention;
+mod configured;
 pub mod inspect;
 pub mod live;
 pub mod logs;
@@ -8,6 +9,7 @@ pub mod procs;
 pub mod replay;
 pub mod sampler;
 mod sock_diag;
+mod teller;
 
 pub use live::Live;
 pub use replay::{Replay, state_at_begin};

@@ -145,6 +145,10 @@ impl Engine {
                 over
             }
             Some(Settled::Harmless(over)) => over,
+            Some(Settled::Retried(upstream, over)) => {
+                self.model.retried(upstream);
+                over
+            }
             None => return,
         };
         if let Some(key) = &over.flow {

@@ -64,6 +64,8 @@ pub(super) enum Settled {
     Unanswered(Over),
     /// It was no failure, or nobody's.
     Harmless(Over),
+    /// The same, for its request was tried again.
+    Retried(UpstreamKey, Over),
 }
 
 impl Settled {
@@ -194,7 +196,12 @@ impl Open {
             Did::Answered(_) | Did::Hidden => &mut self.answered_otherwise,
         };
         *count = count.saturating_add(1);
-        Some(Settled::Harmless(Over::of(&attempt)))
+        let over = Over::of(&attempt);
+        Some(if outcome.did == Did::Retried {
+            Settled::Retried(attempt.upstream, over)
+        } else {
+            Settled::Harmless(over)
+        })
     }
 
     /// An answer that was told of without its try, and this is the try: the proxy let go of it afterwards.
@@ -371,9 +378,14 @@ impl Open {
         if attempt.logged_status.is_some() {
             return None;
         }
-        let count = if status == Some(CLIENT_GONE) { &mut self.clients_gone } else { &mut self.retried };
-        *count = count.saturating_add(1);
-        self.kept.remove(&key).map(|attempt| Settled::Harmless(Over::of(&attempt)))
+        let attempt = self.kept.remove(&key)?;
+        Some(if status == Some(CLIENT_GONE) {
+            self.clients_gone = self.clients_gone.saturating_add(1);
+            Settled::Harmless(Over::of(&attempt))
+        } else {
+            self.retried = self.retried.saturating_add(1);
+            Settled::Retried(attempt.upstream, Over::of(&attempt))
+        })
     }
 
     /// A line about a request has been read. Gives back the try that it is about, if that waited for nothing else.
@@ -648,7 +660,7 @@ mod tests {
         while let Some(settled) = open.due(at(ms), false) {
             match settled {
                 Settled::Judge(attempt) => judged.push(attempt.status().unwrap_or(0)),
-                Settled::Unanswered(_) | Settled::Harmless(_) => others += 1,
+                Settled::Unanswered(_) | Settled::Harmless(_) | Settled::Retried(..) => others += 1,
             }
         }
         (judged, others)
@@ -737,7 +749,7 @@ mod tests {
             open.ended(at(ms), failed(ms, true));
             assert!(matches!(
                 open.outcome(at(ms), at(ms), &outcome("nginx", Some(ms), did), false),
-                Some(Settled::Harmless(_))
+                Some(Settled::Harmless(_) | Settled::Retried(..))
             ));
         }
         let Harmless { retried, clients_gone, answered_otherwise, .. } = open.harmless();

@@ -5,13 +5,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    answers::Answers,
     attempt::{Attempt, Ending},
     contact::Contact,
     window::Window,
 };
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
-    event::{ConnectionEnded, Process, State},
+    event::{ConnectionEnded, LONG_CONNECT, LONG_READ, Process, State},
     time::Time,
 };
 
@@ -23,6 +24,9 @@ const AT_ONCE: Duration = Duration::from_millis(20);
 
 /// A connection closed sooner than this after its last answer was not closed for lying idle.
 const IDLE: Duration = Duration::from_millis(900);
+
+/// A timer of just that long is not longer: it is told to the jiffy, and a timer goes off a little late.
+const TIMERS_LATE: Duration = Duration::from_millis(500);
 
 /// Of a smaller share of the ports in TIME_WAIT it cannot be told when the rest will be gone.
 const FORECAST_SHARE: f64 = 0.25;
@@ -74,6 +78,14 @@ pub struct Upstream {
     pub failed: u64,
     /// Connections that carried one request and were closed at once.
     pub one_shot: u64,
+    /// Tries that failed and were followed by another of the same request.
+    pub retried: u64,
+    /// Handshakes that were waited for in vain for longer than [`LONG_CONNECT`], and the longest of these waits.
+    pub long_connects: (u64, Duration),
+    /// Answers that were waited for in vain for longer than [`LONG_READ`], and the longest of these waits.
+    pub long_waits: (u64, Duration),
+    /// How long answers took to begin.
+    pub answers: Answers,
     /// The last minute.
     pub window: Window,
     /// After how long it last closed a connection that lay idle.
@@ -105,8 +117,23 @@ impl Upstream {
         if ended.new == State::FinWait1 {
             self.time_wait_since = self.time_wait_since.saturating_add(1);
         }
+        self.waited(now, ended, attempt.ending);
         self.contact.connection_ended(now, ended, attempt);
         self.ended(now, attempt);
+    }
+
+    /// For what was waited long in vain, if anything was.
+    fn waited(&mut self, now: Time, ended: &ConnectionEnded, ending: Ending) {
+        let (told, waited, long) = match ending {
+            Ending::ConnectTimedOut { .. } if ended.started > Time(0) => {
+                (&mut self.long_connects, Some(now.since(ended.started)), LONG_CONNECT)
+            }
+            Ending::NoAnswer => (&mut self.long_waits, ended.waited(now), LONG_READ),
+            _ => return,
+        };
+        if let Some(waited) = waited.filter(|waited| *waited > long + TIMERS_LATE) {
+            *told = (told.0.saturating_add(1), told.1.max(waited));
+        }
     }
 
     pub(super) fn connect_failed(&mut self, now: Time, attempt: &Attempt) {

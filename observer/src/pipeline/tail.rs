@@ -92,6 +92,7 @@ fn says_something(body: &Body) -> bool {
         | Body::Outcome(_)
         | Body::Hurt(_)
         | Body::LogLine(_)
+        | Body::Configuration(_)
         | Body::Signal(_) => true,
     }
 }

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod config;
 pub mod errors;
+pub mod findings;
 pub mod running;
 pub mod site;
 mod words;
@@ -13,7 +14,13 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u16, pub u16, pub u16);
 
+/// What it calls its processes, as the kernel knows them.
+pub const NAMES: [&str; 2] = ["nginx", "openresty"];
+
 impl Version {
+    /// What is assumed where it is not known: the last version with the old defaults. What they lack is found, and in newer ones it does
+    /// no harm.
+    pub const ASSUMED: Self = Self(1, 29, 6);
     /// From this one on upstreams are asked in HTTP/1.1 and connections to them are kept, unless told otherwise
     /// (nginx's CHANGES, 1.29.7, March 2026).
     pub const KEEPS_CONNECTIONS: Self = Self(1, 29, 7);

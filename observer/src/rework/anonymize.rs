@@ -152,6 +152,11 @@ impl Change for Key {
     fn said(&mut self, said: &mut String) {
         *said = logged::without_names(said);
     }
+
+    /// Names of pools, hosts and headers are in it. What kind of finding it is, and of which servers, is told without it.
+    fn written(&mut self, text: &mut String) {
+        text.clear();
+    }
 }
 
 #[cfg(test)]

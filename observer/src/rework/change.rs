@@ -6,9 +6,9 @@ use std::{net::IpAddr, sync::Arc};
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow, Handshake, Hurt, ListenOverflow,
-        ListenerChanged, ListenerSample, LogLine, LogSample, NamespaceSample, Outcome, Process, ProxySample, Request,
-        ResetSent, Retransmit, Signal, UnixListenerSample, Unserved,
+        Body, Configuration, Configured, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow,
+        Handshake, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample, NamespaceSample, Outcome,
+        Process, ProxySample, Request, ResetSent, Retransmit, Server, Signal, UnixListenerSample, Unserved,
     },
     time::Time,
 };
@@ -24,6 +24,8 @@ pub(super) trait Change {
     fn name(&mut self, _: &mut String) {}
     /// What a log says.
     fn said(&mut self, _: &mut String) {}
+    /// A sentence about a configuration, or what to write there.
+    fn written(&mut self, _: &mut String) {}
 }
 
 /// Changes an event wherever there is something to change.
@@ -106,6 +108,7 @@ pub(super) fn change(event: &mut Event, to: &mut impl Change) {
                 to.process(process);
             }
         }
+        Body::Configuration(it) => configuration(it, to),
         Body::ListenerSample(it) => listener(it, to),
         Body::UnixListenerSample(it) => unix_listener(it, to),
         Body::NamespaceSample(it) => namespace(it, to),
@@ -227,6 +230,34 @@ fn log_line(line: &mut LogLine, to: &mut impl Change) {
     to.name(target);
     if let Some(client) = client {
         to.ip(client);
+    }
+}
+
+fn configuration(told: &mut Configuration, to: &mut impl Change) {
+    let Configuration { master, netns: ns, workers, file, findings, left_out: _, gone: _, trouble } = told;
+    to.process(master);
+    netns(ns, to);
+    for process in workers {
+        to.process(process);
+    }
+    to.name(file);
+    if let Some(trouble) = trouble {
+        to.name(trouble);
+    }
+    for Configured { code: _, file, line: _, what, fix, servers, number: _, only_if_seen: _ } in findings {
+        to.name(file);
+        to.written(what);
+        for line in fix.iter_mut() {
+            to.written(line);
+        }
+        fix.retain(|line| !line.is_empty());
+        for server in servers {
+            match server {
+                Server::At(at) => endpoint(at, to),
+                Server::Port(_) => {}
+                Server::Unix(path) => unix_path(path, to),
+            }
+        }
     }
 }
 

@@ -22,9 +22,6 @@ use crate::{
     trace::Reader,
 };
 
-/// The last version with the old defaults: what they lack is found, and in newer ones it does no harm.
-const ASSUMED: Version = Version(1, 29, 6);
-
 /// Whose configuration it is.
 struct Told {
     /// Says it.
@@ -49,7 +46,7 @@ pub(super) fn audit(arguments: &cli::Audit) -> Result<ExitCode> {
         match told {
             Ok(mut told) => {
                 if let Some(seen) = &seen {
-                    told.audit.hold_against(seen.model());
+                    told.audit.hold_against(seen);
                 }
                 found += told.audit.findings.len();
                 ports.extend_from_slice(&told.audit.upstream_ports);
@@ -109,7 +106,7 @@ fn of_file(file: &Path, version: Option<Version>) -> Result<Told, ConfigError> {
         (None, Some(Master { pid, version: Some(version), .. })) => {
             (version, format!("as process {pid}, which runs with it"))
         }
-        _ => (ASSUMED, "assumed; --nginx-version says otherwise".to_owned()),
+        _ => (Version::ASSUMED, "assumed; --nginx-version says otherwise".to_owned()),
     };
     Ok(Told { of: format!("nginx {version} ({of})"), audit: read(root, file, version, open_files)? })
 }
@@ -124,7 +121,7 @@ fn is_of(master: &Master, file: &Path) -> bool {
 fn of_master(master: &Master, version: Option<Version>) -> Result<Told, ConfigError> {
     let judged = version.or(master.version);
     let assumed = if judged.is_none() { " (assumed)" } else { "" };
-    let judged = judged.unwrap_or(ASSUMED);
+    let judged = judged.unwrap_or(Version::ASSUMED);
     Ok(Told {
         of: format!("nginx {judged}{assumed}, process {}", master.pid),
         audit: read(&master.root, &master.file, judged, master.open_files)?,

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::report::words::count_of;
 use crate::{
     diagnose::{
-        Incident,
+        Incident, Standing,
         remedy::{Facts, Remedy, remedy},
     },
-    snapshot::{Snapshot, UpstreamRow},
+    snapshot::{ConfiguredRow, Snapshot, UpstreamRow},
 };
 
 /// Incidents advised on; of more, those with the most failures.
@@ -41,7 +41,10 @@ pub fn to_text(shown: &Snapshot) -> String {
     let (advised, others) = advised(shown);
     let mut text = String::new();
     if advised.is_empty() {
-        text.push_str("Nothing failed while it was watched: there is nothing to change.\n");
+        text.push_str(match confirmed(shown).next() {
+            None => "Nothing failed while it was watched: there is nothing to change.\n",
+            Some(_) => "Nothing failed while it was watched.\n",
+        });
     }
     for (number, Advised { incident, remedy }) in (1..).zip(&advised) {
         let latest = &incident.latest;
@@ -76,10 +79,33 @@ pub fn to_text(shown: &Snapshot) -> String {
         let _ = writeln!(text, "before it fails: {}: {}", warning.cause, warning.summary);
         list(&mut text, "do", warning.advice.iter().map(String::as_str));
     }
+    for row in confirmed(shown) {
+        let ConfiguredRow { master, finding, held, upstreams: _ } = row;
+        let _ = writeln!(
+            text,
+            "\nin the configuration of {}[{}]: {}, {}",
+            master.comm,
+            master.pid,
+            finding.code,
+            row.place()
+        );
+        // Without its names a recording has no sentence.
+        for line in [&finding.what, &held.to_string()].into_iter().filter(|line| !line.is_empty()) {
+            let _ = writeln!(text, "   {line}");
+        }
+        for line in &finding.fix {
+            let _ = writeln!(text, "     │ {line}");
+        }
+    }
     if shown.counters.lost.total() > 0 {
         text.push_str("Some of what happened was lost: counts are lower bounds.\n");
     }
     text
+}
+
+/// What is wrong with the configuration, as what was measured shows.
+fn confirmed(shown: &Snapshot) -> impl Iterator<Item = &ConfiguredRow> {
+    shown.configured.iter().filter(|row| row.held.standing == Standing::Confirmed)
 }
 
 /// How to see whether a change helped.
@@ -116,10 +142,24 @@ pub fn to_json(shown: &Snapshot) -> Value {
     let warnings = shown.warnings.iter().map(|(warning, _)| {
         json!({ "cause": warning.cause, "subject": warning.subject, "summary": warning.summary, "advice": warning.advice })
     });
+    let configuration = confirmed(shown).map(|row| {
+        let ConfiguredRow { master, finding, held, upstreams } = row;
+        json!({
+            "code": finding.code,
+            "file": finding.file,
+            "line": finding.line,
+            "proxy": { "comm": master.comm, "pid": master.pid },
+            "upstreams": upstreams.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "what": finding.what,
+            "seen": held.seen,
+            "fix": finding.fix,
+        })
+    });
     json!({
         "incidents": advised.collect::<Vec<_>>(),
         "left_out": others,
         "warnings": warnings.collect::<Vec<_>>(),
+        "configuration": configuration.collect::<Vec<_>>(),
         "lossy": shown.counters.lost.total() > 0,
     })
 }
@@ -140,6 +180,23 @@ mod tests {
         let failures: Vec<_> = incidents.iter().map(|it| it["failures"].as_u64().unwrap()).collect();
         assert!(failures.len() == 3 && failures.is_sorted_by(|a, b| a >= b), "{failures:?}");
         assert!(incidents.iter().all(|it| !it["changes"].as_array().unwrap().is_empty()), "{value}");
+    }
+
+    #[test]
+    fn what_is_confirmed_of_the_configuration_is_told_with_the_change() {
+        let shown = fixture::configured();
+        let text = to_text(&shown);
+        for wanted in [
+            "in the configuration of nginx[41]: keepalive-not-in-effect, /etc/nginx/conf.d/app.conf:12",
+            "confirmed: ",
+            "│ proxy_http_version 1.1;",
+        ] {
+            assert!(text.contains(wanted), "{wanted}: {text}");
+        }
+        assert!(!text.contains("connect-timeout-long"), "nothing was measured of it: {text}");
+        let value = to_json(&shown);
+        let told = value["configuration"].as_array().unwrap();
+        assert_eq!((told.len(), &told[0]["upstreams"][0]), (1, &json!("10.0.0.2:8000")));
     }
 
     #[test]

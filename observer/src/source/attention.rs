@@ -91,6 +91,7 @@ pub(super) fn is_trouble(body: &Body) -> bool {
         | Body::Tick
         | Body::Handshake(_)
         | Body::LogSample(_)
+        | Body::Configuration(_)
         | Body::FirstBytes(_) => false,
     }
 }

@@ -10,9 +10,9 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 
 use super::{
-    Polled, Source, attention,
-    logs::{self, Logs},
+    Polled, Source, attention, configured, logs,
     sampler::{self, Attached, Round},
+    teller::Teller,
 };
 use crate::{
     event::{Body, Counters, Event, Lost},
@@ -45,7 +45,9 @@ pub struct Live {
     decoder: Decoder,
     samples: Receiver<Round>,
     /// Proxies' own logs, if any are to be followed.
-    logs: Option<Logs>,
+    logs: Option<Teller>,
+    /// Their configurations, if any can be read.
+    configurations: Option<Teller>,
     /// Why it could not be looked at closely when that was wanted.
     trouble: Option<String>,
     /// When the kernel's thread was last told that something goes wrong.
@@ -89,7 +91,8 @@ impl Live {
     /// Attaches, and returns when every hook is in place, the host has been sampled once, and the logs have been found.
     pub fn start(options: Options, logs: logs::Options) -> Result<Self, StartError> {
         let (started, room) = (host::now(), usize::try_from(options.ring).unwrap_or(usize::MAX));
-        let logs = Logs::start(logs)?;
+        let logs = logs::start(logs)?;
+        let configurations = configured::start(&options.proxies, options.netns)?;
         let (attached, is_attached) = sync_channel(1);
         let (samples_in, samples) = sync_channel(MAX_SAMPLES);
         let (alarm, alarms) = sync_channel(1);
@@ -98,12 +101,13 @@ impl Live {
             .spawn(move || sampler::run(&options, &attached, &samples_in, &alarms))?;
         let Attached { ring, decoder, losses, hooks, statistics } =
             is_attached.recv().map_err(|_| StartError::Ended)??;
-        let waiting = logs.as_ref().map(Logs::ready).unwrap_or_default().into();
+        let waiting = logs.as_ref().map(Teller::first).unwrap_or_default().into();
         Ok(Self {
             ring,
             decoder,
             samples,
             logs,
+            configurations,
             waiting,
             read: Vec::new(),
             losses,
@@ -134,9 +138,11 @@ impl Live {
         self.wait(events);
     }
 
-    fn take_log_lines(&mut self) {
-        while let Some(events) = self.logs.as_ref().and_then(Logs::take) {
-            self.wait(events);
+    fn take_what_is_told(&mut self) {
+        let tellers = [&self.logs, &self.configurations].into_iter().flatten();
+        let told: Vec<_> = tellers.flat_map(|teller| std::iter::from_fn(|| teller.take())).flatten().collect();
+        if !told.is_empty() {
+            self.wait(told);
         }
     }
 
@@ -213,7 +219,7 @@ impl Source for Live {
             while let Ok(round) = self.samples.try_recv() {
                 self.take_samples(round);
             }
-            self.take_log_lines();
+            self.take_what_is_told();
         }
         let more = self.read();
         self.tell_losses(batch, more);
@@ -244,8 +250,8 @@ impl Source for Live {
     fn last(&mut self) -> Vec<Event> {
         // Dropping the sender ends the thread's wait; it takes a last sample and then detaches.
         drop(self.alarm.take());
-        if let Some(mut logs) = self.logs.take() {
-            self.wait(logs.last());
+        for mut teller in [self.logs.take(), self.configurations.take()].into_iter().flatten() {
+            self.wait(teller.last());
         }
         while let Ok(round) = self.samples.recv() {
             let last = round.last;

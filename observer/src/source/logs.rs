@@ -13,8 +13,6 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
-    thread::{self, JoinHandle},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -22,7 +20,10 @@ use again::Again;
 use awaited::Awaited;
 use written::{Found, Kind, Unfollowed, Written};
 
-use super::procs;
+use super::{
+    procs,
+    teller::{Teller, Told},
+};
 use crate::{
     addr::NetNs,
     diagnose::logged::Words,
@@ -52,8 +53,6 @@ const LEAVE_AFTER: Duration = Duration::from_secs(10);
 /// A file that is not much older than the last look for files is new, and read from its beginning: logrotate makes it a little before
 /// nginx is told to open it.
 const NEW_WITHIN: Duration = Duration::from_secs(10);
-/// Handfuls of events that may wait for the pipeline. Full, the thread waits: what it has not read stays in the file.
-const MAX_WAITING: usize = 4;
 /// Failures told in one look; the logs that are left wait for the next.
 const MAX_TOLD: usize = 65_536;
 /// Proxies whose logs can be read, as the kernel knows their processes.
@@ -82,52 +81,13 @@ impl Options {
     }
 }
 
-/// A running follower. Dropping it ends it.
-pub(super) struct Logs {
-    events: Receiver<Vec<Event>>,
-    /// Dropped, the thread looks a last time and ends.
-    stop: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Logs {
-    /// Begins to look for logs, if any are wanted.
-    pub(super) fn start(options: Options) -> io::Result<Option<Self>> {
-        if options.is_nothing() {
-            return Ok(None);
-        }
-        let (tell, events) = sync_channel(MAX_WAITING);
-        let (stop, stopped) = sync_channel(0);
-        let thread = thread::Builder::new()
-            .name("observer-logs".into())
-            .spawn(move || Follower::new(options).run(&tell, &stopped))?;
-        Ok(Some(Self { events, stop: Some(stop), thread: Some(thread) }))
+/// Begins to look for logs, if any are wanted. What it tells first comes when those that there are have been found: what is written from
+/// then on is told.
+pub(super) fn start(options: Options) -> io::Result<Option<Teller>> {
+    if options.is_nothing() {
+        return Ok(None);
     }
-
-    /// Waits until those that there are have been found: what is written from now on is told.
-    pub(super) fn ready(&self) -> Vec<Event> {
-        self.events.recv().unwrap_or_default()
-    }
-
-    /// What has been told and not been taken.
-    pub(super) fn take(&self) -> Option<Vec<Event>> {
-        self.events.try_recv().ok()
-    }
-
-    /// Ends: what is left.
-    pub(super) fn last(&mut self) -> Vec<Event> {
-        drop(self.stop.take());
-        self.events.iter().flatten().collect()
-    }
-}
-
-impl Drop for Logs {
-    fn drop(&mut self) {
-        self.last();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+    Teller::start("observer-logs", move |told| Follower::new(options).run(told)).map(Some)
 }
 
 /// A file, whatever its name: device and inode.
@@ -190,16 +150,17 @@ impl Follower {
         }
     }
 
-    fn run(mut self, tell: &SyncSender<Vec<Event>>, stopped: &Receiver<()>) {
+    /// Where the pipeline is behind it waits: what has not been read stays in the file.
+    fn run(mut self, told: &Told) {
         let mut events = Vec::new();
         self.find(&mut events);
-        if tell.send(events).is_err() {
+        if !told.tell(events) {
             return;
         }
         loop {
             let idle = self.next.since(host::now()).min(FIND_EVERY);
             let wait = if self.logs.is_empty() { idle.max(LOOK_EVERY) } else { LOOK_EVERY };
-            let stop = stopped.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected);
+            let stop = told.is_over_within(wait);
             let mut events = Vec::new();
             self.look(&mut events);
             if stop {
@@ -207,7 +168,7 @@ impl Follower {
             } else if host::now() >= self.next {
                 self.find(&mut events);
             }
-            if !events.is_empty() && tell.send(events).is_err() || stop {
+            if !events.is_empty() && !told.tell(events) || stop {
                 return;
             }
         }

@@ -223,6 +223,32 @@ pub(super) fn processes_of(comms: &[String]) -> Vec<Process> {
     all.filter(|process| wanted.contains(&*process.comm)).collect()
 }
 
+/// The processes of these names that are wanted, by the eldest of each family: a proxy's master, with its workers.
+pub(super) fn families_of(comms: &[String], wanted: impl Fn(&Process) -> bool) -> HashMap<u32, Vec<Process>> {
+    let processes: HashMap<u32, Process> =
+        processes_of(comms).into_iter().map(|process| (process.pid, process)).collect();
+    let mut families: HashMap<u32, Vec<Process>> = HashMap::new();
+    for process in processes.values().filter(|process| wanted(process)) {
+        families.entry(eldest(process.pid, &processes)).or_default().push(process.clone());
+    }
+    for family in families.values_mut() {
+        family.sort_by_key(|process| process.pid);
+    }
+    families
+}
+
+/// The process of these that is an ancestor of this one and has none among them itself.
+fn eldest(mut pid: u32, processes: &HashMap<u32, Process>) -> u32 {
+    // Parents started before their children, but numbers may be given again while this is read.
+    for _ in 0..processes.len() {
+        match parent(pid).filter(|parent| processes.contains_key(parent)) {
+            Some(parent) => pid = parent,
+            None => break,
+        }
+    }
+    pid
+}
+
 /// Descriptors that a process holds open, and how many it may. `None` if it is gone, or not ours to look at.
 pub(super) fn open_files(pid: u32) -> Option<(u64, u64)> {
     let folder = format!("/proc/{pid}/fd");

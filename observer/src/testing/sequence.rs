@@ -6,10 +6,10 @@ use super::{client_flow, connection, endpoint, event, refused_connection, reset_
 use crate::{
     addr::{NetNs, UnixPath},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Counters, Death, Destination, Did, Event, Flow, Handshake, Head,
-        HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample, Lost, NamespaceSample,
-        Outcome, OverflowPath, Process, ProxySample, Request, ResetSent, Retransmit, Signal, State, UnixListenerSample,
-        Unserved,
+        Body, Configuration, Configured, ConnectFailed, ConnectionEnded, Counters, Death, Destination, Did, Event,
+        FirstBytes, Flow, Handshake, Head, HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine,
+        LogSample, Lost, NamespaceSample, Outcome, OverflowPath, Process, ProxySample, Request, ResetSent, Retransmit,
+        Server, Signal, State, UnixListenerSample, Unserved,
     },
     time::Time,
 };
@@ -152,7 +152,7 @@ fn evidence(dice: &mut Dice) -> Body {
 fn sample(dice: &mut Dice) -> Body {
     let (at, netns) = (server_flow().local, server_flow().netns);
     let process = Some(Process { pid: 9, comm: "gunicorn".into() });
-    match dice.below(5) {
+    match dice.below(7) {
         0 | 1 => Body::ListenerSample(Box::new(ListenerSample {
             at,
             netns: if dice.tails() { netns } else { client_flow().netns },
@@ -180,6 +180,13 @@ fn sample(dice: &mut Dice) -> Body {
             stolen: dice.below(500),
             waited_us: Some(dice.below(90_000_000)),
         }),
+        4 => Body::FirstBytes(Box::new(FirstBytes {
+            netns: client_flow().netns,
+            upstream: client_flow().remote,
+            within: vec![(1 << 20, 1 + u32::from(dice.small(90))), (1 << 37, u32::from(dice.small(3)))],
+            unmeasured: 0,
+        })),
+        5 => Body::Configuration(Box::new(configuration(dice))),
         _ => Body::UnixListenerSample(Box::new(UnixListenerSample {
             path: UnixPath::new("/run/app.sock"),
             netns: NetNs(8),
@@ -236,6 +243,26 @@ fn logged(dice: &mut Dice, comm: &str, ms: u64) -> Body {
         port: None,
         status: None,
     }))
+}
+
+fn configuration(dice: &mut Dice) -> Configuration {
+    let finding = |code: &str| Configured {
+        code: code.into(),
+        file: "/etc/nginx/nginx.conf".into(),
+        line: 7,
+        servers: vec![Server::At(client_flow().remote), Server::Port(80), Server::Unix(UnixPath::new("/run/app.sock"))],
+        number: Some(100),
+        ..Configured::default()
+    };
+    let codes = crate::proxy::nginx::findings::CODES;
+    Configuration {
+        master: Process { pid: 41, comm: "nginx".into() },
+        netns: if dice.tails() { client_flow().netns } else { NetNs(0) },
+        workers: vec![proxy(dice, "nginx")],
+        findings: codes[usize::from(dice.small(4))..].iter().map(|code| finding(code)).collect(),
+        gone: dice.below(9) == 0,
+        ..Configuration::default()
+    }
 }
 
 fn rarity(dice: &mut Dice) -> Body {

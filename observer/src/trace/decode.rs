@@ -14,9 +14,10 @@ use super::{
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow, Handshake, Head, Hurt,
-        ListenOverflow, ListenerChanged, ListenerSample, LogLine, MAX_METHOD, MAX_SAID, MAX_TARGET, NamespaceSample,
-        Outcome, Process, ProxySample, Request, ResetSent, Retransmit, Signal, State, UnixListenerSample, Unserved,
+        Body, Configuration, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow, Handshake, Head,
+        Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, MAX_METHOD, MAX_SAID, MAX_TARGET,
+        NamespaceSample, Outcome, Process, ProxySample, Request, ResetSent, Retransmit, Signal, State,
+        UnixListenerSample, Unserved,
     },
     text::{self, Comm},
     time::{Time, WallClock},
@@ -262,6 +263,7 @@ impl Line<'_, '_> {
             Kind::ListenerSample => Body::ListenerSample(Box::new(self.listener()?)),
             Kind::LogLine => Body::LogLine(Arc::new(self.log_line()?)),
             Kind::LogSample => Body::LogSample(Box::new(self.detail()?)),
+            Kind::Configuration => Body::Configuration(Box::new(self.configuration()?)),
             Kind::UnixListenerSample => {
                 let Held { holders, .. } = self.detail()?;
                 Body::UnixListenerSample(Box::new(UnixListenerSample {
@@ -371,6 +373,12 @@ impl Line<'_, '_> {
             port: self.columns.client_port.get(self.row),
             status: self.columns.status.get(self.row),
         })
+    }
+
+    fn configuration(&mut self) -> Result<Configuration, Wrong> {
+        let told: Configuration = self.detail()?;
+        let netns = NetNs(self.columns.netns.or_zero(self.row));
+        Ok(Configuration { master: self.process(), netns, ..told }.bounded())
     }
 
     fn namespace(&mut self) -> Result<NamespaceSample, Wrong> {

@@ -69,6 +69,7 @@ pub(crate) fn kind(body: &Body) -> Kind {
         Body::FirstBytes(_) => Kind::FirstBytes,
         Body::LogLine(_) => Kind::LogLine,
         Body::LogSample(_) => Kind::LogSample,
+        Body::Configuration(_) => Kind::Configuration,
         Body::Counters(_) => Kind::Counters,
         Body::Tick => Kind::Tick,
     }
@@ -197,6 +198,7 @@ impl Line<'_> {
             Body::LogLine(line) => self.log_line(line),
             Body::HostSample(_)
             | Body::LogSample(_)
+            | Body::Configuration(_)
             | Body::ProxySample(_)
             | Body::ListenerSample(_)
             | Body::UnixListenerSample(_)
@@ -309,6 +311,11 @@ impl Line<'_> {
         match body {
             Body::HostSample(sample) => self.detail(sample),
             Body::LogSample(sample) => self.detail(&**sample),
+            Body::Configuration(told) => {
+                self.process(&told.master);
+                self.columns.netns.set(self.row, told.netns.0);
+                self.detail(&**told);
+            }
             Body::Counters(counters) => self.detail(&**counters),
             Body::NamespaceSample(sample) => {
                 self.columns.netns.set(self.row, sample.netns.0);

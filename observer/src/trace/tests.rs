@@ -13,9 +13,10 @@ use super::{
 use crate::{
     addr::{NetNs, UnixPath},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Counters, Death, Destination, Did, Event, FirstBytes, Handshake, Head,
-        HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample, Lost, NamespaceSample,
-        Outcome, OverflowPath, Process, ProxySample, Request, Retransmit, Signal, State, UnixListenerSample, Unserved,
+        Body, Configuration, Configured, ConnectFailed, ConnectionEnded, Counters, Death, Destination, Did, Event,
+        FirstBytes, Handshake, Head, HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine,
+        LogSample, Lost, NamespaceSample, Outcome, OverflowPath, Process, ProxySample, Request, Retransmit, Server,
+        Signal, State, UnixListenerSample, Unserved,
     },
     hooks::{Carrier, Hook, HookStatus, Hooks},
     testing::{at, client_flow, connection, endpoint, event, refused_connection, reset_sent, server_flow},
@@ -255,6 +256,30 @@ pub(crate) fn every_kind() -> Vec<Event> {
             trouble: Some("it cannot be read: denied".into()),
         })),
         Body::LogSample(Box::default()),
+        Body::Configuration(Box::new(Configuration {
+            master: process(41, "nginx"),
+            netns: NetNs(7),
+            workers: vec![process(42, "nginx")],
+            file: "/etc/nginx/nginx.conf".into(),
+            findings: vec![Configured {
+                code: "keepalive-not-in-effect".into(),
+                file: "/etc/nginx/conf.d/a.conf".into(),
+                line: 7,
+                what: "the upstream a keeps connections".into(),
+                fix: vec!["proxy_http_version 1.1;".into()],
+                servers: vec![
+                    Server::At(endpoint("10.0.0.2:8000")),
+                    Server::Port(80),
+                    Server::Unix(UnixPath::new("/run/a.sock")),
+                ],
+                number: Some(512),
+                only_if_seen: true,
+            }],
+            left_out: 1,
+            gone: true,
+            trouble: Some("cannot read it".into()),
+        })),
+        Body::Configuration(Box::default()),
         Body::Tick,
     ];
     // Not in the order of time: events of several processors need not be.

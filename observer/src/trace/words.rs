@@ -45,6 +45,8 @@ pub enum Kind {
     LogLine,
     /// [`crate::event::LogSample`]
     LogSample,
+    /// [`crate::event::Configuration`]
+    Configuration,
     /// [`crate::event::Counters`]
     Counters,
     /// [`crate::event::Body::Tick`]
@@ -59,7 +61,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, with their names and what their rows say.
-    pub const ALL: [(Self, &'static str, &'static str); 25] = [
+    pub const ALL: [(Self, &'static str, &'static str); 26] = [
         (
             Self::ConnectionEnded,
             "connection_ended",
@@ -156,6 +158,13 @@ impl Kind {
             "log_sample",
             "A proxy's log as it is followed. detail: device, inode, path, writers, requests (it has a line for each), lines (read), missed (bytes passed over), emptied (times), left (nobody writes to it any more), trouble (why it is not \
              followed).",
+        ),
+        (
+            Self::Configuration,
+            "configuration",
+            "What in a proxy's configuration is known to lead to 502s: when it was first read, and when that changed. pid and comm: the \
+             master; detail: file, workers, findings (code, file, line, what, fix, servers, number, only_if_seen: a mistake only where \
+             measured), left_out, gone, trouble (why it could not be read).",
         ),
         (
             Self::Counters,

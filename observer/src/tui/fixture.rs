@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use crate::{
-    event::{ConnectionEnded, Event, Process},
+    event::{Body, Configuration, Configured, ConnectionEnded, Event, Process, Server},
     hooks::{Carrier, HookStatus, Hooks},
     snapshot::{Cost, Folded, Frame, Playback, ProgramCost, Snapshot, Tail, Timeline, playback::Standing},
     testing::{
-        about, at, refused_connection,
+        NETNS, about, at, endpoint, refused_connection,
         stage::{API, GUNICORN, REMOTE, SECONDS, Stage, all_hooks},
     },
     time::Speed,
@@ -63,6 +63,47 @@ pub(super) fn quiet() -> Arc<Snapshot> {
     stage.host(310, 2);
     stage.healthy(GUNICORN, 20, false);
     stage.healthy(API, 5, false);
+    snapshot(stage, all_hooks())
+}
+
+/// One upstream's accept queue is full, and the proxy's configuration has in it what makes that worse.
+pub(crate) fn configured() -> Arc<Snapshot> {
+    let mut stage = Stage::default();
+    stage.host(310, 129);
+    stage.healthy(GUNICORN, 20, true);
+    stage.healthy(API, 5, false);
+    stage.overflows(81, SECONDS);
+    let finding = |code: &str, line, fix: &[&str]| Configured {
+        code: code.into(),
+        file: "/etc/nginx/conf.d/app.conf".into(),
+        line,
+        what:
+            "the upstream app keeps connections, but requests are passed to it as HTTP/1.0: each opens one of its own"
+                .into(),
+        fix: fix.iter().map(|&line| line.to_owned()).collect(),
+        servers: vec![Server::At(endpoint(GUNICORN))],
+        ..Configured::default()
+    };
+    let told = Configuration {
+        master: Process { pid: 41, comm: "nginx".into() },
+        netns: NETNS,
+        workers: vec![Process { pid: 42, comm: "nginx".into() }],
+        file: "/etc/nginx/nginx.conf".into(),
+        findings: vec![
+            finding("connect-timeout-long", 8, &["proxy_connect_timeout 3s;"]),
+            finding(
+                "keepalive-not-in-effect",
+                12,
+                &[
+                    "proxy_http_version 1.1;",
+                    "proxy_set_header Connection \"\";  beside the other headers, /etc/nginx/nginx.conf:20",
+                ],
+            ),
+            Configured { only_if_seen: true, ..finding("unequal-upstreams", 3, &["least_conn;"]) },
+        ],
+        ..Configuration::default()
+    };
+    stage.push(0, Body::Configuration(Box::new(told)));
     snapshot(stage, all_hooks())
 }
 

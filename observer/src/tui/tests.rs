@@ -16,7 +16,7 @@ const SIZES: [(u16, u16); 2] = [(80, 24), (160, 48)];
 const SMALL: (u16, u16) = (60, 15);
 
 /// States in which the sweep over all sizes draws.
-const STATES: usize = 80;
+const STATES: usize = 88;
 
 fn drawn(app: &App, live: &Snapshot, width: u16, height: u16) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -110,6 +110,22 @@ fn one_incident() {
     all_kept("one", &live);
     kept_at(&[SMALL], "one", &[], &live, &live);
     kept("help", &[Action::Help], &live, &live);
+}
+
+#[test]
+fn a_configuration_held_against_what_is_measured() {
+    let live = fixture::configured();
+    for screen in [Screen::Upstream, Screen::Cause] {
+        kept(&format!("configured-{}", screen.name()), &[show(screen)], &live, &live);
+    }
+    let upstream = screen(&after(&[show(Screen::Upstream)], &live), &live, 80, 48);
+    let place = |text: &str| upstream.find(text).unwrap_or_else(|| panic!("no {text} in\n{upstream}"));
+    assert!(place("app.conf:12: keepalive-not-in-effect") < place("app.conf:8: connect-timeout-long (not settled)"));
+    assert!(place("connections carried a single request") < place("proxy_http_version 1.1;"));
+    assert!(!upstream.contains("unequal-upstreams"), "what is no mistake unless it is measured:\n{upstream}");
+    let other = live.upstreams.iter().find(|row| row.key.to_string() == "10.0.0.2:8081").unwrap().key;
+    let other = screen(&after(&[Action::Select(Some(other)), show(Screen::Upstream)], &live), &live, 80, 48);
+    assert!(!other.contains("app.conf"), "it is about another upstream:\n{other}");
 }
 
 #[test]
@@ -210,6 +226,7 @@ fn every_size_draws() {
         fixture::three(),
         fixture::degraded(),
         fixture::crowded(),
+        fixture::configured(),
         fixture::replay(75, 180, Standing::Playing, Speed::Times(4.0)),
         fixture::replay(12, 12, Standing::Seeking, Speed::Max),
     ];

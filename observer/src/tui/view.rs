@@ -15,6 +15,7 @@
 
 pub(super) mod cause;
 mod columns;
+mod configured;
 pub(super) mod events;
 mod evidence;
 mod footer;

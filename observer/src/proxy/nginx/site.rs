@@ -6,6 +6,11 @@ use super::{
     Version,
     config::{Config, Directive, Place},
 };
+use crate::{
+    addr::{Endpoint, UnixPath},
+    event,
+    text::escape,
+};
 
 /// How requests are passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,11 +115,15 @@ impl<'a> Pass<'a> {
         self.to.split_once("://").map_or(self.to, |(_, rest)| rest)
     }
 
-    /// The host that it is passed to, if it is an address, and the port, if that is said or meant.
-    pub fn address(&self) -> Option<(Option<IpAddr>, u16)> {
+    /// What it is passed to, where that is no pool: by the host's address if it has no name, and the port that is said or meant.
+    fn address(&self) -> Option<event::Server> {
+        if let Some(path) = self.rest().strip_prefix("unix:") {
+            // What is behind the second colon is the request's.
+            return Some(unix(path.split(':').next().unwrap_or(path)));
+        }
         let default = if self.to.starts_with("https:") { HTTPS } else { HTTP };
         let (host, behind) = self.host()?;
-        Some((ip(host), port(behind, default)?))
+        Some(server(ip(host), port(behind, default)?))
     }
 
     /// Whether it is passed to a unix socket.
@@ -195,16 +204,24 @@ const METHODS: [&str; 8] = [
 ];
 
 impl<'a> Pool<'a> {
-    /// Where its servers are: the addresses of those that have no names, and the ports.
-    pub fn addresses(&self) -> Vec<(Option<IpAddr>, u16)> {
-        let address = |server: &Server| {
-            let host = match server.address.find(']') {
-                Some(end) => &server.address[..=end],
-                None => server.address.split(':').next().unwrap_or_default(),
+    /// Where its servers are.
+    pub fn addresses(&self) -> Vec<event::Server> {
+        let address = |each: &Server| {
+            if let Some(path) = each.address.strip_prefix("unix:") {
+                return Some(unix(path));
+            }
+            let host = match each.address.find(']') {
+                Some(end) => &each.address[..=end],
+                None => each.address.split(':').next().unwrap_or_default(),
             };
-            Some((ip(host), port(server.address, HTTP)?))
+            Some(server(ip(host), port(each.address, HTTP)?))
         };
         self.servers.iter().filter_map(address).collect()
+    }
+
+    /// What chooses among its servers, if they are not asked in turn.
+    pub fn method(&self) -> Option<&'a Directive> {
+        self.directives.iter().find(|directive| METHODS.contains(&&directive.name[..]))
     }
 
     /// How many idle connections it keeps, and where that is said; `None` if it is not.
@@ -266,6 +283,16 @@ const HTTPS: u16 = 443;
 /// A host that is an address.
 fn ip(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// A server at a port of a host that has an address, or a name.
+fn server(ip: Option<IpAddr>, port: u16) -> event::Server {
+    // As the kernel's side tells them: IPv4 addresses are never in their mapped form.
+    ip.map_or(event::Server::Port(port), |ip| event::Server::At(Endpoint { ip: ip.to_canonical(), port }))
+}
+
+fn unix(path: &str) -> event::Server {
+    event::Server::Unix(UnixPath::new(&escape(path.as_bytes())))
 }
 
 /// The port in an address, or in what is behind a host: `10.0.0.2:8000`, `[::1]:80`, `:8000/path`. None of a unix socket.
@@ -359,13 +386,36 @@ impl<'a> Site<'a> {
         used
     }
 
-    /// Ports of the servers that requests are passed to, each once, in order.
-    pub fn upstream_ports(&self) -> Vec<u16> {
-        let addresses = |pass: &Pass<'a>| match self.pool(pass) {
+    /// The servers that a pass goes to.
+    pub fn servers(&self, pass: &Pass<'a>) -> Vec<event::Server> {
+        match self.pool(pass) {
             Some(pool) => pool.addresses(),
             None => pass.address().into_iter().collect(),
+        }
+    }
+
+    /// Whether nothing else is passed to the servers of a pool: they are in no other, and are asked without one nowhere.
+    pub fn has_alone(&self, pool: &Pool<'a>, servers: &[event::Server]) -> bool {
+        let port = |server: &event::Server| match server {
+            event::Server::At(Endpoint { port, .. }) | event::Server::Port(port) => Some(*port),
+            event::Server::Unix(_) => None,
         };
-        let mut ports: Vec<u16> = self.passes.iter().flat_map(addresses).map(|(_, port)| port).collect();
+        // One with a name may stand for any at its port.
+        let may_be = |other: &event::Server, server: &event::Server| {
+            other == server || matches!(other, event::Server::Port(_)) && port(other) == port(server)
+        };
+        let others = self.passes.iter().filter(|pass| self.pool(pass).is_none_or(|other| other.place != pool.place));
+        !others.flat_map(|pass| self.servers(pass)).any(|other| servers.iter().any(|server| may_be(&other, server)))
+    }
+
+    /// Ports of the servers that requests are passed to, each once, in order.
+    pub fn upstream_ports(&self) -> Vec<u16> {
+        let port = |server| match server {
+            event::Server::At(Endpoint { port, .. }) | event::Server::Port(port) => Some(port),
+            event::Server::Unix(_) => None,
+        };
+        let servers = self.passes.iter().flat_map(|pass| self.servers(pass));
+        let mut ports: Vec<u16> = servers.filter_map(port).collect();
         ports.sort_unstable();
         ports.dedup();
         ports

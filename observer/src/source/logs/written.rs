@@ -79,16 +79,10 @@ pub(super) struct Written {
 impl Written {
     /// Looks who writes to what.
     pub(super) fn look(&mut self, options: &Options) -> Logs {
-        let processes: HashMap<u32, Process> =
-            procs::processes_of(&names(options)).into_iter().map(|process| (process.pid, process)).collect();
-        let mut families: HashMap<u32, Vec<Process>> = HashMap::new();
-        for process in processes.values().filter(|process| is_wanted(options, process)) {
-            families.entry(eldest(process.pid, &processes)).or_default().push(process.clone());
-        }
+        let families = procs::families_of(&names(options), |process| is_wanted(options, process));
         self.known.retain(|pid, _| families.contains_key(pid));
         let mut logs = Logs::default();
         for (master, mut family) in families {
-            family.sort_by_key(|process| process.pid);
             family.truncate(MAX_WRITERS);
             let known = self.known.entry(master).or_default();
             let pids = family.iter().map(|process| process.pid).collect();
@@ -205,18 +199,6 @@ pub(super) fn names(options: &Options) -> Vec<String> {
 
 fn is_wanted(options: &Options, process: &Process) -> bool {
     options.netns.is_none_or(|netns| procs::netns_of(process.pid) == Some(netns))
-}
-
-/// The process of these that is an ancestor of this one and has none among them itself.
-fn eldest(mut pid: u32, processes: &HashMap<u32, Process>) -> u32 {
-    // Parents started before their children, but numbers may be given again while this is read.
-    for _ in 0..processes.len() {
-        match procs::parent(pid).filter(|parent| processes.contains_key(parent)) {
-            Some(parent) => pid = parent,
-            None => break,
-        }
-    }
-    pid
 }
 
 /// What a master's configuration names as logs; nothing if it cannot be read.

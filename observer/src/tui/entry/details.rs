@@ -7,9 +7,9 @@ use crate::{
     addr::UnixPath,
     diagnose::{Evidence, Logged, Verdict},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow, Handshake, HostSample, Hurt,
-        ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample, NamespaceSample, Outcome, ProxySample,
-        Request, ResetSent, Retransmit, Signal, UnixListenerSample, Unserved,
+        Body, Configuration, Configured, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow,
+        Handshake, HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample,
+        NamespaceSample, Outcome, ProxySample, Request, ResetSent, Retransmit, Signal, UnixListenerSample, Unserved,
     },
     time::{Human, Time},
 };
@@ -129,6 +129,7 @@ pub(super) fn of(event: &Event) -> Evidence {
         }
         Body::LogLine(it) => log_line(it, event.time),
         Body::LogSample(it) => log(it),
+        Body::Configuration(it) => configuration(it),
         Body::Handshake(Handshake { flow, syn_retransmits }) => {
             ends(flow).with("syn_retransmits", u32::from(*syn_retransmits))
         }
@@ -158,6 +159,21 @@ fn log(it: &LogSample) -> Evidence {
         .with("missed_bytes", *missed)
         .with("emptied", *emptied)
         .with("left", *left)
+        .maybe("trouble", trouble.clone())
+}
+
+fn configuration(it: &Configuration) -> Evidence {
+    let Configuration { master, netns, workers, file, findings, left_out, gone, trouble } = it;
+    let of = |finding: &Configured| format!("{} ({}:{})", finding.code, finding.file, finding.line);
+    let told: Vec<_> = findings.iter().filter(|finding| !finding.only_if_seen).map(of).collect();
+    Evidence::default()
+        .with("process", name(master))
+        .with("netns", netns.0)
+        .with("file", file.as_str())
+        .with("workers", u32::try_from(workers.len()).unwrap_or(u32::MAX))
+        .with("findings", told.join(", "))
+        .with("left_out", *left_out)
+        .with("gone", *gone)
         .maybe("trouble", trouble.clone())
 }
 

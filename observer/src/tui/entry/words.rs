@@ -3,8 +3,8 @@
 use crate::{
     addr::Endpoint,
     event::{
-        Body, ConnectFailed, ConnectionEnded, Destination, Did, Flow, Hurt, ListenerSample, Outcome, OverflowPath,
-        Process, ResetSent, Signal, State, Unserved, signal_name,
+        Body, Configuration, ConnectFailed, ConnectionEnded, Destination, Did, Flow, Hurt, ListenerSample, Outcome,
+        OverflowPath, Process, ResetSent, Signal, State, Unserved, signal_name,
     },
     time::Human,
 };
@@ -44,6 +44,9 @@ pub(super) fn concerned(body: &Body) -> Concerned<'_> {
         Body::FirstBytes(it) => ends(vec![it.upstream]),
         Body::LogLine(it) => some(it.at.into_iter().collect(), &it.process),
         Body::LogSample(it) => Concerned { ends: Vec::new(), processes: it.writers.iter().collect() },
+        Body::Configuration(it) => {
+            Concerned { ends: Vec::new(), processes: std::iter::once(&it.master).chain(&it.workers).collect() }
+        }
         Body::HostSample(_) | Body::NamespaceSample(_) | Body::Counters(_) | Body::Tick => ends(Vec::new()),
     }
 }
@@ -107,7 +110,20 @@ pub(super) fn sentence(body: &Body) -> String {
             Some(why) => format!("log {} is not followed: {why}", it.path),
             None => format!("log {}: {} lines read", it.path, it.lines),
         },
+        Body::Configuration(it) => configuration(it),
     }
+}
+
+fn configuration(it: &Configuration) -> String {
+    let (master, file) = (name(&it.master), &it.file);
+    if it.gone {
+        return format!("{master} has gone, which ran with {file}");
+    }
+    if let Some(why) = &it.trouble {
+        return format!("{master}: its configuration is not known: {why}");
+    }
+    let found = it.findings.iter().filter(|finding| !finding.only_if_seen).count();
+    format!("{master} runs with {file}: {found} findings")
 }
 
 /// `nginx[42]`

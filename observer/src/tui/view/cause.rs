@@ -11,6 +11,8 @@
 //! check      $ ss -ltn 'sport = :8000'
 //!              Recv-Q is above Send-Q
 //! worse      …
+//! in the proxy's configuration
+//!   ! /etc/nginx/nginx.conf:12: keepalive-not-in-effect …
 //! evidence   …
 //! ```
 
@@ -19,7 +21,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{ALL, Context, evidence, incidents, rule};
+use super::{ALL, Context, configured, evidence, incidents, rule};
 use crate::{
     diagnose::{
         Incident, Logged, Verdict,
@@ -129,6 +131,7 @@ pub(super) fn page(context: &Context<'_>, width: usize) -> Page {
     page.lines(part("request", &verdict.log.as_ref().map(logged).unwrap_or_default(), width));
     page.lines(self::checks(&checks, width));
     page.lines(part("worse", &worse, width));
+    page.lines(configured::lines(context, &verdict.upstream, width));
     page.line(Line::default());
     page.line(rule("evidence", width));
     page.lines(evidence::lines(&verdict.evidence, width));

@@ -12,6 +12,8 @@
 //! listener   0.0.0.0:8000 gunicorn[4711], 9 processes
 //! proxy      nginx[42]: 32.4 tries/s …                      as the proxy sees it
 //! TIME_WAIT  455 of 28,232 ports (1%)
+//! in the proxy's configuration
+//!   ! /etc/nginx/nginx.conf:12: keepalive-not-in-effect …
 //! last failures, the latest first
 //! ```
 
@@ -22,7 +24,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{ALL, Context, columns, evidence, explains, incidents, legend, rule, table};
+use super::{ALL, Context, columns, configured, evidence, explains, incidents, legend, rule, table};
 use crate::{
     diagnose::Verdict,
     model::Listener,
@@ -70,6 +72,7 @@ pub(super) fn page(context: &Context<'_>, width: usize) -> Page {
     }
     page.line(Line::default());
     page.lines(facts(context, row, width));
+    page.lines(configured::lines(context, &row.key, width));
     let from = page.lines.len();
     let failures = failures(context, row, width, true);
     let each = 2;

@@ -1,10 +1,13 @@
 //! Pools of upstreams: connections that are not kept although they could be, and what happens when a server fails.
 
 use super::{Finding, shown};
-use crate::proxy::nginx::{
-    Version,
-    config::{Directive, Place},
-    site::{Pass, Pool, Protocol, Server, Site},
+use crate::{
+    event,
+    proxy::nginx::{
+        Version,
+        config::{Directive, Place},
+        site::{Pass, Pool, Protocol, Server, Site},
+    },
 };
 
 /// Kept where nothing else is known: nginx's own default since 1.29.7.
@@ -13,24 +16,19 @@ const USUAL_KEEPALIVE: u32 = 32;
 pub(super) fn findings(site: &Site) -> Vec<Finding> {
     let mut all = Vec::new();
     for (pool, passes) in site.used_pools() {
-        let servers = pool.addresses();
-        all.extend(
-            keepalive_of(site, pool, &passes)
-                .into_iter()
-                .map(|finding| Finding { servers: servers.clone(), ..finding }),
-        );
-        all.extend(retries(pool, &passes));
+        let mut found = keepalive_of(site, pool, &passes);
+        found.extend(retries(pool, &passes));
         if pool.has_a_choice() {
-            all.extend(max_fails_unsaid(pool));
+            found.extend(max_fails_unsaid(pool));
+            found.extend(by_turns(site, pool));
         } else {
-            all.extend(max_fails_in_vain(pool));
+            found.extend(max_fails_in_vain(pool));
         }
+        let servers = pool.addresses();
+        all.extend(found.into_iter().map(|finding| finding.about(servers.clone())));
     }
     let outside = site.passes.iter().filter(|pass| site.pool(pass).is_none());
-    let found = outside.filter_map(|pass| {
-        Some(Finding { servers: pass.address().into_iter().collect(), ..without_pool(site, pass)? })
-    });
-    all.extend(found);
+    all.extend(outside.filter_map(|pass| Some(without_pool(site, pass)?.about(site.servers(pass)))));
     all
 }
 
@@ -300,4 +298,23 @@ fn max_fails_in_vain(pool: &Pool) -> Option<Finding> {
         shown(pool.name)
     );
     Some(Finding::new("max-fails-in-vain", server.place, what, "add a second server (or `backup`), or take them out"))
+}
+
+/// Each server gets as many requests as the others: right where they are equal, which what is measured shows. Only of servers with
+/// addresses, that are of this pool alone, can it be told which is which and what it is asked for.
+fn by_turns(site: &Site, pool: &Pool) -> Option<Finding> {
+    let weighted = |server: &Server| server.parameter("weight").is_some();
+    let spare = |server: &Server| !server.is_in_turn();
+    if pool.method().is_some() || pool.servers.iter().any(|server| weighted(server) || spare(server)) {
+        return None;
+    }
+    let servers = pool.addresses();
+    let has_address = |server: &event::Server| matches!(server, event::Server::At(_));
+    if servers.len() != pool.servers.len() || !servers.iter().all(has_address) || !site.has_alone(pool, &servers) {
+        return None;
+    }
+    let what = format!("the servers of {} are asked in turn, as if all were equal", shown(pool.name));
+    let fix = "least_conn;\nahead of the servers, or a weight= for each, if one is merely slower; one that fails is to be mended or taken out: \
+               with least_conn it would be asked more often";
+    Some(Finding { only_if_seen: true, ..Finding::new("unequal-upstreams", pool.place, what, fix) })
 }

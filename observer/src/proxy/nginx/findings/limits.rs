@@ -17,9 +17,14 @@ pub(super) fn findings(site: &Site) -> Vec<Finding> {
     let files = of(site.main, "worker_rlimit_nofile");
     let wanted = connections.as_ref().map_or(Some(DEFAULT_CONNECTIONS), number);
     let Some(wanted) = wanted.filter(|_| !site.passes.is_empty()) else { return Vec::new() };
+    let near = connections_near(site, wanted, connections.as_ref().or(events.as_ref()));
+    near.into_iter().chain(files_below(site, wanted, files, connections)).collect()
+}
+
+fn files_below(site: &Site, wanted: u64, files: Option<Directive>, connections: Option<Directive>) -> Option<Finding> {
     let started_with = site.open_files.unwrap_or(USUAL_FILES);
-    let allowed = files.as_ref().map_or(Some(started_with), number);
-    let Some(allowed) = allowed.filter(|allowed| *allowed < wanted) else { return Vec::new() };
+    let allowed = files.as_ref().map_or(Some(started_with), |files| files.arg().parse().ok());
+    let allowed = allowed.filter(|allowed| *allowed < wanted)?;
     let why = match (&files, site.open_files) {
         (Some(_), _) => "",
         (None, Some(_)) => " (what it was started with)",
@@ -31,6 +36,24 @@ pub(super) fn findings(site: &Site) -> Vec<Finding> {
     );
     // A proxied request has two connections, an answer that is buffered a file.
     let fix = format!("worker_rlimit_nofile {};\nat the top, outside of events", wanted.saturating_mul(2));
-    let Some(place) = files.or(connections).map(|directive| directive.place) else { return Vec::new() };
-    vec![Finding::new("files-below-connections", &place, what, fix)]
+    let place = files.or(connections)?.place;
+    Some(Finding { number: Some(wanted), ..Finding::new("files-below-connections", &place, what, fix) })
+}
+
+/// How many connections a worker has is not seen, how many files it has open is: nearly the same, unless it keeps files open besides.
+fn connections_near(site: &Site, wanted: u64, written: Option<&Directive>) -> Option<Finding> {
+    if anywhere(site.main, "open_file_cache") {
+        return None;
+    }
+    let what = format!("a worker may have {wanted} connections, those to clients and those to upstreams together");
+    let fix = format!(
+        "worker_connections {more};\nin the events block; and at the top worker_rlimit_nofile {more}; or more",
+        more = wanted.saturating_mul(2)
+    );
+    let finding = Finding::new("worker-connections-near", &written?.place, what, fix);
+    Some(Finding { number: Some(wanted), only_if_seen: true, ..finding })
+}
+
+fn anywhere(block: &[Directive], name: &str) -> bool {
+    block.iter().any(|directive| directive.name == name || anywhere(directive.inside(), name))
 }

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use super::{Finding, shown};
-use crate::proxy::nginx::site::{Pass, Pool, Protocol, Site};
+use crate::{
+    event::{LONG_CONNECT, LONG_READ},
+    proxy::nginx::site::{Pass, Pool, Protocol, Site},
+};
 
-/// Longer than this a client has given up, and the proxy's connections pile up meanwhile: nginx's own default.
-const LONG_READ: Duration = Duration::from_mins(1);
-/// A handshake that takes longer has lost several SYNs (sent again after 1, 3 and 7 s).
-const LONG_CONNECT: Duration = Duration::from_secs(10);
 /// nginx's own default.
 const DEFAULT_CONNECT: Duration = Duration::from_mins(1);
 
@@ -16,8 +15,8 @@ pub(super) fn findings(site: &Site) -> Vec<Finding> {
     let mut all = Vec::new();
     let mut by_default: Vec<&str> = Vec::new();
     for pass in &site.passes {
-        all.extend(read_timeout(pass));
-        all.extend(buffering(pass));
+        let servers = || site.servers(pass);
+        all.extend(read_timeout(pass).into_iter().chain(buffering(pass)).map(|finding| finding.about(servers())));
         // connect() on a unix socket never waits.
         if pass.is_unix() || site.pool(pass).is_some_and(Pool::is_unix) {
             continue;
@@ -28,7 +27,7 @@ pub(super) fn findings(site: &Site) -> Vec<Finding> {
                     "the proxy waits {} s for a handshake: a server that is gone holds each request so long",
                     time.as_secs()
                 );
-                all.push(Finding::new("connect-timeout-long", place, what, connect_fix(pass)));
+                all.push(Finding::new("connect-timeout-long", place, what, connect_fix(pass)).about(servers()));
             }
             Some(_) => {}
             // Once for each upstream: it is often unset throughout.
@@ -40,7 +39,7 @@ pub(super) fn findings(site: &Site) -> Vec<Finding> {
                     DEFAULT_CONNECT.as_secs(),
                     shown(pass.to)
                 );
-                all.push(Finding::new("connect-timeout-long", pass.place, what, connect_fix(pass)));
+                all.push(Finding::new("connect-timeout-long", pass.place, what, connect_fix(pass)).about(servers()));
             }
         }
     }
