@@ -1,5 +1,7 @@
 //! Two recordings held against each other: what failed before a change and after it, by cause and upstream, and what else changed.
 
+pub mod live;
+
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde_json::{Value, json};

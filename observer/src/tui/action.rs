@@ -63,6 +63,8 @@ pub(crate) enum Action {
     Help,
     /// Freeze what is shown, or go on.
     Freeze,
+    /// Hold what comes against what failed until now, or no longer.
+    Compare,
     /// Show that screen.
     Show(Screen),
     /// Leave what was opened last.

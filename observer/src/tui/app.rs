@@ -42,6 +42,8 @@ pub(crate) struct App {
     pub(crate) absolute: bool,
     /// What was done last, if that is worth a word.
     pub(crate) notice: Option<Notice>,
+    /// What was shown when something was changed: what comes since is held against it.
+    pub(crate) before: Option<Arc<Snapshot>>,
     upstreams: Typed,
     events: Typed,
     scrolled: [usize; Screen::ALL.len()],
@@ -90,6 +92,7 @@ impl App {
             reading: None,
             absolute: true,
             notice: None,
+            before: None,
             upstreams: Typed::default(),
             events: Typed::default(),
             scrolled: Default::default(),
@@ -110,6 +113,10 @@ impl App {
             Action::Help => self.help = !self.help,
             Action::Freeze => {
                 self.frozen = if self.frozen.is_some() { None } else { Some(Arc::clone(live)) };
+            }
+            Action::Compare => {
+                self.before = if self.before.is_some() { None } else { Some(Arc::clone(live)) };
+                self.show(Screen::Now);
             }
             Action::Show(screen) => self.show(screen),
             Action::Back => return self.go_back(),

@@ -131,6 +131,26 @@ pub(super) fn over() -> Arc<Snapshot> {
     snapshot(stage, all_hooks())
 }
 
+/// A full accept queue and nobody listening; then, a minute before the end, the queue is no longer full: as it was at that moment, and a
+/// minute later.
+pub(crate) fn changed() -> [Arc<Snapshot>; 2] {
+    let mut stage = Stage::default();
+    stage.host(310, 2);
+    stage.healthy(GUNICORN, 20, false);
+    stage.healthy(API, 2, false);
+    stage.overflows(81, SECONDS - 60);
+    stage.refused(700);
+    let (mut folded, frame) = (Folded::default(), frame(all_hooks()));
+    let mut before = None;
+    for event in stage.events() {
+        if before.is_none() && event.time >= at((SECONDS - 59) * 1000) {
+            before = Some(Arc::new(Snapshot::take(&folded, &frame)));
+        }
+        folded.apply(&event, &mut |_| {});
+    }
+    [before.unwrap(), Arc::new(Snapshot::take(&folded, &frame))]
+}
+
 fn three_at_once() -> Stage {
     let mut stage = Stage::default();
     stage.host(28_100, 129);

@@ -187,6 +187,14 @@ const BINDINGS: &[Binding] = &[
     more(&[key('>'), key('l')], Intent::Behind, PAGES),
     told(&[key('w')], "w", Intent::Write, "w write", "write all that this screen has into a new file", ANYWHERE),
     told(&[key('r')], "r", Intent::Do(Action::Record), "r record", "start or end a recording", LIVE),
+    told(
+        &[key('b')],
+        "b",
+        Intent::Do(Action::Compare),
+        "b before/after",
+        "something was changed just now: does it help? again: enough",
+        ANYWHERE,
+    ),
     helped(&[key('t')], "t", Intent::Do(Action::Times), "times as they were, or how long ago", ANYWHERE),
     told(
         &[key(' '), key('p')],

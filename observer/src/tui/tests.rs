@@ -105,6 +105,16 @@ fn idle() {
 }
 
 #[test]
+fn before_and_after_a_change() {
+    let [before, later] = fixture::changed();
+    kept("changed", &[Action::Compare], &before, &later);
+    let app = after(&[Action::Compare, Action::Compare], &before);
+    assert!(!screen(&app, &later, 80, 24).contains("before against after"), "it is forgotten");
+    let app = after(&[Action::Compare], &later);
+    assert!(screen(&app, &before, 80, 24).contains("later than what is shown"), "a replay went back");
+}
+
+#[test]
 fn one_incident() {
     let live = fixture::one();
     all_kept("one", &live);

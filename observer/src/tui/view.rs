@@ -21,6 +21,7 @@ mod evidence;
 mod footer;
 mod header;
 mod help;
+mod helped;
 mod hooks;
 mod incidents;
 mod legend;

@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 
 use ratatui::text::Line;
 
-use super::{ALL, Context, cut, incidents, rule, table, upstream};
+use super::{ALL, Context, cut, helped, incidents, rule, table, upstream};
 use crate::{
     diagnose::Incident,
     tui::{
@@ -39,7 +39,16 @@ pub(super) fn page(context: &Context<'_>, room: Room) -> Page {
     let gap = usize::from(height >= ROOMY);
     let wanted = table::height(context, &rows);
     let table_min = if height >= 2 * TABLE_MIN { TABLE_MIN.min(wanted) + gap } else { 0 };
-    let mut page = incidents::page(context, width, height - table_min);
+    let helped = helped::lines(context, width);
+    let compared = if helped.is_empty() { 0 } else { helped.len() + gap };
+    // On the smallest terminals what fails comes first.
+    let compared = if height >= table_min + compared + TABLE_MIN { compared } else { 0 };
+    let mut page = Page::default();
+    if compared > 0 {
+        page.lines(helped);
+        page.lines.resize(compared, Line::default());
+    }
+    page.page(incidents::page(context, width, height - table_min - compared));
     let parted = (page.lines.len() + gap).min(height);
     page.lines.resize(parted, Line::default());
     let left = height - page.lines.len();
