@@ -1,12 +1,14 @@
 //! The Event: everything the model and the rules ever learn comes as one of these, from the kernel, from samples of
 //! the host, or from a recording. A stream of them is complete in itself.
 
+mod application;
 mod configured;
 mod counters;
 mod logged;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+pub use application::{Application, ApplicationSample, Place, Software};
 pub use configured::{
     Configuration, Configured, LONG_CONNECT, LONG_READ, MAX_FINDINGS, MAX_SERVERS, MAX_WORKERS, Server,
 };
@@ -80,6 +82,8 @@ pub enum Body {
     LogSample(Box<LogSample>),
     /// A proxy's configuration, as far as it is known to lead to 502s.
     Configuration(Box<Configuration>),
+    /// Which application server is behind a listener.
+    ApplicationSample(Box<ApplicationSample>),
 }
 
 /// The ends of a connection as one socket sees them.

@@ -34,8 +34,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
-        Body, Configuration, ConnectionEnded, Counters, Event, Flow, ListenOverflow, ListenerChanged, ListenerSample,
-        OverflowPath, ProxySample, ResetSent, Signal, State,
+        ApplicationSample, Body, Configuration, ConnectionEnded, Counters, Event, Flow, ListenOverflow,
+        ListenerChanged, ListenerSample, OverflowPath, Place, ProxySample, ResetSent, Signal, State,
     },
     time::Time,
 };
@@ -174,6 +174,7 @@ impl Model {
                 let key = (sample.netns, sample.path);
                 self.unix_listeners.entry(key, Listener::default).sampled_unix(now, sample);
             }
+            Body::ApplicationSample(sample) => self.application_sampled(sample),
             Body::Handshake(handshake) => {
                 let key = UpstreamKey::tcp(handshake.flow.netns, handshake.flow.remote);
                 self.upstream_mut(key).contact.handshake(now, handshake.syn_retransmits);
@@ -296,6 +297,14 @@ impl Model {
     fn listener_sampled(&mut self, sample: &ListenerSample) {
         let now = self.now;
         self.listeners.entry((sample.netns, sample.at), Listener::default).sampled(now, sample);
+    }
+
+    fn application_sampled(&mut self, sample: &ApplicationSample) {
+        let &ApplicationSample { place, netns, application, .. } = sample;
+        match place {
+            Place::At(at) => self.listeners.entry((netns, at), Listener::default).application = application,
+            Place::Path(path) => self.unix_listeners.entry((netns, path), Listener::default).application = application,
+        }
     }
 
     fn upstream_mut(&mut self, key: UpstreamKey) -> &mut Upstream {

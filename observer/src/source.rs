@@ -1,5 +1,6 @@
 //! Where Events come from. What follows is the same for all sources.
 
+mod applications;
 mod attention;
 mod configured;
 pub mod inspect;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::evidence::Evidence;
 use crate::{
-    event::NamespaceSample,
+    event::{Application, NamespaceSample, Software},
     model::{Listener, Model},
     time::{Human, Time},
 };
@@ -137,43 +137,79 @@ fn starved(listener: &Listener, model: &Model) -> Option<Why> {
 fn undersized(listener: &Listener, now: Time) -> Option<Why> {
     let flux = listener.rates(now)?;
     let (comes, can_do) = (flux.comes(), flux.can_do());
-    let workers = listener.workers()?;
+    // Of event loops neither says how much they could do.
+    let (workers, at_once) = listener.workers().zip(listener.at_once())?;
     if !flux.too_much() || !listener.at_capacity(&flux) {
         return None;
     }
-    let Some((service, needed)) = flux.service(workers).zip(flux.needed(workers)) else {
+    let application = listener.application;
+    let evidence = Evidence::default()
+        .maybe("software", application.map(|application| application.software.name()))
+        .with("workers", workers)
+        .maybe("threads", listener.threads())
+        .with("arrivals_per_second", comes)
+        .with("accepted_per_second", can_do);
+    let Some((service, needed)) = flux.service(at_once).zip(listener.workers_needed(&flux)) else {
         return Some(Why {
             codes: vec!["worker-pool-undersized"],
             words: Some(format!(
                 "all {workers} workers are busy and none has finished for {}; {comes:.1} requests a second come in",
                 Human(flux.over)
             )),
-            evidence: Evidence::default()
-                .with("workers", workers)
-                .with("arrivals_per_second", comes)
-                .with("accepted_per_second", can_do)
-                .with("accepted_open", listener.accepted_open),
+            evidence: evidence.with("accepted_open", listener.accepted_open),
             advice: vec!["add workers, or find what keeps them busy (a slow database, a lock)".to_owned()],
         });
     };
-    let workers_are = if workers == 1 { "one process accepts".to_owned() } else { format!("{workers} workers can do") };
+    let missing = needed.saturating_sub(workers);
+    let wait = Duration::try_from_secs_f64(f64::from(listener.limit) / can_do).unwrap_or_default();
     Some(Why {
         codes: vec!["worker-pool-undersized"],
         words: Some(format!(
-            "{workers_are} {can_do:.1} requests a second ({service:.1} s each), {comes:.1} come in: {needed} workers would do"
+            "{} {can_do:.1} requests a second ({service:.1} s each), {comes:.1} come in: {needed} would do, {missing} are \
+             missing; a longer backlog only adds waiting (a queue of {} is {} at this pace)",
+            can_do_by(application, workers),
+            listener.limit,
+            Human(wait)
         )),
-        evidence: Evidence::default()
-            .with("workers", workers)
-            .with("accepted_per_second", can_do)
-            .with("arrivals_per_second", comes)
+        evidence: evidence
             .with("service_time_s", service)
             .with("workers_needed", f64::from(needed))
+            .with("workers_missing", missing)
+            .with("full_queue_wait_s", wait.as_secs_f64())
             .with("measured_over_s", flux.over.as_secs_f64()),
         advice: vec![format!(
-            "add workers, {needed} at this rate and service time (gunicorn --workers, or an asynchronous worker class), or \
-             make requests faster; a longer queue only adds waiting"
+            "add workers, {needed} at this rate and service time ({}), or make requests faster",
+            setting(application.map(|application| application.software))
         )],
     })
+}
+
+/// `gunicorn's 2 workers (4 threads each) can do`
+fn can_do_by(application: Option<Application>, workers: u32) -> String {
+    let count = if workers == 1 { "one worker".to_owned() } else { format!("{workers} workers") };
+    match application {
+        None if workers == 1 => "one process accepts".to_owned(),
+        None => format!("{count} can do"),
+        Some(Application { software, threads, .. }) => {
+            let each = match threads {
+                None => String::new(),
+                Some(1) => " (1 request each)".to_owned(),
+                Some(threads) => format!(" ({threads} threads each)"),
+            };
+            format!("{software}'s {count}{each} can do")
+        }
+    }
+}
+
+/// What makes more workers.
+fn setting(software: Option<Software>) -> &'static str {
+    match software {
+        Some(Software::Gunicorn) => "--workers, or --threads where requests wait",
+        Some(Software::Uwsgi) => "processes, or threads where requests wait",
+        Some(Software::PhpFpm) => "pm.max_children",
+        Some(Software::Puma) => "workers, or threads where requests wait",
+        _ => "gunicorn --workers, or an asynchronous worker class",
+    }
 }
 
 fn stalled(listener: &Listener) -> Option<Why> {
@@ -207,7 +243,9 @@ fn keeps_up(listener: &Listener, since: Time, now: Time) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        event::{Body, HostSample, ListenOverflow, ListenerSample, OverflowPath, Process, Signal},
+        event::{
+            ApplicationSample, Body, HostSample, ListenOverflow, ListenerSample, OverflowPath, Place, Process, Signal,
+        },
         model::Model,
         testing::{at, endpoint, event, server_flow},
     };
@@ -277,8 +315,81 @@ mod tests {
         let why = stage.why(7_000, 8_100);
         assert_eq!(why.codes, ["worker-pool-undersized"]);
         let words = why.words.unwrap();
-        let measured = "8 workers can do 2.5 requests a second (3.2 s each), 50.0 come in: 160 workers would do";
+        let measured = "8 workers can do 2.5 requests a second (3.2 s each), 50.0 come in: 160 would do, 152 are missing; \
+                        a longer backlog only adds waiting (a queue of 128 is 51 s at this pace)";
         assert_eq!(words, measured);
+    }
+
+    /// What a stage's eight seconds of overload come to, with what its processes show.
+    fn overloaded(application: Option<Application>, holders: u32, accepted_open: u32) -> Why {
+        let mut stage = Stage::new(holders, 128);
+        let place = Place::At(endpoint("10.0.0.2:8000"));
+        let process = Process { pid: 9, comm: "python3".into() };
+        let told = ApplicationSample { place, netns: server_flow().netns, process, application };
+        stage.model.apply(&event(0, Body::ApplicationSample(Box::new(told))));
+        for second in 0..8 {
+            stage.sample(second, 129 + second * 5 / 2, 129, accepted_open);
+        }
+        stage.turned_away(7_500, 380).sample(8, 149, 129, accepted_open);
+        stage.why(7_000, 8_100)
+    }
+
+    fn gunicorn(workers: Option<u32>, threads: Option<u32>) -> Application {
+        Application { software: Software::Gunicorn, workers, threads, event_loop: false }
+    }
+
+    #[test]
+    fn workers_are_counted_by_what_each_serves_at_once() {
+        // Twenty are taken in eight seconds by eight places, whichever way these come about.
+        for (application, words, missing) in [
+            (gunicorn(Some(8), Some(1)), "gunicorn's 8 workers (1 request each) can do 2.5", 152_u32),
+            (gunicorn(Some(2), Some(4)), "gunicorn's 2 workers (4 threads each) can do 2.5", 38),
+            (gunicorn(Some(1), Some(8)), "gunicorn's one worker (8 threads each) can do 2.5", 19),
+        ] {
+            let why = overloaded(Some(application), 9, 8);
+            assert_eq!(why.codes, ["worker-pool-undersized"]);
+            let text = why.words.unwrap();
+            assert!(text.starts_with(words) && text.contains("(3.2 s each)"), "{text}");
+            assert!(text.contains(&format!("{missing} are missing; a longer backlog")), "{text}");
+            assert_eq!(why.evidence.get("workers_missing"), Some(&missing.into()));
+        }
+        // Of threads that are not known each worker counts once, as before.
+        let text = overloaded(Some(gunicorn(None, None)), 9, 8).words.unwrap();
+        assert!(text.starts_with("gunicorn's 8 workers can do 2.5 requests a second (3.2 s each)"), "{text}");
+    }
+
+    #[test]
+    fn the_wait_of_a_full_queue_is_its_limit_by_the_pace() {
+        let why = overloaded(Some(gunicorn(Some(8), Some(1))), 9, 8);
+        assert_eq!(why.evidence.get("full_queue_wait_s"), Some(&(128.0 / 2.5).into()));
+    }
+
+    #[test]
+    fn an_event_loop_is_no_pool_that_is_too_small() {
+        let node = Application { software: Software::Node, workers: None, threads: None, event_loop: true };
+        assert_eq!(overloaded(Some(node), 1, 200).codes, Vec::<&str>::new());
+        let four = Application { software: Software::Uvicorn, workers: Some(4), ..node };
+        assert_eq!(overloaded(Some(four), 5, 200).codes, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn one_worker_known_to_serve_one_request_can_be_taken() {
+        // The queue was found empty once: only that all are taken tells.
+        let taken = |application| {
+            let mut stage = Stage::new(2, 8);
+            let place = Place::At(endpoint("10.0.0.2:8000"));
+            let process = Process { pid: 9, comm: "gunicorn".into() };
+            let told = ApplicationSample { place, netns: server_flow().netns, process, application };
+            stage.model.apply(&event(0, Body::ApplicationSample(Box::new(told))));
+            for second in 0..8 {
+                stage.sample(second, second, u32::from(second > 0) * 9, 1);
+            }
+            stage.turned_away(7_500, 30).sample(8, 17, 9, 1);
+            stage.why(7_000, 8_100).codes
+        };
+        assert_eq!(taken(Some(gunicorn(Some(1), Some(1)))), ["worker-pool-undersized"]);
+        assert_ne!(taken(Some(gunicorn(Some(1), Some(4)))), ["worker-pool-undersized"]);
+        assert_ne!(taken(None), ["worker-pool-undersized"]);
     }
 
     #[test]

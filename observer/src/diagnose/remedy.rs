@@ -19,7 +19,10 @@ use std::time::Duration;
 pub use context::Context;
 
 use super::{because, registry, verdict::Verdict};
-use crate::{addr::NetNs, event::Process};
+use crate::{
+    addr::NetNs,
+    event::{Application, Process},
+};
 
 pub(super) use self::{
     answers::{bad_response, keepalive_race, upstream_closed_early, upstream_reset, upstream_timeout},
@@ -49,7 +52,7 @@ pub struct Facts {
     pub somaxconn: Option<u32>,
     /// Processes that take connections from the listener.
     pub workers: Option<u32>,
-    /// Those of them at work.
+    /// Those of them at work; where their threads are known, those.
     pub busy: Option<u32>,
     /// Workers that would do for what comes in.
     pub needed: Option<u32>,
@@ -69,6 +72,8 @@ pub struct Facts {
     pub listener: Option<String>,
     /// The namespace of that listener, 0 when unknown.
     pub listener_netns: NetNs,
+    /// Which server it is.
+    pub application: Option<Application>,
     /// Whose listener it is.
     pub process: Option<Process>,
     /// Whether its address is this host's.

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::{ListenerSample, Process, UnixListenerSample},
+    event::{Application, ListenerSample, Process, UnixListenerSample},
     time::Time,
     untrusted::at_most,
 };
@@ -58,16 +58,16 @@ impl Flux {
         self.comes() > TOO_MUCH * self.can_do()
     }
 
-    /// Seconds for which one connection takes up a worker, if that many workers were all at work (Little's law: what is under
-    /// way is what comes in by how long it stays); `None` if nothing was accepted.
-    pub fn service(&self, workers: u32) -> Option<f64> {
-        (self.accepted > 0).then(|| f64::from(workers) / self.can_do())
+    /// Seconds for which one connection takes up a place, if so many places (workers by what each serves at once) were all taken
+    /// (Little's law: what is under way is what comes in by how long it stays); `None` if nothing was accepted.
+    pub fn service(&self, at_once: u32) -> Option<f64> {
+        (self.accepted > 0).then(|| f64::from(at_once) / self.can_do())
     }
 
-    /// Workers that it would take to serve all that comes, if that many are all at work on what is accepted: arrivals per
-    /// second by seconds each, rounded up.
-    pub fn needed(&self, workers: u32) -> Option<u32> {
-        let work = self.came.saturating_mul(workers.into());
+    /// Places that it would take to serve all that comes, if so many are all taken by what is accepted: arrivals per second by
+    /// seconds each, rounded up.
+    pub fn needed(&self, at_once: u32) -> Option<u32> {
+        let work = self.came.saturating_mul(at_once.into());
         (self.accepted > 0).then(|| u32::try_from(work.div_ceil(self.accepted)).unwrap_or(u32::MAX))
     }
 }
@@ -90,6 +90,8 @@ pub struct Listener {
     pub process: Option<Process>,
     /// How many processes hold it; 0 when unknown.
     pub holders: u32,
+    /// Which server they are, if that is known.
+    pub application: Option<Application>,
     /// How many of them were stopped when last looked at.
     pub stopped: u32,
     /// How many of them ran or wanted to.
@@ -134,8 +136,12 @@ impl Listener {
         self.closed_at.is_none()
     }
 
-    /// Processes that accept from it: where several hold it, the eldest is taken for their parent, which does not.
+    /// Processes that accept from it. Where they were not told apart and several hold it, the eldest is taken for their parent,
+    /// which does not.
     pub fn workers(&self) -> Option<u32> {
+        if let Some(workers) = self.application.and_then(|application| application.workers) {
+            return Some(workers);
+        }
         match self.holders {
             0 => None,
             1 => Some(1),
@@ -143,14 +149,38 @@ impl Listener {
         }
     }
 
+    /// Requests that each worker serves at once, where that is a known number.
+    pub fn threads(&self) -> Option<u32> {
+        self.application.and_then(|application| application.threads)
+    }
+
+    /// Its workers are event loops: their number does not bound how many requests are at hand.
+    pub fn is_event_loop(&self) -> bool {
+        self.application.is_some_and(|application| application.event_loop)
+    }
+
+    /// Requests that its workers serve at once; where it is not known of each, one. `None` for event loops, which have no bound.
+    pub fn at_once(&self) -> Option<u32> {
+        let each = self.threads().unwrap_or(1);
+        self.workers().filter(|_| !self.is_event_loop()).map(|workers| workers.saturating_mul(each))
+    }
+
+    /// Workers that it would take for what comes, with as many threads each as they have now, if all are at work.
+    pub fn workers_needed(&self, flux: &Flux) -> Option<u32> {
+        let at_once = flux.needed(self.at_once()?)?;
+        Some(at_once.div_ceil(self.threads().unwrap_or(1).max(1)))
+    }
+
     /// What comes and goes of late; `None` before it has been watched for long enough to tell rates.
     pub fn rates(&self, now: Time) -> Option<Flux> {
         self.flux(now, SPAN).filter(|flux| flux.over >= LEAST)
     }
 
-    /// Every worker has a connection at hand. Not told of a single process, which may serve many at once.
+    /// Every worker has as many connections at hand as it serves at once. Not told of a single process of which that is not known:
+    /// it may serve many.
     pub fn all_taken(&self) -> bool {
-        self.workers().is_some_and(|workers| workers > 1 && self.accepted_open >= workers)
+        let known = |at_once: u32| at_once > 1 || self.threads().is_some();
+        self.at_once().is_some_and(|at_once| known(at_once) && self.accepted_open >= at_once)
     }
 
     /// Whether workers accept at the pace at which they finish: there was always somebody waiting, or more comes than they
@@ -203,6 +233,7 @@ impl Listener {
         self.samples.clear();
         self.process = Some(process);
         self.holders = 0;
+        self.application = None;
         self.opened_at = Some(now);
         self.closed_at = None;
         self.seen = now;

@@ -77,6 +77,7 @@ fn says_something(body: &Body) -> bool {
         | Body::ProxySample(_)
         | Body::NamespaceSample(_)
         | Body::LogSample(_)
+        | Body::ApplicationSample(_)
         | Body::FirstBytes(_) => false,
         Body::ListenerSample(sample) => sample.depth > 0,
         Body::UnixListenerSample(sample) => sample.depth > 0,

@@ -6,9 +6,10 @@ use std::{net::IpAddr, sync::Arc};
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
-        Body, Configuration, Configured, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow,
-        Handshake, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample, NamespaceSample, Outcome,
-        Process, ProxySample, Request, ResetSent, Retransmit, Server, Signal, UnixListenerSample, Unserved,
+        ApplicationSample, Body, Configuration, Configured, ConnectFailed, ConnectionEnded, Destination, Event,
+        FirstBytes, Flow, Handshake, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample,
+        NamespaceSample, Outcome, Place, Process, ProxySample, Request, ResetSent, Retransmit, Server, Signal,
+        UnixListenerSample, Unserved,
     },
     time::Time,
 };
@@ -109,6 +110,7 @@ pub(super) fn change(event: &mut Event, to: &mut impl Change) {
             }
         }
         Body::Configuration(it) => configuration(it, to),
+        Body::ApplicationSample(it) => application(it, to),
         Body::ListenerSample(it) => listener(it, to),
         Body::UnixListenerSample(it) => unix_listener(it, to),
         Body::NamespaceSample(it) => namespace(it, to),
@@ -213,6 +215,16 @@ fn listener(sample: &mut ListenerSample, to: &mut impl Change) {
     if let Some(process) = process {
         to.process(process);
     }
+}
+
+fn application(sample: &mut ApplicationSample, to: &mut impl Change) {
+    let ApplicationSample { place, netns: ns, process, application: _ } = sample;
+    match place {
+        Place::At(at) => endpoint(at, to),
+        Place::Path(path) => unix_path(path, to),
+    }
+    netns(ns, to);
+    to.process(process);
 }
 
 fn log_line(line: &mut LogLine, to: &mut impl Change) {

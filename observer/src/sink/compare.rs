@@ -318,7 +318,11 @@ fn changed(before: &Report, after: &Report) -> Vec<(String, String, String)> {
             let limit = |limit: u32| Some(format!("limit {limit}"));
             note(format!("accept queue of {}", was.name), limit(was.limit), limit(is.limit));
             let processes = |count: u32| (count > 0).then(|| format!("{count} processes"));
-            note(format!("who holds {}", was.name), processes(was.holders), processes(is.holders));
+            let (first, second) = match (&was.application, &is.application) {
+                (Some(first), Some(second)) => (Some(first.clone()), Some(second.clone())),
+                _ => (processes(was.holders), processes(is.holders)),
+            };
+            note(format!("who holds {}", was.name), first, second);
         }
     }
     all

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Overflowed, Sink, Summary};
 use crate::{
     diagnose::{Logged, Said, StatusFrom, Verdict, Warning},
-    event::{Counters, LogSample},
+    event::{Application, Counters, LogSample},
     hooks::Hooks,
     model::UpstreamKey,
     time::{Time, WallClock},
@@ -160,6 +160,9 @@ fn listener(overflowed: &Overflowed) -> Value {
         "netns": netns.0,
         "comm": listener.process.as_ref().map(|process| &*process.comm),
         "pid": listener.process.as_ref().map(|process| process.pid),
+        "application": listener.application.map(|Application { software, workers, threads, event_loop }| {
+            json!({ "software": software.name(), "workers": workers, "threads": threads, "event_loop": event_loop })
+        }),
         "overflows": listener.overflows,
         "queue_limit": listener.limit,
         "queue_high_water": listener.high_water,

@@ -195,6 +195,8 @@ pub struct Queue {
     pub limit: u32,
     /// Processes that hold the listener; 0 when unknown.
     pub holders: u32,
+    /// The application server that they are, with its workers and threads as far as known.
+    pub application: Option<String>,
 }
 
 /// Settings and counters of a network namespace; `None` where it could not be read.

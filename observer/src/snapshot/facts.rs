@@ -24,6 +24,7 @@ impl UpstreamRow {
             ports_gone_in: self.ports_gone_in,
             listener: listener.map(|(_, bound, _)| bound.clone()),
             listener_netns: listener.map_or(NetNs(0), |(netns, _, _)| *netns),
+            application: listener.and_then(|(_, _, listener)| listener.application),
             process: listener.and_then(|(_, _, listener)| listener.process.clone()),
             local: Some(self.local),
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     addr::NetNs,
-    event::Process,
+    event::{Application, Process},
     model::{Listener, Namespace, Upstream, UpstreamKey, window::Second},
     time::Time,
 };
@@ -63,18 +63,22 @@ pub struct UpstreamRow {
 pub struct Pool {
     /// How many there are.
     pub workers: u32,
-    /// Open connections that they have accepted, one for each worker at most: no more of them than that are at work. A
-    /// connection that is kept open counts while it lies idle.
+    /// Which server they are, if that is known.
+    pub application: Option<Application>,
+    /// Open connections that they have accepted, as many as all workers serve at once at most ([`Listener::at_once`]): no more
+    /// than that are at work. A connection that is kept open counts while it lies idle.
     pub busy: u32,
     /// Clients that came per second, those turned away among them.
     pub arrivals_per_second: f64,
     /// Connections accepted per second.
     pub accepted_per_second: f64,
-    /// How long one connection takes up a worker: workers by connections accepted per second. Told only while they are all
+    /// How long one connection takes up a worker, or one of its threads where they are known: as many as all serve at once by
+    /// connections accepted per second. Told only while they are all
     /// known to be at work ([`Listener::at_capacity`]), for else that would be idle time too. Where each request has a
     /// connection of its own, as of gunicorn's sync workers, it is the time of a request.
     pub seconds_per_request: Option<f64>,
-    /// Workers that it would take to accept all that come: arrivals per second by those seconds, rounded up.
+    /// Workers that it would take to accept all that come: arrivals per second by those seconds, by a worker's threads where they
+    /// are known, rounded up.
     pub needed: Option<u32>,
 }
 
@@ -85,11 +89,12 @@ impl Pool {
         let at_capacity = listener.at_capacity(&flux);
         Some(Self {
             workers,
-            busy: listener.accepted_open.min(workers),
+            application: listener.application,
+            busy: listener.accepted_open.min(listener.at_once().unwrap_or(u32::MAX)),
             arrivals_per_second: flux.comes(),
             accepted_per_second: flux.can_do(),
-            seconds_per_request: flux.service(workers).filter(|_| at_capacity),
-            needed: flux.needed(workers).filter(|_| at_capacity),
+            seconds_per_request: listener.at_once().and_then(|at_once| flux.service(at_once)).filter(|_| at_capacity),
+            needed: listener.workers_needed(&flux).filter(|_| at_capacity),
         })
     }
 }

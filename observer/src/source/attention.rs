@@ -92,6 +92,7 @@ pub(super) fn is_trouble(body: &Body) -> bool {
         | Body::Handshake(_)
         | Body::LogSample(_)
         | Body::Configuration(_)
+        | Body::ApplicationSample(_)
         | Body::FirstBytes(_) => false,
     }
 }

@@ -13,14 +13,17 @@ use std::{
 use nix::{fcntl::readlinkat, ifaddrs::getifaddrs};
 use observer_common::state;
 
+use super::applications::{self, Holder, Proc, Server};
 use crate::{
-    addr::{Endpoint, NetNs},
-    event::Process,
+    addr::{Endpoint, NetNs, UnixPath},
+    event::{Application, ApplicationSample, Place, Process},
     text::escape,
 };
 
 /// Rounds after which the owner of a listener is looked up again: it may have been restarted within a second.
 const REFRESH_ROUNDS: u32 = 10;
+/// Rounds after which an application is told again though nothing has changed: a listener that was opened anew is known again by then.
+const TELL_ROUNDS: u32 = 60;
 /// Sockets looked at per round in search of owners. On a host with more, some listeners stay without a name.
 const MAX_SOCKETS: usize = 200_000;
 
@@ -74,8 +77,33 @@ pub(super) struct Owners {
     early: Option<JoinHandle<Sockets>>,
     /// The holders are from before the round.
     are_early: bool,
-    /// Holders met in this round, and when each started.
-    processes: HashMap<u32, (u64, Process)>,
+    /// Holders met in this round.
+    processes: HashMap<u32, Met>,
+    /// What the first processes of servers were found to be in this round.
+    servers: HashMap<u32, Option<Server>>,
+    /// What was told of applications, and in which round.
+    told: HashMap<(NetNs, Place), (Found, u32)>,
+}
+
+/// An application, and its first process.
+type Found = (Application, Process);
+
+/// A process that was met.
+#[derive(Debug)]
+struct Met {
+    started: u64,
+    parent: u32,
+    process: Process,
+}
+
+impl Met {
+    fn of(pid: u32) -> Self {
+        let stat = stat(pid);
+        let field = |at: usize| stat.get(at).and_then(|field| field.parse().ok());
+        let parent = field(PARENT).and_then(|parent| u32::try_from(parent).ok()).unwrap_or(0);
+        let process = Process { pid, comm: comm(pid).into() };
+        Self { started: field(STARTED).unwrap_or(u64::MAX), parent, process }
+    }
 }
 
 /// Every socket that a process holds open, with the processes.
@@ -84,6 +112,7 @@ type Sockets = HashMap<u64, Vec<u32>>;
 #[derive(Debug)]
 struct Owner {
     process: Option<Process>,
+    application: Option<Found>,
     holders: Vec<u32>,
     /// The round in which it is looked up again.
     due: u32,
@@ -109,7 +138,9 @@ impl Owners {
         self.sockets = self.early.take().and_then(|early| early.join().ok());
         self.are_early = self.sockets.is_some();
         self.processes.clear();
+        self.servers.clear();
         let round = self.round;
+        self.told.retain(|_, (_, told)| round <= *told + TELL_ROUNDS + REFRESH_ROUNDS);
         self.known.retain(|_, owner| round <= owner.due + REFRESH_ROUNDS);
         self.sockets_known.retain(|_, owner| round <= owner.due + REFRESH_ROUNDS);
     }
@@ -136,6 +167,38 @@ impl Owners {
         self.sockets_known.get(&inode).map_or((None, 0), Owner::told)
     }
 
+    /// The application behind the listener there, if something of it is to be told.
+    pub(super) fn application_at(&mut self, netns: NetNs, at: Endpoint) -> Option<ApplicationSample> {
+        let found = self.known.get(&(netns, at)).and_then(|owner| owner.application.clone());
+        self.news_of(netns, Place::At(at), found)
+    }
+
+    /// The same of the unix socket with this inode.
+    pub(super) fn application_of_inode(
+        &mut self,
+        netns: NetNs,
+        path: UnixPath,
+        inode: u64,
+    ) -> Option<ApplicationSample> {
+        let found = self.sockets_known.get(&inode).and_then(|owner| owner.application.clone());
+        self.news_of(netns, Place::Path(path), found)
+    }
+
+    fn news_of(&mut self, netns: NetNs, place: Place, found: Option<Found>) -> Option<ApplicationSample> {
+        let key = (netns, place);
+        let Some(found) = found else {
+            let ((_, process), _) = self.told.remove(&key)?;
+            return Some(ApplicationSample { place, netns, process, application: None });
+        };
+        let same = |(told, round): &(Found, u32)| *told == found && self.round < round + TELL_ROUNDS;
+        if self.told.get(&key).is_some_and(same) {
+            return None;
+        }
+        let (application, process) = found.clone();
+        self.told.insert(key, (found, self.round));
+        Some(ApplicationSample { place, netns, process, application: Some(application) })
+    }
+
     /// How many of the processes that hold a listener are stopped, and how many run, as far as they are known.
     pub(super) fn states(&self, netns: NetNs, at: Endpoint) -> (u32, u32) {
         let holders = self.known.get(&(netns, at)).map_or(&[][..], |owner| &owner.holders);
@@ -147,15 +210,22 @@ impl Owners {
     fn holding(&mut self, inodes: &[u64]) -> Owner {
         let sockets = self.sockets.get_or_insert_with(sockets_of_processes);
         let holders: HashSet<u32> = inodes.iter().filter_map(|inode| sockets.get(inode)).flatten().copied().collect();
-        let mut found = |pid: u32| {
-            let made = || (started(pid), Process { pid, comm: comm(pid).into() });
-            self.processes.entry(pid).or_insert_with(made).clone()
-        };
+        for pid in &holders {
+            self.processes.entry(*pid).or_insert_with(|| Met::of(*pid));
+        }
         // The one that opened it started first; its children inherited it.
-        let eldest = holders.iter().map(|pid| found(*pid)).min_by_key(|(started, process)| (*started, process.pid));
+        let mut met: Vec<&Met> = holders.iter().filter_map(|pid| self.processes.get(pid)).collect();
+        met.sort_unstable_by_key(|met| (met.started, met.process.pid));
+        let family: Vec<_> = met.iter().map(|met| Holder { pid: met.process.pid, parent: met.parent }).collect();
+        let application = applications::recognise(&family, &Proc, &mut self.servers);
+        let application = application.and_then(|(application, first)| {
+            let first = met.iter().find(|met| met.process.pid == first)?;
+            Some((application, first.process.clone()))
+        });
         let wait = if self.are_early && holders.is_empty() { 1 } else { REFRESH_ROUNDS };
         Owner {
-            process: eldest.map(|(_, process)| process),
+            process: met.first().map(|met| met.process.clone()),
+            application,
             holders: holders.into_iter().collect(),
             due: self.round + wait,
         }
@@ -343,7 +413,7 @@ fn comm(pid: u32) -> String {
 
 /// The process that started another.
 pub(super) fn parent(pid: u32) -> Option<u32> {
-    stat(pid).get(1)?.parse().ok()
+    stat(pid).get(PARENT)?.parse().ok()
 }
 
 /// The number that a process has in its own namespace of processes, the last of `NSpid` in /proc/PID/status
@@ -364,9 +434,13 @@ fn netns_at(path: &Path) -> Option<NetNs> {
     u32::try_from(fs::metadata(path).ok()?.ino()).ok().map(NetNs)
 }
 
-/// When a process started, in clock ticks since boot: field 22 of its stat line.
+/// Fields of a process's stat line after its name's bracket (proc_pid_stat(5), fields 4 and 22).
+const PARENT: usize = 1;
+const STARTED: usize = 19;
+
+/// When a process started, in clock ticks since boot.
 fn started(pid: u32) -> u64 {
-    stat(pid).get(19).and_then(|field| field.parse().ok()).unwrap_or(u64::MAX)
+    stat(pid).get(STARTED).and_then(|field| field.parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// The fields of a process's stat line after its name's bracket; the first is its state. Empty if it is gone.

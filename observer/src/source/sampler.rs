@@ -344,6 +344,8 @@ impl Sampler<'_> {
                 holders,
             };
             events.push(Event { time, body: Body::ListenerSample(Box::new(sample)) });
+            let application = self.owners.application_at(netns, at);
+            events.extend(application.map(|told| Event { time, body: Body::ApplicationSample(Box::new(told)) }));
         }
         if self.unix {
             self.sample_unix(netns, time, events);
@@ -355,6 +357,8 @@ impl Sampler<'_> {
             let (process, holders) = self.owners.of_inode(inode);
             let sample = UnixListenerSample { path, netns, depth, limit, process, holders };
             events.push(Event { time, body: Body::UnixListenerSample(Box::new(sample)) });
+            let application = self.owners.application_of_inode(netns, path, inode);
+            events.extend(application.map(|told| Event { time, body: Body::ApplicationSample(Box::new(told)) }));
         }
     }
 }

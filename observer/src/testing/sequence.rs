@@ -6,10 +6,11 @@ use super::{client_flow, connection, endpoint, event, refused_connection, reset_
 use crate::{
     addr::{NetNs, UnixPath},
     event::{
-        Body, Configuration, Configured, ConnectFailed, ConnectionEnded, Counters, Death, Destination, Did, Event,
-        FirstBytes, Flow, Handshake, Head, HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine,
-        LogSample, Lost, NamespaceSample, Outcome, OverflowPath, Process, ProxySample, Request, ResetSent, Retransmit,
-        Server, Signal, State, UnixListenerSample, Unserved,
+        Application, ApplicationSample, Body, Configuration, Configured, ConnectFailed, ConnectionEnded, Counters,
+        Death, Destination, Did, Event, FirstBytes, Flow, Handshake, Head, HostSample, Hurt, ListenOverflow,
+        ListenerChanged, ListenerSample, LogLine, LogSample, Lost, NamespaceSample, Outcome, OverflowPath, Place,
+        Process, ProxySample, Request, ResetSent, Retransmit, Server, Signal, Software, State, UnixListenerSample,
+        Unserved,
     },
     time::Time,
 };
@@ -152,7 +153,7 @@ fn evidence(dice: &mut Dice) -> Body {
 fn sample(dice: &mut Dice) -> Body {
     let (at, netns) = (server_flow().local, server_flow().netns);
     let process = Some(Process { pid: 9, comm: "gunicorn".into() });
-    match dice.below(7) {
+    match dice.below(8) {
         0 | 1 => Body::ListenerSample(Box::new(ListenerSample {
             at,
             netns: if dice.tails() { netns } else { client_flow().netns },
@@ -175,18 +176,29 @@ fn sample(dice: &mut Dice) -> Body {
             listen_drops: Some(dice.below(3)),
             ..NamespaceSample::default()
         })),
-        3 => Body::HostSample(HostSample {
+        3 => Body::ApplicationSample(Box::new(ApplicationSample {
+            place: if dice.tails() { Place::At(at) } else { Place::Path(UnixPath::new("/run/app.sock")) },
+            netns: if dice.tails() { netns } else { NetNs(8) },
+            process: Process { pid: 9, comm: "gunicorn".into() },
+            application: (dice.below(4) > 0).then(|| Application {
+                software: Software::Gunicorn,
+                workers: dice.tails().then(|| 1 + u32::from(dice.small(8))),
+                threads: dice.tails().then(|| 1 + u32::from(dice.small(4))),
+                event_loop: dice.below(8) == 0,
+            }),
+        })),
+        4 => Body::HostSample(HostSample {
             ticks: 1_000 + dice.below(1_000),
             stolen: dice.below(500),
             waited_us: Some(dice.below(90_000_000)),
         }),
-        4 => Body::FirstBytes(Box::new(FirstBytes {
+        5 => Body::FirstBytes(Box::new(FirstBytes {
             netns: client_flow().netns,
             upstream: client_flow().remote,
             within: vec![(1 << 20, 1 + u32::from(dice.small(90))), (1 << 37, u32::from(dice.small(3)))],
             unmeasured: 0,
         })),
-        5 => Body::Configuration(Box::new(configuration(dice))),
+        6 => Body::Configuration(Box::new(configuration(dice))),
         _ => Body::UnixListenerSample(Box::new(UnixListenerSample {
             path: UnixPath::new("/run/app.sock"),
             netns: NetNs(8),
@@ -311,6 +323,11 @@ pub(crate) fn exaggerated(dice: &mut Dice, mut event: Event) -> Event {
         Body::ListenerSample(sample) => {
             (sample.depth, sample.limit, sample.holders) = (count, u32::MAX, u32::MAX);
             (sample.arrivals, sample.accepted_open) = (Some(u64::MAX), u32::MAX);
+        }
+        Body::ApplicationSample(sample) => {
+            if let Some(application) = &mut sample.application {
+                (application.workers, application.threads) = (Some(u32::MAX), Some(count));
+            }
         }
         Body::NamespaceSample(sample) => {
             sample.time_wait_by_destination = vec![(server_flow().local, count)];

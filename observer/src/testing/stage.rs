@@ -6,8 +6,8 @@ use super::{NETNS, at, connection, endpoint, event, refused_connection};
 use crate::{
     addr::{Endpoint, NetNs},
     event::{
-        Body, ConnectFailed, ConnectionEnded, Counters, Destination, Event, Flow, ListenOverflow, ListenerSample,
-        NamespaceSample, OverflowPath, Process, Retransmit, State,
+        Application, ApplicationSample, Body, ConnectFailed, ConnectionEnded, Counters, Destination, Event, Flow,
+        ListenOverflow, ListenerSample, NamespaceSample, OverflowPath, Place, Process, Retransmit, Software, State,
     },
     hooks::{Carrier, Hook, HookStatus, Hooks},
     time::WallClock,
@@ -28,6 +28,21 @@ pub(crate) const BROKEN_FROM: u64 = 60;
 pub(crate) const GUNICORN: &str = "10.0.0.2:8000";
 pub(crate) const API: &str = "10.0.0.2:8081";
 pub(crate) const REMOTE: &str = "192.0.2.10:9000";
+
+/// The application behind [`GUNICORN`], as its processes show it.
+fn gunicorn() -> Body {
+    Body::ApplicationSample(Box::new(ApplicationSample {
+        place: Place::At(endpoint("0.0.0.0:8000")),
+        netns: SERVERS,
+        process: Process { pid: 4711, comm: "gunicorn".into() },
+        application: Some(Application {
+            software: Software::Gunicorn,
+            workers: Some(8),
+            threads: Some(1),
+            event_loop: false,
+        }),
+    }))
+}
 
 /// Events being collected.
 #[derive(Default)]
@@ -79,6 +94,9 @@ impl Stage {
                     arrivals: Some(ms / 50),
                 })),
             );
+            if ms == 0 {
+                self.push(ms, gunicorn());
+            }
         }
     }
 

@@ -8,16 +8,16 @@ use serde::Deserialize;
 
 use super::{
     columns::{Filled, filled},
-    detail::{Files, Held, Seldom, Within, Written},
+    detail::{Files, Held, Seldom, Serving, Within, Written},
     words::{self, Kind, OVERFLOW_PATHS, flag},
 };
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
     event::{
-        Body, Configuration, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow, Handshake, Head,
-        Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, MAX_METHOD, MAX_SAID, MAX_TARGET,
-        NamespaceSample, Outcome, Process, ProxySample, Request, ResetSent, Retransmit, Signal, State,
-        UnixListenerSample, Unserved,
+        ApplicationSample, Body, Configuration, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow,
+        Handshake, Head, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, MAX_METHOD, MAX_SAID,
+        MAX_TARGET, NamespaceSample, Outcome, Place, Process, ProxySample, Request, ResetSent, Retransmit, Signal,
+        State, UnixListenerSample, Unserved,
     },
     text::{self, Comm},
     time::{Time, WallClock},
@@ -264,6 +264,7 @@ impl Line<'_, '_> {
             Kind::LogLine => Body::LogLine(Arc::new(self.log_line()?)),
             Kind::LogSample => Body::LogSample(Box::new(self.detail()?)),
             Kind::Configuration => Body::Configuration(Box::new(self.configuration()?)),
+            Kind::ApplicationSample => Body::ApplicationSample(Box::new(self.application()?)),
             Kind::UnixListenerSample => {
                 let Held { holders, .. } = self.detail()?;
                 Body::UnixListenerSample(Box::new(UnixListenerSample {
@@ -379,6 +380,16 @@ impl Line<'_, '_> {
         let told: Configuration = self.detail()?;
         let netns = NetNs(self.columns.netns.or_zero(self.row));
         Ok(Configuration { master: self.process(), netns, ..told }.bounded())
+    }
+
+    fn application(&mut self) -> Result<ApplicationSample, Wrong> {
+        let told: Serving = self.detail()?;
+        let place = match self.columns.path.get(self.row) {
+            Some(path) => Place::Path(UnixPath::new(&clean(path, MAX_PATH))),
+            None => Place::At(self.local()?.0),
+        };
+        let netns = NetNs(self.columns.netns.or_zero(self.row));
+        Ok(ApplicationSample { place, netns, process: self.process(), application: told.application() })
     }
 
     fn namespace(&mut self) -> Result<NamespaceSample, Wrong> {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::{Death, MAX_WITHIN, Process, Request},
+    event::{Application, Death, MAX_WITHIN, Process, Request, Software},
     untrusted::at_most,
 };
 
@@ -76,6 +76,38 @@ pub(super) struct Written {
     pub(super) after_ns: i64,
     pub(super) connection: u64,
     pub(super) request: Request,
+}
+
+/// Of an application server.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Serving {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) software: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) workers: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) threads: Option<u32>,
+    pub(super) event_loop: bool,
+}
+
+impl Serving {
+    pub(super) fn of(application: Option<Application>) -> Self {
+        application.map_or_else(Self::default, |Application { software, workers, threads, event_loop }| Self {
+            software: Some(software.name().to_owned()),
+            workers,
+            threads,
+            event_loop,
+        })
+    }
+
+    /// Nothing of a server that only a newer observer knows.
+    pub(super) fn application(self) -> Option<Application> {
+        let Self { software, workers, threads, event_loop } = self;
+        let some = |count: &u32| *count > 0;
+        let software = Software::named(&software?)?;
+        Some(Application { software, workers: workers.filter(some), threads: threads.filter(some), event_loop })
+    }
 }
 
 /// Of a verdict.

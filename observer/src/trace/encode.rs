@@ -8,13 +8,16 @@ use serde::Serialize;
 
 use super::{
     columns::{COLUMNS, Filling},
-    detail::{self, Also, Files, Held, Seldom, Warned, Within},
+    detail::{self, Also, Files, Held, Seldom, Serving, Warned, Within},
     said::{Said, Told},
     words::{self, Kind, OVERFLOW_PATHS, flag},
 };
 use crate::{
     addr::{Endpoint, NetNs, UnixPath},
-    event::{Body, ConnectionEnded, Destination, Event, Flow, Head, LogLine, Outcome, Process, ResetSent},
+    event::{
+        ApplicationSample, Body, ConnectionEnded, Destination, Event, Flow, Head, LogLine, Outcome, Place, Process,
+        ResetSent,
+    },
     time::{Time, WallClock},
 };
 
@@ -70,6 +73,7 @@ pub(crate) fn kind(body: &Body) -> Kind {
         Body::LogLine(_) => Kind::LogLine,
         Body::LogSample(_) => Kind::LogSample,
         Body::Configuration(_) => Kind::Configuration,
+        Body::ApplicationSample(_) => Kind::ApplicationSample,
         Body::Counters(_) => Kind::Counters,
         Body::Tick => Kind::Tick,
     }
@@ -199,6 +203,7 @@ impl Line<'_> {
             Body::HostSample(_)
             | Body::LogSample(_)
             | Body::Configuration(_)
+            | Body::ApplicationSample(_)
             | Body::ProxySample(_)
             | Body::ListenerSample(_)
             | Body::UnixListenerSample(_)
@@ -316,6 +321,7 @@ impl Line<'_> {
                 self.columns.netns.set(self.row, told.netns.0);
                 self.detail(&**told);
             }
+            Body::ApplicationSample(sample) => self.application(sample),
             Body::Counters(counters) => self.detail(&**counters),
             Body::NamespaceSample(sample) => {
                 self.columns.netns.set(self.row, sample.netns.0);
@@ -351,6 +357,19 @@ impl Line<'_> {
             }
             _ => {}
         }
+    }
+
+    fn application(&mut self, sample: &ApplicationSample) {
+        let ApplicationSample { place, netns, process, application } = sample;
+        match place {
+            Place::At(at) => self.local(*at, *netns),
+            Place::Path(path) => {
+                self.columns.path.set(self.row, path.as_str());
+                self.columns.netns.set(self.row, netns.0);
+            }
+        }
+        self.process(process);
+        self.detail(&Serving::of(*application));
     }
 
     fn said(&mut self, said: &Said) {

@@ -13,10 +13,10 @@ use super::{
 use crate::{
     addr::{NetNs, UnixPath},
     event::{
-        Body, Configuration, Configured, ConnectFailed, ConnectionEnded, Counters, Death, Destination, Did, Event,
-        FirstBytes, Handshake, Head, HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine,
-        LogSample, Lost, NamespaceSample, Outcome, OverflowPath, Process, ProxySample, Request, Retransmit, Server,
-        Signal, State, UnixListenerSample, Unserved,
+        Application, ApplicationSample, Body, Configuration, Configured, ConnectFailed, ConnectionEnded, Counters,
+        Death, Destination, Did, Event, FirstBytes, Handshake, Head, HostSample, Hurt, ListenOverflow, ListenerChanged,
+        ListenerSample, LogLine, LogSample, Lost, NamespaceSample, Outcome, OverflowPath, Place, Process, ProxySample,
+        Request, Retransmit, Server, Signal, Software, State, UnixListenerSample, Unserved,
     },
     hooks::{Carrier, Hook, HookStatus, Hooks},
     testing::{at, client_flow, connection, endpoint, event, refused_connection, reset_sent, server_flow},
@@ -280,6 +280,29 @@ pub(crate) fn every_kind() -> Vec<Event> {
             trouble: Some("cannot read it".into()),
         })),
         Body::Configuration(Box::default()),
+        Body::ApplicationSample(Box::new(ApplicationSample {
+            place: Place::At(endpoint("0.0.0.0:8000")),
+            netns: NetNs(8),
+            process: process(9, "gunicorn"),
+            application: Some(Application {
+                software: Software::Gunicorn,
+                workers: Some(8),
+                threads: Some(4),
+                event_loop: false,
+            }),
+        })),
+        Body::ApplicationSample(Box::new(ApplicationSample {
+            place: Place::Path(UnixPath::new("/run/app.sock")),
+            netns: NetNs(8),
+            process: process(9, "node"),
+            application: Some(Application { software: Software::Node, workers: None, threads: None, event_loop: true }),
+        })),
+        Body::ApplicationSample(Box::new(ApplicationSample {
+            place: Place::At(endpoint("[::1]:8000")),
+            netns: NetNs(8),
+            process: process(9, "app"),
+            application: None,
+        })),
         Body::Tick,
     ];
     // Not in the order of time: events of several processors need not be.

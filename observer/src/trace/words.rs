@@ -47,6 +47,8 @@ pub enum Kind {
     LogSample,
     /// [`crate::event::Configuration`]
     Configuration,
+    /// [`crate::event::ApplicationSample`]
+    ApplicationSample,
     /// [`crate::event::Counters`]
     Counters,
     /// [`crate::event::Body::Tick`]
@@ -61,7 +63,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, with their names and what their rows say.
-    pub const ALL: [(Self, &'static str, &'static str); 26] = [
+    pub const ALL: [(Self, &'static str, &'static str); 27] = [
         (
             Self::ConnectionEnded,
             "connection_ended",
@@ -165,6 +167,14 @@ impl Kind {
             "What in a proxy's configuration is known to lead to 502s: when it was first read, and when that changed. pid and comm: the \
              master; detail: file, workers, findings (code, file, line, what, fix, servers, number, only_if_seen: a mistake only where \
              measured), left_out, gone, trouble (why it could not be read).",
+        ),
+        (
+            Self::ApplicationSample,
+            "application_sample",
+            "Which application server is behind a listener (local_* or path), as its processes show; told when it changes, and about \
+             once a minute. pid and comm: its master, or the process itself. detail: software (gunicorn, uvicorn, uWSGI, php-fpm, puma, \
+             node, java, nginx; without it nothing is known any longer), workers (processes that accept), threads (requests that each \
+             serves at once, where that is a known number), event_loop (it is none).",
         ),
         (
             Self::Counters,

@@ -1,4 +1,4 @@
-//! The programs that the lab stages incidents with.
+//! The programs that the lab stages incidents with, and those that tests are about.
 
 use std::fs;
 use std::path::Path;
@@ -19,8 +19,10 @@ const NEEDED: &[(&str, &str)] = &[
     ("nft", "nftables"),
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
+    ("puma", "puma"),
     ("ss", "iproute2"),
     ("sysctl", "procps"),
+    ("uwsgi_python3", "uwsgi-plugin-python3"),
     ("wrk", "wrk"),
 ];
 

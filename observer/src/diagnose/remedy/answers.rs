@@ -1,7 +1,7 @@
 //! Requests that were sent and not answered well.
 
 use super::{Check, Context, Remedy, Snippet, proxies, queues, shell, software, under};
-use crate::time::Human;
+use crate::{event::Software, time::Human};
 
 /// What hides a connection that ended with a request on it.
 const REPEAT: &str = "Repeating requests that are not idempotent to hide it (nginx: non_idempotent; HAProxy: retry-on \
@@ -11,10 +11,8 @@ const REPEAT: &str = "Repeating requests that are not idempotent to hide it (ngi
 fn at_work(context: &Context<'_>) -> Vec<Check> {
     let Some(pid) = context.listener_pid() else { return Vec::new() };
     let tool = match context.software() {
-        software::Software::Java => Some(format!("jstack {pid}")),
-        software::Software::Gunicorn | software::Software::Uvicorn | software::Software::Uwsgi => {
-            Some(format!("py-spy dump --pid {pid}"))
-        }
+        Some(Software::Java) => Some(format!("jstack {pid}")),
+        Some(Software::Gunicorn | Software::Uvicorn | Software::Uwsgi) => Some(format!("py-spy dump --pid {pid}")),
         _ => None,
     };
     let states = Check {

@@ -3,13 +3,13 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{Facts, proxies::Proxy, shell, software::Software};
+use super::{Facts, proxies::Proxy, shell};
 use crate::{
     diagnose::{
         evidence::Value,
         verdict::{Confidence, StatusFrom, Verdict},
     },
-    event::Process,
+    event::{Process, Software},
     model::UpstreamKey,
     time::Human,
 };
@@ -71,8 +71,11 @@ impl<'a> Context<'a> {
         Proxy::of(&self.verdict.proxy.comm)
     }
 
-    pub(super) fn software(&self) -> Software {
-        Software::of(&self.comm())
+    /// As its processes show it, else by the name of the eldest.
+    pub(super) fn software(&self) -> Option<Software> {
+        let told = self.text("software").and_then(Software::named);
+        let seen = || self.facts.application.map(|application| application.software);
+        told.or_else(seen).or_else(|| Software::by_comm(&self.comm()))
     }
 
     fn comm(&self) -> String {
@@ -211,6 +214,12 @@ impl<'a> Context<'a> {
         self.count("workers").or(self.facts.workers).filter(|workers| *workers > 0)
     }
 
+    /// Requests that each worker serves at once, where that is known.
+    pub(super) fn threads(&self) -> Option<u32> {
+        let seen = || self.facts.application.and_then(|application| application.threads);
+        self.count("threads").or_else(seen).filter(|threads| *threads > 0)
+    }
+
     pub(super) fn arrivals(&self) -> Option<f64> {
         self.number("arrivals_per_second").or(self.facts.arrivals_per_second).filter(|rate| *rate > 0.0)
     }
@@ -221,13 +230,15 @@ impl<'a> Context<'a> {
 
     /// Requests a second that the workers can do.
     pub(super) fn can_do(&self) -> Option<f64> {
-        let by_workers = || Some(f64::from(self.workers()?) / self.seconds_each()?);
+        let at_once = || Some(self.workers()?.saturating_mul(self.threads().unwrap_or(1)));
+        let by_workers = || Some(f64::from(at_once()?) / self.seconds_each()?);
         self.number("accepted_per_second").filter(|rate| *rate > 0.0).or_else(by_workers)
     }
 
     /// Workers that would do, without head-room: measured, or arrivals times the time of each.
     pub(super) fn needed(&self) -> Option<u32> {
-        let by_rate = || whole((self.arrivals()? * self.seconds_each()?).ceil());
+        let each = f64::from(self.threads().unwrap_or(1));
+        let by_rate = || whole((self.arrivals()? * self.seconds_each()? / each).ceil());
         self.count("workers_needed").or(self.facts.needed).or_else(by_rate).filter(|needed| *needed > 0)
     }
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Check, Context, Snippet, software::Software};
-use crate::time::Human;
+use super::{Check, Context, Snippet};
+use crate::{event::Software, time::Human};
 
 /// A proxy whose configuration is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +55,8 @@ pub(super) fn log(context: &Context<'_>, nginx: &str, haproxy: &str) -> Option<C
 /// Of the directives by which nginx talks to this application: `proxy`, `fastcgi` or `uwsgi`.
 fn module(context: &Context<'_>) -> &'static str {
     match context.software() {
-        Software::PhpFpm => "fastcgi",
-        Software::Uwsgi => "uwsgi",
+        Some(Software::PhpFpm) => "fastcgi",
+        Some(Software::Uwsgi) => "uwsgi",
         _ => "proxy",
     }
 }

@@ -1,41 +1,7 @@
-//! What to change in the application, by the name of its process; where that says nothing, in words.
+//! What to change in the application, by what its processes show it to be; where they say nothing, in words.
 
 use super::{Context, Snippet};
-
-/// An application server whose settings are known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Software {
-    Gunicorn,
-    Uvicorn,
-    Uwsgi,
-    PhpFpm,
-    Node,
-    Puma,
-    /// Tomcat, most likely, perhaps within Spring Boot.
-    Java,
-    /// nginx as the upstream.
-    Nginx,
-    Other,
-}
-
-/// How the name of a process begins; threads and pools append to it.
-const NAMES: &[(&str, Software)] = &[
-    ("gunicorn", Software::Gunicorn),
-    ("uvicorn", Software::Uvicorn),
-    ("uwsgi", Software::Uwsgi),
-    ("php-fpm", Software::PhpFpm),
-    ("node", Software::Node),
-    ("puma", Software::Puma),
-    ("java", Software::Java),
-    ("nginx", Software::Nginx),
-    ("openresty", Software::Nginx),
-];
-
-impl Software {
-    pub(super) fn of(comm: &str) -> Self {
-        NAMES.iter().find(|(name, _)| comm.starts_with(name)).map_or(Self::Other, |(_, software)| *software)
-    }
-}
+use crate::event::Software;
 
 /// More workers.
 pub(super) fn more_workers(context: &Context<'_>) -> Snippet {
@@ -51,41 +17,33 @@ pub(super) fn more_workers(context: &Context<'_>) -> Snippet {
         _ => "WORKERS: not measured here; requests a second x seconds each, and a fifth more".to_owned(),
     };
     let count = context.workers_to_have().map_or_else(|| "WORKERS".to_owned(), |count| count.to_string());
-    let now = context.workers();
-    let times = now.zip(context.workers_to_have()).map(|(now, have)| have.div_ceil(now));
-    let times = times.map_or_else(|| "TIMES".to_owned(), |times| times.to_string());
+    let times = context.workers().zip(context.workers_to_have()).map(|(now, have)| have.div_ceil(now));
+    // Where each worker has several threads, the advice leaves it as many.
+    let threads_now = context.threads().filter(|threads| *threads > 1);
+    let more = times.map_or_else(|| "TIMES".to_owned(), |times| times.to_string());
     match context.software() {
-        Software::Gunicorn => {
-            let threads = match now {
-                Some(now) => format!("gunicorn --worker-class gthread --workers {now} --threads {times} APP"),
-                None => "gunicorn --worker-class gthread --workers PROCESSES --threads THREADS APP".to_owned(),
-            };
-            Snippet::new(
-                title,
-                "sh",
-                &[
-                    &format!("# {why}"),
-                    "# Requests that wait (for a database, another service): threads, if a worker has one now.",
-                    &threads,
-                    "# Requests that compute: processes, as far as processors and memory bear.",
-                    &format!("gunicorn --workers {count} APP"),
-                ],
-            )
+        Some(Software::Gunicorn) => {
+            let lines = more_of_gunicorn(context, &count, times, threads_now);
+            let lines: Vec<_> = std::iter::once(format!("# {why}")).chain(lines).collect();
+            Snippet::new(title, "sh", &lines.iter().map(String::as_str).collect::<Vec<_>>())
         }
-        Software::Uvicorn => {
+        Some(Software::Uvicorn) => {
             Snippet::new(title, "sh", &[&format!("# {why}"), &format!("uvicorn --workers {count} APP")])
         }
-        Software::Uwsgi => Snippet::new(
+        Some(Software::Uwsgi) => Snippet::new(
             title,
             "ini",
             &[
                 "[uwsgi]",
                 &format!("; {why}"),
                 &format!("processes = {count}"),
-                "; or, where requests wait rather than compute, also: threads = N",
+                &match threads_now {
+                    Some(threads) => format!("threads = {threads}   ; as now"),
+                    None => "; or, where requests wait rather than compute, also: threads = N".to_owned(),
+                },
             ],
         ),
-        Software::PhpFpm => Snippet::new(
+        Some(Software::PhpFpm) => Snippet::new(
             title,
             "ini",
             &[
@@ -94,7 +52,7 @@ pub(super) fn more_workers(context: &Context<'_>) -> Snippet {
                 &format!("pm.max_children = {count}"),
             ],
         ),
-        Software::Node => Snippet::new(
+        Some(Software::Node) => Snippet::new(
             title,
             "js",
             &[
@@ -104,26 +62,33 @@ pub(super) fn more_workers(context: &Context<'_>) -> Snippet {
                 "else require('./server.js');",
             ],
         ),
-        Software::Puma => Snippet::new(
+        Some(Software::Puma) => Snippet::new(
             title,
             "ruby",
-            &[&format!("# {why}"), "# with as many threads each as now", &format!("workers {count}")],
+            &[
+                &format!("# {why}"),
+                &match threads_now {
+                    Some(threads) => format!("# with as many threads each as now: {threads}"),
+                    None => "# with as many threads each as now".to_owned(),
+                },
+                &format!("workers {count}"),
+            ],
         ),
-        Software::Java => Snippet::new(
+        Some(Software::Java) => Snippet::new(
             title,
             "properties",
             &[
                 "# Spring Boot; in Tomcat's server.xml: <Connector … maxThreads=\"THREADS\">",
-                &format!("# THREADS: {times} times what it is now (200 by default); the database's pool must bear it"),
+                &format!("# THREADS: {more} times what it is now (200 by default); the database's pool must bear it"),
                 "server.tomcat.threads.max=THREADS",
             ],
         ),
-        Software::Nginx => Snippet::new(
+        Some(Software::Nginx) => Snippet::new(
             title,
             "nginx",
             &["worker_processes auto;   # one for each processor; what takes so long is behind it"],
         ),
-        Software::Other => Snippet::new(
+        None => Snippet::new(
             title,
             "text",
             &[
@@ -135,6 +100,31 @@ pub(super) fn more_workers(context: &Context<'_>) -> Snippet {
             ],
         ),
     }
+}
+
+/// gunicorn's workers or threads: so many workers, or so many times the threads.
+fn more_of_gunicorn(context: &Context<'_>, count: &str, times: Option<u32>, threads_now: Option<u32>) -> Vec<String> {
+    if context.facts.application.is_some_and(|application| application.event_loop) {
+        return vec![format!("gunicorn --workers {count} APP")];
+    }
+    let (waits, kept) = match threads_now {
+        Some(threads) => (
+            format!("more threads in each worker than the {threads} of now."),
+            format!(" --worker-class gthread --threads {threads}"),
+        ),
+        None => ("threads, if a worker has one now.".to_owned(), String::new()),
+    };
+    let threads = times.map(|times| times.saturating_mul(threads_now.unwrap_or(1)));
+    let threads = match context.workers().zip(threads) {
+        Some((now, threads)) => format!("gunicorn --worker-class gthread --workers {now} --threads {threads} APP"),
+        None => "gunicorn --worker-class gthread --workers PROCESSES --threads THREADS APP".to_owned(),
+    };
+    vec![
+        format!("# Requests that wait (for a database, another service): {waits}"),
+        threads,
+        "# Requests that compute: processes, as far as processors and memory bear.".to_owned(),
+        format!("gunicorn --workers {count}{kept} APP"),
+    ]
 }
 
 /// A longer accept queue, and the sysctl that lets it be.
@@ -150,13 +140,13 @@ pub(super) fn longer_queue(context: &Context<'_>) -> Vec<Snippet> {
     let count = backlog.map_or_else(|| "BACKLOG".to_owned(), |count| count.to_string());
     let port = context.port().map_or_else(|| "PORT".to_owned(), |port| port.to_string());
     let own = match context.software() {
-        Software::Gunicorn => {
+        Some(Software::Gunicorn) => {
             Snippet::new(title, "sh", &[&format!("# {why}"), &format!("gunicorn --backlog {count} APP")])
         }
-        Software::Uvicorn => {
+        Some(Software::Uvicorn) => {
             Snippet::new(title, "sh", &[&format!("# {why}"), &format!("uvicorn --backlog {count} APP")])
         }
-        Software::Uwsgi => Snippet::new(
+        Some(Software::Uwsgi) => Snippet::new(
             title,
             "ini",
             &[
@@ -166,15 +156,15 @@ pub(super) fn longer_queue(context: &Context<'_>) -> Vec<Snippet> {
                 &format!("listen = {count}"),
             ],
         ),
-        Software::PhpFpm => {
+        Some(Software::PhpFpm) => {
             Snippet::new(title, "ini", &[&format!("; {why}; 511 by default"), &format!("listen.backlog = {count}")])
         }
-        Software::Node => Snippet::new(
+        Some(Software::Node) => Snippet::new(
             title,
             "js",
             &[&format!("// {why}; 511 by default"), &format!("server.listen({{ port: {port}, backlog: {count} }});")],
         ),
-        Software::Puma => Snippet::new(
+        Some(Software::Puma) => Snippet::new(
             title,
             "ruby",
             &[
@@ -182,7 +172,7 @@ pub(super) fn longer_queue(context: &Context<'_>) -> Vec<Snippet> {
                 &format!("bind 'tcp://0.0.0.0:{port}?backlog={count}'   # with the address of now"),
             ],
         ),
-        Software::Java => Snippet::new(
+        Some(Software::Java) => Snippet::new(
             title,
             "properties",
             &[
@@ -191,7 +181,7 @@ pub(super) fn longer_queue(context: &Context<'_>) -> Vec<Snippet> {
                 &format!("server.tomcat.accept-count={count}"),
             ],
         ),
-        Software::Nginx => Snippet::new(
+        Some(Software::Nginx) => Snippet::new(
             title,
             "nginx",
             &[
@@ -199,7 +189,7 @@ pub(super) fn longer_queue(context: &Context<'_>) -> Vec<Snippet> {
                 &format!("listen {port} backlog={count};   # with the address of now"),
             ],
         ),
-        Software::Other => Snippet::new(
+        None => Snippet::new(
             title,
             "text",
             &[
@@ -244,7 +234,7 @@ pub(super) fn keep_longer(context: &Context<'_>, seconds: u32) -> Snippet {
     let title = "have the application keep idle connections, and longer than the proxy";
     let why = format!("longer than the 60 s for which nginx keeps them by default: {seconds}");
     match context.software() {
-        Software::Gunicorn => Snippet::new(
+        Some(Software::Gunicorn) => Snippet::new(
             title,
             "sh",
             &[
@@ -253,12 +243,12 @@ pub(super) fn keep_longer(context: &Context<'_>, seconds: u32) -> Snippet {
                 &format!("gunicorn --worker-class gthread --keep-alive {seconds} APP"),
             ],
         ),
-        Software::Uvicorn => Snippet::new(
+        Some(Software::Uvicorn) => Snippet::new(
             title,
             "sh",
             &[&format!("# {why}; 5 by default"), &format!("uvicorn --timeout-keep-alive {seconds} APP")],
         ),
-        Software::Node => Snippet::new(
+        Some(Software::Node) => Snippet::new(
             title,
             "js",
             &[
@@ -267,8 +257,10 @@ pub(super) fn keep_longer(context: &Context<'_>, seconds: u32) -> Snippet {
                 &format!("server.headersTimeout = {}_000;   // above it", seconds + 1),
             ],
         ),
-        Software::Puma => Snippet::new(title, "ruby", &[&format!("# {why}"), &format!("persistent_timeout {seconds}")]),
-        Software::Java => Snippet::new(
+        Some(Software::Puma) => {
+            Snippet::new(title, "ruby", &[&format!("# {why}"), &format!("persistent_timeout {seconds}")])
+        }
+        Some(Software::Java) => Snippet::new(
             title,
             "properties",
             &[
@@ -277,10 +269,10 @@ pub(super) fn keep_longer(context: &Context<'_>, seconds: u32) -> Snippet {
                 &format!("server.tomcat.keep-alive-timeout={seconds}s"),
             ],
         ),
-        Software::Nginx => {
+        Some(Software::Nginx) => {
             Snippet::new(title, "nginx", &[&format!("# {why}"), &format!("keepalive_timeout {seconds}s;")])
         }
-        Software::Uwsgi | Software::PhpFpm | Software::Other => Snippet::new(
+        Some(Software::Uwsgi | Software::PhpFpm) | None => Snippet::new(
             title,
             "text",
             &[&format!(
@@ -298,7 +290,7 @@ pub(super) fn worker_patience(context: &Context<'_>, waited: Option<f64>) -> Sni
         None => "SECONDS: above the slowest good request; not measured here".to_owned(),
     };
     match context.software() {
-        Software::Gunicorn => Snippet::new(
+        Some(Software::Gunicorn) => Snippet::new(
             title,
             "sh",
             &[
@@ -308,8 +300,8 @@ pub(super) fn worker_patience(context: &Context<'_>, waited: Option<f64>) -> Sni
                 "gunicorn --worker-class gthread APP",
             ],
         ),
-        Software::Uwsgi => Snippet::new(title, "ini", &["[uwsgi]", &format!("; {why}"), "harakiri = SECONDS"]),
-        Software::PhpFpm => Snippet::new(
+        Some(Software::Uwsgi) => Snippet::new(title, "ini", &["[uwsgi]", &format!("; {why}"), "harakiri = SECONDS"]),
+        Some(Software::PhpFpm) => Snippet::new(
             title,
             "ini",
             &[
@@ -320,7 +312,9 @@ pub(super) fn worker_patience(context: &Context<'_>, waited: Option<f64>) -> Sni
                 "slowlog = /var/log/php-fpm-slow.log",
             ],
         ),
-        Software::Puma => Snippet::new(title, "ruby", &[&format!("# {why}; 60 by default"), "worker_timeout SECONDS"]),
+        Some(Software::Puma) => {
+            Snippet::new(title, "ruby", &[&format!("# {why}; 60 by default"), "worker_timeout SECONDS"])
+        }
         _ => Snippet::new(
             title,
             "text",
@@ -341,18 +335,20 @@ pub(super) fn gentle_restart(context: &Context<'_>) -> Snippet {
         _ => "ListenStream=ADDRESS".to_owned(),
     };
     let lines: &[&str] = match context.software() {
-        Software::Gunicorn => {
+        Some(Software::Gunicorn) => {
             &["kill -HUP MASTER   # MASTER: gunicorn's first process; new workers, the same listener"]
         }
-        Software::Uwsgi => &["kill -HUP MASTER   # MASTER: uWSGI's first process; new workers, the same listener"],
-        Software::PhpFpm => {
+        Some(Software::Uwsgi) => {
+            &["kill -HUP MASTER   # MASTER: uWSGI's first process; new workers, the same listener"]
+        }
+        Some(Software::PhpFpm) => {
             &["kill -USR2 MASTER   # MASTER: php-fpm's first process; with process_control_timeout set, requests end \
                first"]
         }
-        Software::Puma => {
+        Some(Software::Puma) => {
             &["kill -USR1 MASTER   # MASTER: puma's first process; workers one after the other (without preload_app!)"]
         }
-        Software::Nginx => &["nginx -s reload"],
+        Some(Software::Nginx) => &["nginx -s reload"],
         _ => {
             return Snippet::new(
                 "keep the listener open over restarts, by systemd",

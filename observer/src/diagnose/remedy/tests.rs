@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     addr::UnixPath,
     diagnose::{Evidence, Verdict, because::BECAUSES, registry::CAUSES, verdict::Confidence},
+    event::Software,
     model::UpstreamKey,
     testing::{NETNS, at, endpoint},
 };
@@ -156,6 +157,35 @@ fn a_pool_that_is_too_small_gets_the_workers_it_needs_and_a_fifth() {
         Evidence::default().with("workers", 8_u32).with("workers_needed", 160.0).with("accepted_per_second", 2.5);
     let measured = Verdict { evidence: measured, ..verdict.clone() };
     assert!(texts(&remedy(&measured, &facts)).contains("--workers 192 APP"));
+}
+
+#[test]
+fn what_its_processes_show_goes_before_the_name_of_the_eldest() {
+    let told = |software, threads| Facts {
+        workers: Some(2),
+        arrivals_per_second: Some(50.0),
+        seconds_per_request: Some(3.0),
+        application: Some(Application { software, workers: Some(2), threads: Some(threads), event_loop: false }),
+        ..listens("python3")
+    };
+    let full = Evidence::default().with("queue_depth", 129_u32).with("queue_limit", 128_u32);
+    let verdict = Verdict { because: Some("worker-pool-undersized"), ..verdict("accept-queue-overflow", full) };
+    // 150 places are 38 workers of four, and a fifth more: 46.
+    let text = texts(&remedy(&verdict, &told(Software::Gunicorn, 4)));
+    assert!(text.contains("keep 38 workers of 4 threads busy; there are 2"), "{text}");
+    assert!(text.contains("They can do 2.7 a second, 50.0 come in"), "{text}");
+    assert!(text.contains("gunicorn --workers 46 --worker-class gthread --threads 4 APP"), "{text}");
+    assert!(text.contains("gunicorn --worker-class gthread --workers 2 --threads 92 APP"), "{text}");
+    let text = texts(&remedy(&verdict, &told(Software::Gunicorn, 1)));
+    assert!(text.contains("gunicorn --workers 180 APP"), "{text}");
+    let text = texts(&remedy(&verdict, &told(Software::Uwsgi, 4)));
+    assert!(text.contains("processes = 46") && text.contains("threads = 4   ; as now"), "{text}");
+
+    // What the verdict says goes before what is seen now.
+    let measured = Evidence::default().with("software", "puma").with("threads", 5_u32).with("workers_needed", 30.0);
+    let measured = Verdict { evidence: measured, ..verdict };
+    let text = texts(&remedy(&measured, &told(Software::Gunicorn, 1)));
+    assert!(text.contains("as many threads each as now: 5") && text.contains("workers 36"), "{text}");
 }
 
 #[test]

@@ -14,7 +14,12 @@ use crate::time::Human;
 pub(in crate::diagnose) fn worker_pool_undersized(context: &Context<'_>) -> Remedy {
     let sum = match (context.arrivals(), context.seconds_each(), context.needed()) {
         (Some(rate), Some(seconds), Some(needed)) => Some(format!(
-            "{rate:.1} requests a second x {seconds:.1} s each keep {needed} workers busy{}.",
+            "{rate:.1} requests a second x {seconds:.1} s each keep {needed} workers{} busy{}.",
+            context
+                .threads()
+                .filter(|threads| *threads > 1)
+                .map(|threads| format!(" of {threads} threads"))
+                .unwrap_or_default(),
             there_are(context)
         )),
         _ => None,
@@ -41,8 +46,10 @@ pub(in crate::diagnose) fn worker_pool_undersized(context: &Context<'_>) -> Reme
 /// `; there are 8, 8 of them at work`
 fn there_are(context: &Context<'_>) -> String {
     let Some(workers) = context.workers() else { return String::new() };
-    let busy = context.facts.busy.filter(|busy| *busy <= workers);
-    let busy = busy.map(|busy| format!(", {busy} of them at work")).unwrap_or_default();
+    let threads = context.threads().unwrap_or(1);
+    let busy = context.facts.busy.filter(|busy| *busy <= workers.saturating_mul(threads));
+    let what = if threads > 1 { "of their threads" } else { "of them" };
+    let busy = busy.map(|busy| format!(", {busy} {what} at work")).unwrap_or_default();
     format!("; there are {workers}{busy}")
 }
 

@@ -1,6 +1,7 @@
 //! Connects to unix sockets that failed at once: nobody there, no such path, no right.
 
 use super::{Check, Context, Remedy, Snippet, proxies, shell, software};
+use crate::event::Software;
 
 /// Who listens at the path.
 fn listeners(context: &Context<'_>, expect: &str) -> Check {
@@ -122,12 +123,12 @@ pub(in crate::diagnose) fn unix_permission(context: &Context<'_>) -> Remedy {
             .never("Turning the security module off for one rule that is missing.");
     }
     let modes = match context.software() {
-        software::Software::PhpFpm => Snippet::new(
+        Some(Software::PhpFpm) => Snippet::new(
             "let the proxy's group write to the socket",
             "ini",
             &["; GROUP: the proxy's, as ps shows it", "listen.group = GROUP", "listen.mode = 0660"],
         ),
-        software::Software::Uwsgi => Snippet::new(
+        Some(Software::Uwsgi) => Snippet::new(
             "let the proxy's group write to the socket",
             "ini",
             &[

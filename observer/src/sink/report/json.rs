@@ -92,6 +92,7 @@ fn object(report: &Report) -> Value {
         })),
         "queues": queues.iter().map(|queue| json!({
             "listener": queue.name, "queue_limit": queue.limit, "processes": queue.holders,
+            "application": queue.application,
         })).collect::<Vec<_>>(),
         "namespaces": listed(namespaces, |namespace| json!({
             "netns": namespace.netns, "concerned": namespace.concerned, "somaxconn": namespace.somaxconn,

@@ -107,7 +107,12 @@ pub(super) fn queues(model: &Model) -> Vec<Queue> {
     let mut queues: Vec<_> = model
         .upstreams()
         .filter_map(|(key, _)| open(key))
-        .map(|(_, at, listener)| Queue { name: at.to_string(), limit: listener.limit, holders: listener.holders })
+        .map(|(_, at, listener)| Queue {
+            name: at.to_string(),
+            limit: listener.limit,
+            holders: listener.holders,
+            application: listener.application.map(|application| application.to_string()),
+        })
         .collect();
     queues.sort();
     queues.dedup();

@@ -7,9 +7,10 @@ use crate::{
     addr::UnixPath,
     diagnose::{Evidence, Logged, Verdict},
     event::{
-        Body, Configuration, Configured, ConnectFailed, ConnectionEnded, Destination, Event, FirstBytes, Flow,
-        Handshake, HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine, LogSample,
-        NamespaceSample, Outcome, ProxySample, Request, ResetSent, Retransmit, Signal, UnixListenerSample, Unserved,
+        Application, ApplicationSample, Body, Configuration, Configured, ConnectFailed, ConnectionEnded, Destination,
+        Event, FirstBytes, Flow, Handshake, HostSample, Hurt, ListenOverflow, ListenerChanged, ListenerSample, LogLine,
+        LogSample, NamespaceSample, Outcome, ProxySample, Request, ResetSent, Retransmit, Signal, UnixListenerSample,
+        Unserved,
     },
     time::{Human, Time},
 };
@@ -130,6 +131,7 @@ pub(super) fn of(event: &Event) -> Evidence {
         Body::LogLine(it) => log_line(it, event.time),
         Body::LogSample(it) => log(it),
         Body::Configuration(it) => configuration(it),
+        Body::ApplicationSample(it) => application(it),
         Body::Handshake(Handshake { flow, syn_retransmits }) => {
             ends(flow).with("syn_retransmits", u32::from(*syn_retransmits))
         }
@@ -175,6 +177,17 @@ fn configuration(it: &Configuration) -> Evidence {
         .with("left_out", *left_out)
         .with("gone", *gone)
         .maybe("trouble", trouble.clone())
+}
+
+fn application(it: &ApplicationSample) -> Evidence {
+    let ApplicationSample { place, netns, process, application } = it;
+    let told =
+        Evidence::default().with("listener", place.to_string()).with("netns", netns.0).with("process", name(process));
+    let Some(Application { software, workers, threads, event_loop }) = *application else { return told };
+    told.with("software", software.name())
+        .maybe("workers", workers)
+        .maybe("threads", threads)
+        .with("event_loop", event_loop)
 }
 
 fn written(log: &Logged) -> Evidence {

@@ -3,8 +3,8 @@
 use crate::{
     addr::Endpoint,
     event::{
-        Body, Configuration, ConnectFailed, ConnectionEnded, Destination, Did, Flow, Hurt, ListenerSample, Outcome,
-        OverflowPath, Process, ResetSent, Signal, State, Unserved, signal_name,
+        ApplicationSample, Body, Configuration, ConnectFailed, ConnectionEnded, Destination, Did, Flow, Hurt,
+        ListenerSample, Outcome, OverflowPath, Place, Process, ResetSent, Signal, State, Unserved, signal_name,
     },
     time::Human,
 };
@@ -43,6 +43,13 @@ pub(super) fn concerned(body: &Body) -> Concerned<'_> {
         Body::Handshake(it) => ends(flow(&it.flow)),
         Body::FirstBytes(it) => ends(vec![it.upstream]),
         Body::LogLine(it) => some(it.at.into_iter().collect(), &it.process),
+        Body::ApplicationSample(it) => Concerned {
+            ends: match it.place {
+                Place::At(at) => vec![at],
+                Place::Path(_) => Vec::new(),
+            },
+            processes: vec![&it.process],
+        },
         Body::LogSample(it) => Concerned { ends: Vec::new(), processes: it.writers.iter().collect() },
         Body::Configuration(it) => {
             Concerned { ends: Vec::new(), processes: std::iter::once(&it.master).chain(&it.workers).collect() }
@@ -106,6 +113,7 @@ pub(super) fn sentence(body: &Body) -> String {
             format!("{} began {answers} answers", it.upstream)
         }
         Body::LogLine(it) => format!("{} wrote: {} ({})", name(&it.process), it.said, it.request),
+        Body::ApplicationSample(it) => application(it),
         Body::LogSample(it) => match &it.trouble {
             Some(why) => format!("log {} is not followed: {why}", it.path),
             None => format!("log {}: {} lines read", it.path, it.lines),
@@ -214,6 +222,11 @@ fn hurt(it: &Hurt) -> String {
 fn signal(it: &Signal) -> String {
     let from = it.from.as_ref().map_or_else(|| "the kernel".to_owned(), name);
     format!("{} to {} from {from}", signal_name(it.number), name(&it.to))
+}
+
+fn application(it: &ApplicationSample) -> String {
+    let what = it.application.map_or_else(|| "no application server that is known".to_owned(), |it| it.to_string());
+    format!("{} is served by {what} ({})", it.place, name(&it.process))
 }
 
 fn listener(it: &ListenerSample) -> String {

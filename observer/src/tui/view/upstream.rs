@@ -27,6 +27,7 @@ use ratatui::{
 use super::{ALL, Context, columns, configured, evidence, explains, incidents, legend, rule, table};
 use crate::{
     diagnose::Verdict,
+    event::Application,
     model::Listener,
     snapshot::{Pool, Quantiles, UpstreamRow},
     tui::{
@@ -224,15 +225,28 @@ fn backlog(listener: &Listener, somaxconn: Option<u32>) -> String {
 
 fn workers(listener: &Listener, pool: Option<Pool>) -> String {
     let Some(pool) = pool else {
+        if let Some(application) = listener.application {
+            return format!("{application}; what they do is not measured");
+        }
         return match listener.workers() {
             None => "how many is not known".to_owned(),
             Some(1) => "1 process; what it does is not measured".to_owned(),
             Some(workers) => format!("{workers}; what they do is not measured"),
         };
     };
-    let Pool { workers, busy, arrivals_per_second, accepted_per_second, seconds_per_request, needed } = pool;
+    let Pool { workers, application, busy, arrivals_per_second, accepted_per_second, seconds_per_request, needed } =
+        pool;
     let (come, taken) = (number::rate(arrivals_per_second), number::rate(accepted_per_second));
-    let mut text = format!("{workers}, {busy} with a connection open; {come}/s arrive, {taken}/s are accepted");
+    let mut text = match application {
+        // At capacity what they accept is what they can do.
+        Some(known) if needed.is_some() => {
+            format!("{}, {busy} busy; can do {taken}/s, {come}/s come in", at_once(known, workers))
+        }
+        Some(known) => {
+            format!("{}, {busy} connections open; {come}/s come in, {taken}/s are accepted", at_once(known, workers))
+        }
+        None => format!("{workers}, {busy} with a connection open; {come}/s arrive, {taken}/s are accepted"),
+    };
     if let Some(seconds) = seconds_per_request {
         let at_work = arrivals_per_second * seconds;
         // Writing to a string cannot fail.
@@ -242,6 +256,24 @@ fn workers(listener: &Listener, pool: Option<Pool>) -> String {
         let _ = write!(text, ": {needed} would do");
     }
     text
+}
+
+/// `gunicorn: 2 workers x 4 threads`
+fn at_once(application: Application, workers: u32) -> String {
+    let Application { software, workers: counted, threads, event_loop } = application;
+    // Where they were not told apart their number is a guess.
+    let count = match (counted, workers) {
+        (None, workers) => format!("{workers} workers, as it seems"),
+        (Some(_), 1) => "1 worker".to_owned(),
+        (Some(_), workers) => format!("{workers} workers"),
+    };
+    match threads {
+        _ if event_loop && counted.is_none() => format!("{software}: event loop"),
+        _ if event_loop => format!("{software}: {count}, event loop"),
+        None => format!("{software}: {count}"),
+        Some(1) => format!("{software}: {count} x 1 thread"),
+        Some(threads) => format!("{software}: {count} x {threads} threads"),
+    }
 }
 
 /// The last minute's failures, a row of bars for each cause, all to the same scale.
