@@ -472,11 +472,15 @@ fn what_clients_got_that_cannot_be_seen_is_told_by_the_log_of_requests() {
     let log = folder.path().join("access.log");
     let formats =
         ["'$remote_addr [$time_local] $connection \"$request\" $status'", "'$remote_addr \"$request\" $status'"];
-    for (format, tells_whose) in formats.into_iter().zip([true, false]) {
+    for format in formats {
         let nginx = Nginx::start(&format!("log_format own {format}; access_log {} own;", log.display()));
         let watch = Watch::start(&["--no-answers"]);
         let refused: Vec<_> = (0..10).map(|number| nginx.ask(&format!("/refused/{number}"))).collect();
         assert!(refused.iter().all(|(_, status)| *status == 502));
+        // The same path again and again, with an answer that is well in between.
+        let again: Vec<_> =
+            (0..10).map(|_| (nginx.ask("/slow/"), nginx.ask("/closed/"), nginx.ask("/well/"))).collect();
+        assert!(again.iter().all(|((_, slow), (_, closed), (_, well))| (*slow, *closed, *well) == (504, 502, 200)));
         // Every other one meets the server that refuses first, and is tried again.
         let half: Vec<_> = (0..20).map(|number| nginx.ask(&format!("/half/{number}"))).collect();
         assert!(half.iter().all(|(_, status)| *status == 200));
@@ -484,15 +488,17 @@ fn what_clients_got_that_cannot_be_seen_is_told_by_the_log_of_requests() {
         let (tried_again, failed): (Vec<_>, Vec<_>) = verdicts_of(&said, &pids)
             .into_iter()
             .partition(|verdict| verdict["log"]["path"].as_str().unwrap().starts_with("/half/"));
-        assert_eq!(failed.len(), 10, "{failed:?}");
+        assert_eq!(failed.len(), 30, "{failed:?}");
         for verdict in &failed {
-            assert_eq!((&verdict["status"], &verdict["status_source"]), (&502.into(), &"logged".into()), "{verdict}");
+            let expected = if verdict["log"]["path"] == "/slow/" { 504 } else { 502 };
+            assert_eq!(
+                (&verdict["status"], &verdict["status_source"]),
+                (&expected.into(), &"logged".into()),
+                "{verdict}"
+            );
         }
-        // By a path alone it cannot be told for sure that the line is of the same request.
-        assert_eq!(tried_again.is_empty(), tells_whose, "{tried_again:?}");
+        // That no client of these got an error only the kernel shows, which was not to look.
         assert!(tried_again.iter().all(|verdict| verdict["status_source"] == "expected"), "{tried_again:?}");
-        let retried = said["summary"][0]["harmless"]["retried"].as_u64().unwrap();
-        assert_eq!(retried >= 5, tells_whose, "{retried}");
     }
 }
 

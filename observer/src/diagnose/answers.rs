@@ -1,18 +1,22 @@
 //! What a client got, as a proxy's log with a line for each request has it: of use where the proxy's own answer is hidden (TLS, HTTP/2), and
-//! where no other log names the request. Bounded; time is an argument.
+//! where no other log names the request. Only errors are believed: that a request went well at the second try is for the kernel to show, for
+//! a line may be about another request of the same client. Bounded; time is an argument.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{lines::LINE_WITHIN, logged::is_failed};
+use super::kept::Key;
 use crate::{
+    addr::Endpoint,
     event::{LogLine, LogSample, Request},
-    model::Attempt,
+    model::{Attempt, Ending},
+    proxy::haproxy,
     time::Time,
     untrusted::at_most,
 };
@@ -20,12 +24,43 @@ use crate::{
 /// How long before a try's end the line of its request can have been read, if the proxy has more than one thread: what separates the
 /// moments at which the kernel tells of the two.
 const BEFORE: Duration = Duration::from_millis(100);
-/// How long lines are kept: as long as tries wait for one.
-const KEEP: Duration = Duration::from_secs(LINE_WITHIN.as_secs() + 1);
-/// Lines kept at once. Beyond that the oldest goes: its try then has the status to be expected.
-const MAX_LINES: usize = 4_096;
-/// Processes of which it is remembered that their requests are logged; as many as have logs.
-const MAX_WRITERS: usize = 16_384;
+/// How long a try waits for what its client got: a little longer than it takes to read a log that is written at once.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(250);
+/// How long lines are kept: as long as any try waits for logs.
+const KEEP: Duration = Duration::from_secs(2);
+/// Lines kept at once. Beyond that the oldest goes, and is counted: its try then has the status to be expected.
+const MAX_LINES: usize = 32_768;
+/// Logs whose writers are remembered.
+const MAX_LOGS: usize = 256;
+/// Tries that wait for a line and can be found by their client's connection. Beyond that one has its line when its time is up.
+const MAX_WAITING: usize = 16_384;
+
+/// By what a line can be told to be about a request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum By {
+    /// The client's address and port.
+    Port(IpAddr, u16),
+    /// nginx's number for the client's connection, which it counts anew whenever it is started, and the path.
+    Connection(u64, String),
+    /// The client's address, the method and the path: other requests may have the same.
+    Path(IpAddr, String, String),
+}
+
+impl By {
+    fn of(line: &LogLine) -> Option<Self> {
+        let Request { method, target, client } = &line.request;
+        match (*client, line.port, line.connection) {
+            (Some(client), Some(port), _) => Some(Self::Port(client, port)),
+            (_, None, connection @ 1..) => Some(Self::Connection(connection, target.clone())),
+            (Some(client), None, 0) => Some(Self::Path(client, method.clone(), target.clone())),
+            (None, ..) => None,
+        }
+    }
+
+    fn client(client: Endpoint) -> Self {
+        Self::Port(client.ip, client.port)
+    }
+}
 
 /// What a log says of the request for which a try failed.
 #[derive(Debug, PartialEq)]
@@ -34,103 +69,152 @@ pub(super) enum Got {
     Line(Arc<LogLine>),
     /// All lines that can be its line say that it got this error.
     Error(u16),
-    /// It was tried again: the line is that of a later try.
-    TriedAgain,
 }
 
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Answers {
-    #[serde(deserialize_with = "at_most::<MAX_WRITERS, _, _, _>")]
-    writers: Vec<u32>,
+    /// The processes that write to each log.
+    #[serde(deserialize_with = "at_most::<MAX_LOGS, _, _, _>")]
+    logs: Vec<BTreeSet<u32>>,
+    lines: BTreeMap<By, VecDeque<(Time, Arc<LogLine>)>>,
+    /// When each was read, and where it is, in that order.
     #[serde(deserialize_with = "at_most::<MAX_LINES, _, _, _>")]
-    lately: VecDeque<(Time, Arc<LogLine>)>,
+    order: VecDeque<(Time, By)>,
+    waiting: BTreeMap<By, Key>,
+    dropped: u64,
 }
 
 impl Answers {
     /// Takes in which logs are followed.
     pub(super) fn followed<'a>(&mut self, logs: impl Iterator<Item = &'a LogSample>) {
         let of_requests = logs.filter(|log| log.requests && log.trouble.is_none());
-        let pids: BTreeSet<u32> = of_requests.flat_map(|log| log.writers.iter().map(|writer| writer.pid)).collect();
-        self.writers = pids.into_iter().take(MAX_WRITERS).collect();
+        let writers = |log: &LogSample| log.writers.iter().map(|writer| writer.pid).collect();
+        self.logs = of_requests.map(writers).take(MAX_LOGS).collect();
     }
 
     /// Whether a process's requests are logged.
     pub(super) fn of(&self, pid: u32) -> bool {
-        self.writers.binary_search(&pid).is_ok()
+        self.logs.iter().any(|writers| writers.contains(&pid))
     }
 
-    /// A line has been read.
-    pub(super) fn read(&mut self, now: Time, time: Time, line: &Arc<LogLine>) {
-        while self.lately.pop_front_if(|(time, _)| now.since(*time) > KEEP).is_some() {}
-        if self.lately.len() >= MAX_LINES {
-            self.lately.pop_front();
+    /// A line has been read. Gives back the try that waits for it, if one is known to.
+    pub(super) fn read(&mut self, now: Time, time: Time, line: &Arc<LogLine>) -> Option<Key> {
+        self.forget(now);
+        let by = By::of(line)?;
+        if self.order.len() >= MAX_LINES {
+            self.drop_first();
+            self.dropped = self.dropped.saturating_add(1);
         }
-        self.lately.push_back((time, Arc::clone(line)));
+        self.order.push_back((time, by.clone()));
+        self.lines.entry(by.clone()).or_default().push_back((time, Arc::clone(line)));
+        self.waiting.remove(&by)
     }
 
-    /// What the client got for whose request this try failed, if that can be told for sure by now.
-    pub(super) fn to(&mut self, attempt: &Attempt, tried_again: impl Fn(&LogLine, Time) -> bool) -> Option<Got> {
-        let at = self.lately.iter().position(|(time, line)| *time >= attempt.told - BEFORE && is_its(attempt, line))?;
-        let (time, line) = &self.lately[at];
-        if attempt.line.as_ref().is_some_and(|written| tried_again(written, *time)) {
-            return Some(Got::TriedAgain);
+    /// A try begins to wait for its line.
+    pub(super) fn waits(&mut self, key: Key, attempt: &Attempt) {
+        if self.waiting.len() >= MAX_WAITING {
+            self.waiting.clear();
         }
-        let line = Arc::clone(line);
-        self.lately.remove(at);
-        Some(Got::Line(line))
+        for by in exactly(attempt) {
+            self.waiting.insert(by, key);
+        }
     }
 
-    /// The same, of what all lines have in common that can be meant.
-    pub(super) fn likely(&self, attempt: &Attempt) -> Option<Got> {
-        let written = attempt.line.as_ref().filter(|written| written.request.client.is_some())?;
-        let meant = self.lately.iter().filter(|(time, line)| {
-            *time >= written.after && !names_its_connection(line) && is_same(&line.request, &written.request)
-        });
+    /// What the client got for whose request this try failed; with `last`, also if that is only likely.
+    pub(super) fn to(&mut self, attempt: &Attempt, last: bool) -> Option<Got> {
+        if !self.of(attempt.proxy.pid) {
+            return None;
+        }
+        for by in exactly(attempt) {
+            let Some(lines) = self.lines.get(&by) else { continue };
+            let is_its = |(time, line): &(Time, Arc<LogLine>)| {
+                *time >= since(attempt) && fits(attempt, line) && self.is_from(line, attempt.proxy.pid)
+            };
+            if let Some(at) = lines.iter().position(is_its) {
+                // Each is about one request.
+                return self.lines.get_mut(&by)?.remove(at).map(|(_, line)| Got::Line(line));
+            }
+        }
+        if last { self.likely(attempt) } else { None }
+    }
+
+    fn likely(&self, attempt: &Attempt) -> Option<Got> {
+        let Request { method, target, client } = &attempt.line.as_ref()?.request;
+        let lines = self.lines.get(&By::Path((*client)?, method.clone(), target.clone()))?;
+        let meant =
+            lines.iter().filter(|(time, line)| *time >= since(attempt) && self.is_from(line, attempt.proxy.pid));
         let mut statuses = meant.filter_map(|(_, line)| line.status);
-        let first = statuses.next().filter(|status| is_failed(*status))?;
+        let first = statuses.next()?;
         statuses.all(|status| status == first).then_some(Got::Error(first))
     }
+
+    /// Whether a line is of a log that this process writes to as well.
+    fn is_from(&self, line: &LogLine, pid: u32) -> bool {
+        self.logs.iter().any(|writers| writers.contains(&pid) && writers.contains(&line.process.pid))
+    }
+
+    fn forget(&mut self, now: Time) {
+        while self.order.front().is_some_and(|(time, _)| now.since(*time) > KEEP) {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        let Some((time, by)) = self.order.pop_front() else { return };
+        let Some(lines) = self.lines.get_mut(&by) else { return };
+        // It may have been taken.
+        let _ = lines.pop_front_if(|(read, _)| *read <= time);
+        if lines.is_empty() {
+            self.lines.remove(&by);
+        }
+    }
+
+    /// Lines that went before their try was judged, for want of room.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
 }
 
-/// Whether a line says whose connection it is about.
-fn names_its_connection(line: &LogLine) -> bool {
-    line.port.is_some() || line.connection != 0
+/// What is surely about this try's request.
+fn exactly(attempt: &Attempt) -> impl Iterator<Item = By> {
+    let client = attempt.answer.and_then(|answer| answer.client).map(By::client);
+    let written = attempt.line.as_ref().filter(|written| written.connection != 0);
+    let connection = written.map(|written| By::Connection(written.connection, written.request.target.clone()));
+    client.into_iter().chain(connection)
 }
 
-fn is_same(one: &Request, other: &Request) -> bool {
-    (one.client, &one.target, &one.method) == (other.client, &other.target, &other.method)
+/// From when on its line can have been read: nginx writes of the error first.
+fn since(attempt: &Attempt) -> Time {
+    attempt.line.as_ref().map_or(attempt.told - BEFORE, |written| written.after)
 }
 
-/// Whether a line is the one of the request for which a try failed, by the client's connection.
-pub(super) fn is_its(attempt: &Attempt, line: &LogLine) -> bool {
+/// Whether a line can be about this try by what it says of it.
+fn fits(attempt: &Attempt, line: &LogLine) -> bool {
     let status = attempt.status();
-    if status.is_some() && status != line.status {
-        return false;
-    }
-    if let Some(written) = attempt.line.as_ref().filter(|written| written.connection != 0 && line.connection != 0) {
-        return written.connection == line.connection && is_same(&written.request, &line.request);
-    }
-    let client = attempt.answer.and_then(|answer| answer.client);
-    client.is_some_and(|client| (line.request.client, line.port) == (Some(client.ip), Some(client.port)))
+    let without_try = attempt.ending == Ending::NoTry;
+    let no_server = haproxy::had_no_server(&line.said);
+    (status.is_none() || status == line.status) && (!no_server || without_try)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        addr::Endpoint,
-        event::Head,
+        event::{Head, Process},
         model::Answer,
         testing::{at, refused_connection},
     };
 
-    fn line(path: &str, connection: u64, port: Option<u16>, status: u16) -> Arc<LogLine> {
+    const OURS: u32 = 42;
+
+    fn line(path: &str, connection: u64, port: Option<u16>, status: u16) -> LogLine {
         let request = Request { method: "GET".into(), target: path.into(), client: Some([10, 0, 0, 1].into()) };
-        Arc::new(LogLine { connection, request, port, status: Some(status), ..LogLine::default() })
+        let process = Process { pid: OURS, comm: "nginx".into() };
+        LogLine { process, connection, request, port, status: Some(status), ..LogLine::default() }
     }
 
-    fn failed(written: Option<Arc<LogLine>>, port: Option<u16>) -> Attempt {
+    fn failed(written: Option<LogLine>, port: Option<u16>) -> Attempt {
         let client = port.map(|port| Endpoint { ip: [10, 0, 0, 1].into(), port });
         let answer = client.map(|client| Answer {
             status: None,
@@ -140,64 +224,113 @@ mod tests {
             upstream_status: None,
             unix: false,
         });
-        Attempt { line: written, answer, ..Attempt::from_connection(at(1_000), at(1_000), &refused_connection()) }
+        let attempt = Attempt::from_connection(at(1_000), at(1_000), &refused_connection());
+        Attempt { line: written.map(Arc::new), answer, ..attempt }
     }
 
-    fn answers(lines: &[Arc<LogLine>]) -> Answers {
+    fn log(pids: &[u32]) -> LogSample {
+        let writers = pids.iter().map(|pid| Process { pid: *pid, comm: "nginx".into() }).collect();
+        LogSample { requests: true, writers, ..LogSample::default() }
+    }
+
+    fn answers(lines: &[LogLine]) -> Answers {
         let mut answers = Answers::default();
+        answers.followed([log(&[41, OURS]), log(&[7])].iter());
         for line in lines {
-            answers.read(at(1_020), at(1_020), line);
+            answers.read(at(1_020), at(1_020), &Arc::new(line.clone()));
         }
         answers
     }
 
-    const NEVER: fn(&LogLine, Time) -> bool = |_, _| false;
+    /// An error line of that connection.
+    fn written(path: &str, connection: u64) -> LogLine {
+        LogLine { status: None, after: at(1_000), ..line(path, connection, None, 0) }
+    }
+
+    fn status(got: Option<Got>) -> u16 {
+        match got {
+            Some(Got::Line(line)) => line.status.unwrap(),
+            Some(Got::Error(status)) => status,
+            None => 0,
+        }
+    }
 
     #[test]
     fn a_client_is_known_by_its_port_or_by_its_number_and_each_line_is_of_one_request() {
-        let own = line("/", 0, Some(4_000), 503);
-        let mut by_port = answers(&[line("/", 0, Some(4_001), 502), Arc::clone(&own)]);
-        assert_eq!(by_port.to(&failed(None, Some(4_000)), NEVER), Some(Got::Line(own)));
-        assert_eq!(by_port.to(&failed(None, Some(4_000)), NEVER), None);
-        let own = line("/", 45, None, 502);
-        let mut by_number = answers(&[line("/", 44, None, 504), line("/other", 45, None, 504), Arc::clone(&own)]);
-        let written = line("/", 45, None, 0);
-        assert_eq!(by_number.to(&failed(Some(Arc::clone(&written)), None), |_, _| true), Some(Got::TriedAgain));
-        assert_eq!(by_number.to(&failed(Some(written), None), NEVER), Some(Got::Line(own)));
+        let mut by_port = answers(&[line("/", 0, Some(4_001), 502), line("/", 0, Some(4_000), 503)]);
+        let attempt = failed(None, Some(4_000));
+        assert_eq!((status(by_port.to(&attempt, false)), status(by_port.to(&attempt, true))), (503, 0));
+        let mut by_number =
+            answers(&[line("/", 44, None, 504), line("/other", 45, None, 504), line("/", 45, None, 502)]);
+        let attempt = failed(Some(written("/", 45)), None);
+        assert_eq!((status(by_number.to(&attempt, false)), status(by_number.to(&attempt, true))), (502, 0));
     }
 
     #[test]
-    fn what_was_read_long_before_is_about_another() {
-        let mut answers = Answers::default();
-        answers.read(at(500), at(500), &line("/", 0, Some(4_000), 502));
-        assert_eq!(answers.to(&failed(None, Some(4_000)), NEVER), None);
-        answers.read(at(9_000), at(9_000), &line("/", 0, Some(4_000), 502));
-        assert_eq!(answers.lately.len(), 1);
+    fn of_several_requests_on_one_connection_each_has_its_own_in_order() {
+        let mut answers = answers(&[line("/", 45, None, 502), line("/", 45, None, 504)]);
+        let attempt = || failed(Some(written("/", 45)), None);
+        assert_eq!([0, 0, 0].map(|_| status(answers.to(&attempt(), false))), [502, 504, 0]);
     }
 
     #[test]
-    fn by_its_path_alone_an_error_is_known_where_no_other_can_be_meant() {
-        let attempt = failed(Some(line("/", 45, None, 0)), None);
+    fn what_another_proxy_wrote_or_was_read_before_is_about_another() {
+        let theirs = LogLine { process: Process { pid: 7, comm: "nginx".into() }, ..line("/", 45, None, 502) };
+        let mut answers = answers(&[theirs]);
+        let attempt = failed(Some(written("/", 45)), None);
+        assert_eq!(answers.to(&attempt, true), None);
+        let early = Arc::new(line("/", 45, None, 502));
+        answers.read(at(1_020), at(999), &early);
+        assert_eq!(answers.to(&attempt, true), None, "nginx writes of the error first");
+    }
+
+    #[test]
+    fn by_its_path_alone_an_error_is_known_where_no_other_error_can_be_meant() {
+        let attempt = failed(Some(written("/", 45)), None);
         let likely = |statuses: &[u16]| {
-            answers(&statuses.iter().map(|status| line("/", 0, None, *status)).collect::<Vec<_>>()).likely(&attempt)
+            let lines: Vec<_> = statuses.iter().map(|status| line("/", 0, None, *status)).collect();
+            (status(answers(&lines).to(&attempt, false)), status(answers(&lines).to(&attempt, true)))
         };
-        assert_eq!(likely(&[502, 502]), Some(Got::Error(502)));
-        assert_eq!((likely(&[502, 504]), likely(&[502, 200]), likely(&[200]), likely(&[])), (None, None, None, None));
-        assert_eq!(answers(&[line("/", 46, None, 502)]).likely(&attempt), None, "that is another's, by its number");
-        assert_eq!(answers(&[line("/", 0, None, 502)]).likely(&failed(None, None)), None);
+        assert_eq!(likely(&[502, 502]), (0, 502));
+        assert_eq!((likely(&[502, 504]), likely(&[])), ((0, 0), (0, 0)));
+        assert_eq!(answers(&[line("/", 46, None, 502)]).to(&attempt, true), None, "that is another's, by its number");
+        assert_eq!(answers(&[line("/", 0, None, 502)]).to(&failed(None, None), true), None);
+    }
+
+    #[test]
+    fn that_there_was_no_server_is_about_no_try() {
+        let no_server = LogLine { said: "termination state SC-- (<NOSRV>)".into(), ..line("/", 0, Some(4_000), 503) };
+        let attempt = failed(None, Some(4_000));
+        assert_eq!(answers(std::slice::from_ref(&no_server)).to(&attempt, true), None);
+        let without_try = Attempt { ending: Ending::NoTry, ..attempt };
+        assert_eq!(status(answers(&[no_server]).to(&without_try, false)), 503);
+    }
+
+    #[test]
+    fn a_try_that_waits_is_found_by_its_line_and_all_is_bounded() {
+        let mut answers = answers(&[]);
+        let attempt = failed(None, Some(4_000));
+        answers.waits((OURS, at(1_000)), &attempt);
+        let own = Arc::new(line("/", 0, Some(4_000), 502));
+        assert_eq!(answers.read(at(1_020), at(1_020), &own), Some((OURS, at(1_000))));
+        assert_eq!(answers.read(at(1_020), at(1_020), &own), None);
+        for number in 0..40_000_u64 {
+            answers.read(at(1_020), at(1_020), &Arc::new(line("/", number + 1, None, 502)));
+        }
+        assert_eq!((answers.order.len(), answers.dropped()), (MAX_LINES, 40_002 - MAX_LINES as u64));
+        assert!(answers.lines.len() <= MAX_LINES);
+        answers.read(at(9_000), at(9_000), &own);
+        assert_eq!((answers.order.len(), answers.lines.len()), (1, 1), "what is old is forgotten");
     }
 
     #[test]
     fn only_logs_with_a_line_for_each_request_tell() {
-        let writers = vec![crate::event::Process { pid: 42, comm: "nginx".into() }];
-        let errors = LogSample { writers, ..LogSample::default() };
-        let requests = LogSample { requests: true, ..errors.clone() };
         let mut answers = Answers::default();
-        answers.followed([&errors].into_iter());
-        assert!(!answers.of(42));
-        answers.followed([&requests].into_iter());
-        assert!(answers.of(42) && !answers.of(43));
-        answers.followed([&LogSample { trouble: Some("gone".into()), ..requests }].into_iter());
-        assert!(!answers.of(42));
+        answers.followed([LogSample { requests: false, ..log(&[OURS]) }].iter());
+        assert!(!answers.of(OURS));
+        answers.followed([log(&[OURS])].iter());
+        assert!(answers.of(OURS) && !answers.of(43));
+        answers.followed([LogSample { trouble: Some("gone".into()), ..log(&[OURS]) }].iter());
+        assert!(!answers.of(OURS));
     }
 }

@@ -33,6 +33,8 @@ pub(super) enum Wait {
     Try,
     /// It is to be judged, and its line in the proxy's log may still come.
     Line,
+    /// The same, and what its client got may still be read in another.
+    Told,
     /// It failed, its evidence is in, and its answer is to come.
     Answer,
     /// It looks well, until an answer says otherwise.
@@ -41,7 +43,7 @@ pub(super) enum Wait {
 
 impl Wait {
     /// All of them, in the order of the queues.
-    const ALL: [Self; 5] = [Self::Evidence, Self::Try, Self::Line, Self::Answer, Self::Nothing];
+    const ALL: [Self; 6] = [Self::Evidence, Self::Try, Self::Line, Self::Told, Self::Answer, Self::Nothing];
 }
 
 /// What is looked at most of a try, apart from the rest, so that it is at hand.

@@ -127,33 +127,23 @@ impl Lines {
         self.answers.of(pid)
     }
 
-    /// A line about a request has been read.
-    pub(super) fn answer_read(&mut self, now: Time, time: Time, line: &Arc<LogLine>) {
-        self.answers.read(now, time, line);
+    /// A line about a request has been read. Gives back the try that waits for it, if one is known to.
+    pub(super) fn answer_read(&mut self, now: Time, time: Time, line: &Arc<LogLine>) -> Option<Key> {
+        self.answers.read(now, time, line)
+    }
+
+    /// A try begins to wait for what its client got.
+    pub(super) fn awaits_answer(&mut self, key: Key, attempt: &Attempt) {
+        self.answers.waits(key, attempt);
     }
 
     /// What the client got for whose request this try failed, as a log of requests has it. `last` says that no more is waited for.
     pub(super) fn answer(&mut self, attempt: &Attempt, last: bool) -> Option<Got> {
-        let Self { answers, told, .. } = self;
-        if !answers.of(attempt.proxy.pid) {
-            return None;
-        }
-        let tried_again = |written: &LogLine, until: Time| {
-            let ours = |(_, pid, connection): &&(Time, u32, u64)| {
-                (*pid, *connection) == (written.process.pid, written.connection)
-            };
-            // Lines of one client's connection between the try's end and the answer are about the same request.
-            told.iter().filter(ours).filter(|(time, ..)| *time > attempt.told && *time <= until).count() > 1
-        };
-        let got = answers.to(attempt, tried_again);
-        let got = got.or_else(|| answers.likely(attempt).filter(|_| last && attempt.status().is_none()));
-        if let Some(Got::Line(line)) = &got
-            && attempt.line.is_none()
-            && line.connection == 0
-        {
+        let got = self.answers.to(attempt, last)?;
+        if matches!(got, Got::Line(_)) && attempt.line.is_none() {
             self.matched = self.matched.saturating_add(1);
         }
-        got
+        Some(got)
     }
 
     /// A try has failed. Gives back its line, if that has come before.
@@ -294,7 +284,7 @@ impl Lines {
 
     /// Lines that were about a failure of which nothing else was seen.
     pub fn unmatched(&self) -> u64 {
-        self.unmatched
+        self.unmatched.saturating_add(self.answers.dropped())
     }
 }
 

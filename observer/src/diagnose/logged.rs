@@ -219,11 +219,6 @@ pub fn without_names(said: &str) -> String {
     known(said).map(words).unwrap_or_default()
 }
 
-/// Whether a client that got this status got no answer of an upstream's, most likely.
-pub(super) fn is_failed(status: u16) -> bool {
-    status >= 500
-}
-
 /// How a session of `HAProxy`'s ended: side and phase (section 8.5, "Session state at disconnection", of its configuration manual).
 const fn session(ended: &'static str, causes: &'static [&'static str], remark: &'static str) -> Message {
     Message { begins: Begins::With(ended), parts: &[], about: About::Request, causes, remark }
@@ -232,7 +227,7 @@ const fn session(ended: &'static str, causes: &'static [&'static str], remark: &
 /// The first that fits counts.
 const MESSAGES: &[Message] = &[
     Message {
-        parts: &["<NOSRV>"],
+        parts: &[haproxy::NO_SERVER],
         ..session(
             "termination state SC",
             &["no-live-upstreams"],

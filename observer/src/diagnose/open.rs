@@ -7,7 +7,7 @@ use observer_common::answer::ANSWERS_FIRST;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    answers::{self, Got},
+    answers::{ANSWER_WITHIN, Got},
     causes::no_live_upstreams,
     kept::{self, Kept, Key, Over, Wait},
     lines::{LINE_WITHIN, Lines, TRY_WITHIN},
@@ -35,7 +35,7 @@ pub const HOLD: Duration = Duration::from_mins(1);
 /// How long a try that looks well is kept: its answer follows at once, or as soon as its proxy gets to it.
 pub const REMEMBER: Duration = Duration::from_secs(2);
 /// A verdict comes within this time after its try has ended: all waits of a try, one after another.
-pub const MAX_DELAY: Duration = Duration::from_secs(HOLD.as_secs() + REMEMBER.as_secs() + LINE_WITHIN.as_secs());
+pub const MAX_DELAY: Duration = Duration::from_secs(HOLD.as_secs() + REMEMBER.as_secs() + LINE_WITHIN.as_secs() + 1);
 /// Where a proxy's threads share requests, an error is taken for the answer to the only try that failed this shortly before.
 const SHARED_WITHIN: Duration = Duration::from_millis(500);
 /// The same for one that looks well.
@@ -47,14 +47,8 @@ const MAX_WELL: usize = 24_576;
 /// it still come, is kept like any other.
 const MAX_UNWATCHED: usize = 16_384;
 
-/// Tries among which that is looked for which a line of a request is about: lines come in the order in which tries fail. One beyond that
-/// has it when its time is up.
-const MAX_LOOKED_AT: usize = 256;
 /// What HAProxy answers if it has no server to ask, or cannot connect to it.
 const UNAVAILABLE: u16 = 503;
-/// nginx's status for a client that left (`NGX_HTTP_CLIENT_CLOSED_REQUEST`, src/http/ngx_http_request.h).
-const CLIENT_GONE: u16 = 499;
-
 /// What to do with a try.
 #[derive(Debug, PartialEq)]
 pub(super) enum Settled {
@@ -83,7 +77,7 @@ impl Settled {
     /// What becomes of a try that cannot be kept any longer.
     fn early(wait: Wait, attempt: Attempt) -> Self {
         match wait {
-            Wait::Evidence | Wait::Try | Wait::Line => Self::judge(attempt),
+            Wait::Evidence | Wait::Try | Wait::Line | Wait::Told => Self::judge(attempt),
             Wait::Answer => Self::Unanswered(Over::of(&attempt)),
             Wait::Nothing => Self::Harmless(Over::of(&attempt)),
         }
@@ -235,7 +229,7 @@ impl Open {
             return None;
         };
         match wait {
-            Wait::Evidence | Wait::Try | Wait::Line => attempt.answered(answer),
+            Wait::Evidence | Wait::Try | Wait::Line | Wait::Told => attempt.answered(answer),
             Wait::Answer => {
                 attempt.answered(answer);
                 return self.judge_with_line(key, now);
@@ -315,7 +309,7 @@ impl Open {
     /// A try for which evidence, or a line, was waited for until now.
     fn settle_due(&mut self, due: Time, key: Key, answers_lost: bool) -> Option<Settled> {
         let (wait, _) = self.kept.get(&key)?;
-        if wait == Wait::Line {
+        if matches!(wait, Wait::Line | Wait::Told) {
             return self.without_more_lines(key);
         }
         if let Some(settled) = self.answered_on_another_thread(key) {
@@ -329,14 +323,16 @@ impl Open {
         self.judge_with_line(key, due)
     }
 
-    /// A try that is to be judged, as soon as its line is there.
+    /// A try that is to be judged, as soon as its line is there, and what its client got.
     fn judge_with_line(&mut self, key: Key, now: Time) -> Option<Settled> {
-        if let Some(settled) = self.take_answer(key, false) {
-            return Some(settled);
-        }
+        self.take_answer(key, false);
         let (_, attempt) = self.kept.get(&key)?;
         if self.awaits_log(attempt) {
-            self.kept.wait(key, Wait::Line, now + LINE_WITHIN);
+            self.lines.awaits_answer(key, attempt);
+            // Its line is only late on a busy host; what its client got may be in no line that can be told to be about it.
+            let (wait, within) =
+                if attempt.line.is_none() { (Wait::Line, LINE_WITHIN) } else { (Wait::Told, ANSWER_WITHIN) };
+            self.kept.wait(key, wait, now + within);
             return None;
         }
         self.kept.remove(&key).map(Settled::judge)
@@ -348,53 +344,38 @@ impl Open {
         if attempt.line.is_none() {
             attempt.line = self.lines.otherwise(attempt);
         }
-        let settled = self.take_answer(key, true);
-        settled.or_else(|| self.kept.remove(&key).map(Settled::judge))
+        self.take_answer(key, true);
+        self.kept.remove(&key).map(Settled::judge)
     }
 
-    /// Notes what the client got for whose request a try failed, if a log tells. Gives the try back if that was no error.
-    fn take_answer(&mut self, key: Key, last: bool) -> Option<Settled> {
-        let (_, attempt) = self.kept.get_mut(&key)?;
+    /// Notes what the client got for whose request a try failed, if a log tells.
+    fn take_answer(&mut self, key: Key, last: bool) {
+        let Some((_, attempt)) = self.kept.get_mut(&key) else { return };
         // A log of errors says more: its line is waited for first.
         let line_to_come = attempt.line.is_none() && self.lines.follows(attempt.proxy.pid) && !last;
         let is_known = attempt.logged_status.is_some() || attempt.status().is_some() && attempt.line.is_some();
         if line_to_come || is_known {
-            return None;
+            return;
         }
-        let status = match self.lines.answer(attempt, last)? {
-            Got::TriedAgain => None,
-            Got::Error(status) => Some(status),
-            Got::Line(line) => {
+        let status = match self.lines.answer(attempt, last) {
+            None => return,
+            Some(Got::Error(status)) => Some(status),
+            Some(Got::Line(line)) => {
                 let status = line.status;
                 attempt.line.get_or_insert(line);
                 status
             }
         };
         // What was seen counts.
-        if attempt.status().is_some() {
-            return None;
-        }
-        attempt.logged_status = status.filter(|status| logged::is_failed(*status));
-        if attempt.logged_status.is_some() {
-            return None;
-        }
-        let attempt = self.kept.remove(&key)?;
-        Some(if status == Some(CLIENT_GONE) {
-            self.clients_gone = self.clients_gone.saturating_add(1);
-            Settled::Harmless(Over::of(&attempt))
-        } else {
-            self.retried = self.retried.saturating_add(1);
-            Settled::Retried(attempt.upstream, Over::of(&attempt))
-        })
+        attempt.logged_status = status.filter(|_| attempt.status().is_none());
     }
 
     /// A line about a request has been read. Gives back the try that it is about, if that waited for nothing else.
     fn answer_logged(&mut self, now: Time, at: Time, line: &Arc<LogLine>) -> Option<Settled> {
-        self.lines.answer_read(now, at, line);
-        let about = |(_, _, attempt): &(Time, Key, &Attempt)| answers::is_its(attempt, line);
-        let (_, key, _) = self.kept.of(Wait::Line).take(MAX_LOOKED_AT).find(about)?;
-        let settled = self.take_answer(key, false);
-        settled.or_else(|| self.judge_if_read(key))
+        let key = self.lines.answer_read(now, at, line)?;
+        self.kept.get(&key).filter(|(wait, _)| matches!(wait, Wait::Line | Wait::Told))?;
+        self.take_answer(key, false);
+        self.judge_if_read(key)
     }
 
     /// A try that waits for its logs, if there is nothing more to come.
@@ -437,14 +418,20 @@ impl Open {
         written(attempt, Arc::clone(line));
         match wait {
             Wait::Line => {
-                let settled = self.take_answer(key, false);
-                settled.or_else(|| self.judge_if_read(key))
+                self.take_answer(key, false);
+                let (_, attempt) = self.kept.get(&key)?;
+                if self.awaits_log(attempt) {
+                    self.lines.awaits_answer(key, attempt);
+                    self.kept.wait(key, Wait::Told, now + ANSWER_WITHIN);
+                    return None;
+                }
+                self.kept.remove(&key).map(Settled::judge)
             }
             Wait::Nothing if !failed && attempt.ending.failed() => {
                 self.kept.wait(key, Wait::Evidence, now + GRACE);
                 None
             }
-            Wait::Evidence | Wait::Try | Wait::Answer | Wait::Nothing => None,
+            Wait::Evidence | Wait::Try | Wait::Told | Wait::Answer | Wait::Nothing => None,
         }
     }
 
@@ -506,7 +493,7 @@ impl Open {
             return None;
         }
         // Its log may say so by now.
-        let _ = self.take_answer(key, false);
+        self.take_answer(key, false);
         let (_, error) = self.kept.get(&key)?;
         if is_for_want_of_a_server(error) {
             return None;
@@ -537,7 +524,7 @@ impl Open {
 
     /// What is to be judged first of what waits for evidence or for a line, if it is due by `now`.
     fn next_wait(&mut self, now: Time) -> Option<(Time, Wait)> {
-        let waits = [Wait::Evidence, Wait::Try, Wait::Line].into_iter();
+        let waits = [Wait::Evidence, Wait::Try, Wait::Line, Wait::Told].into_iter();
         waits.filter_map(|wait| Some((self.kept.first_due(wait, now)?, wait))).min_by_key(|(due, _)| *due)
     }
 

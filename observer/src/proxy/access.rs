@@ -1,7 +1,7 @@
 //! Logs with a line for each request (access logs): a line is taken apart by the format that the proxy was told to write it in.
 //! Untrusted: what a client sent is in it, and anybody may have written it.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use memchr::memmem;
 
@@ -37,10 +37,19 @@ pub(super) enum Field {
     Retries,
     /// Nothing that is of use here.
     Other,
+    /// The same, as the client sent it.
+    Sent,
+}
+
+impl Field {
+    /// What a client sends is in it.
+    fn is_sent(self) -> bool {
+        matches!(self, Self::Request | Self::Method | Self::Target | Self::Sent)
+    }
 }
 
 /// A piece of a format.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
     /// What stands there as it is.
     Text(&'a str),
@@ -138,6 +147,9 @@ impl Format {
             }
         }
         let has = |wanted: Field| parts.iter().any(|(field, _)| *field == wanted);
+        if may_be_taken_for_another(&parts) {
+            return None;
+        }
         let tells = has(Field::Status) && has(Field::Client) && (has(Field::Request) || has(Field::Target));
         if !tells || parts.len() > MAX_PARTS {
             return None;
@@ -171,11 +183,47 @@ impl Format {
                 Field::Server => answered.server = value,
                 // `+2` if the last was with another server.
                 Field::Retries => answered.retries = value.trim_start_matches('+').parse().unwrap_or_default(),
-                Field::Other => {}
+                Field::Other | Field::Sent => {}
             }
         }
         has_status.then_some(answered)
     }
+}
+
+/// Whether what a client sends can pass for a field behind it: it has no bound there that a client cannot write, which is a quote.
+fn may_be_taken_for_another(parts: &[(Field, String)]) -> bool {
+    let mut open = false;
+    for (field, behind) in parts {
+        // What is of no use here may be whatever it likes.
+        if open && !matches!(field, Field::Other | Field::Sent) {
+            return true;
+        }
+        open = (open || field.is_sent()) && !behind.contains('"');
+    }
+    false
+}
+
+/// A client's text as it was sent: nginx writes what is not plain as `\xHH`, or as JSON does.
+pub fn unescaped(text: &str) -> Cow<'_, str> {
+    if !text.contains('\\') {
+        return text.into();
+    }
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((byte, behind)) = rest.split_first() {
+        let hex = |from: usize| {
+            let digits = str::from_utf8(behind.get(from..from + 2)?).ok()?;
+            u8::from_str_radix(digits, 16).ok().filter(|_| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+        };
+        let (byte, length) = match (byte, behind.first()) {
+            (b'\\', Some(b'x')) => hex(1).map_or((b'\\', 0), |byte| (byte, 3)),
+            (b'\\', Some(b'u')) if behind[1..].starts_with(b"00") => hex(3).map_or((b'\\', 0), |byte| (byte, 5)),
+            (b'\\', Some(plain @ (b'"' | b'\\' | b'/'))) => (*plain, 1),
+            _ => (*byte, 0),
+        };
+        bytes.push(byte);
+        rest = &behind[length..];
+    }
+    String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
 /// Where a field ends: before what stands behind it, unless a backslash says that this is the client's own.
@@ -196,12 +244,33 @@ mod tests {
     fn a_format_that_tells_too_little_is_none() {
         use super::Field as F;
         use Piece::{Field, Text};
-        let parts = [Field(F::Client), Text(" "), Field(F::Request), Text(" "), Field(F::Status)];
+        let parts = [Field(F::Client), Text(" "), Field(F::Request), Text("\" "), Field(F::Status)];
         assert!(Format::of(&parts).is_some());
         assert!(Format::of(&parts[..3]).is_none(), "no status");
         assert!(Format::of(&parts[2..]).is_none(), "no client");
+        let unquoted = [Field(F::Client), Text(" "), Field(F::Request), Text(" "), Field(F::Status)];
+        assert!(Format::of(&unquoted).is_none(), "a client could send a status");
+        let sent = [Field(F::Sent), Text(" "), Field(F::Other), Text(" ")];
+        assert!(Format::of(&[&sent[..], &parts].concat()).is_none());
+        let bounded = [Field(F::Sent), Text(" "), Field(F::Other), Text("\" ")];
+        assert!(Format::of(&[&bounded[..], &parts].concat()).is_some());
         assert!(Format::of(&[Field(F::Client), Field(F::Request), Text(" "), Field(F::Status)]).is_none(), "no bounds");
         assert!(Format::of(&[]).is_none());
+    }
+
+    #[test]
+    fn what_was_escaped_is_as_it_was_sent() {
+        for (text, sent) in [
+            ("/caf\\xC3\\xA9", "/café"),
+            ("/\\x22\\x5C", "/\"\\"),
+            ("/a\\\"b\\u001f", "/a\"b\u{1f}"),
+            ("/plain", "/plain"),
+            ("/\\x", "/\\x"),
+            ("/\\xG0\\u12\\", "/\\xG0\\u12\\"),
+            ("/\\xFF", "/\u{fffd}"),
+        ] {
+            assert_eq!(unescaped(text), sent, "{text}");
+        }
     }
 
     #[test]

@@ -50,6 +50,14 @@ pub fn said(answered: &Answered<'_>) -> String {
     cut(&said, MAX_SAID)
 }
 
+/// Whether what was said of a line is that there was no server to be asked.
+pub fn had_no_server(said: &str) -> bool {
+    said.starts_with(STATE) && said.contains(NO_SERVER)
+}
+
+/// What stands in the place of a server's name if there is none.
+pub const NO_SERVER: &str = "<NOSRV>";
+
 /// How begins what is said of a line.
 pub const STATE: &str = "termination state ";
 
@@ -180,6 +188,8 @@ fn field(name: &str) -> Field {
         "ts" | "tsc" => Field::Ended,
         "s" => Field::Server,
         "rc" => Field::Retries,
+        // Expressions, and more of what clients send. Captured cookies end at a space.
+        "" | "HPO" | "HQ" | "HV" | "hrl" | "hsl" => Field::Sent,
         _ => Field::Other,
     }
 }

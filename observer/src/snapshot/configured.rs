@@ -30,6 +30,11 @@ impl ConfiguredRow {
     }
 }
 
+/// Findings shown at once; of more than that those of the masters told longest ago.
+const MAX_ROWS: usize = 256;
+/// Upstreams that one finding is shown at.
+const MAX_UPSTREAMS: usize = 256;
+
 /// All that is told of them: first what is confirmed, last what is not so.
 pub(super) fn rows(engine: &Engine, upstreams: &[UpstreamRow]) -> Vec<ConfiguredRow> {
     let row = |of: &Configuration, finding: &Configured| {
@@ -38,11 +43,11 @@ pub(super) fn rows(engine: &Engine, upstreams: &[UpstreamRow]) -> Vec<Configured
             return None;
         }
         let concerned = upstreams.iter().filter(|row| configured::is_about(of, finding, &row.key, row.proxy.pid));
-        let upstreams = concerned.map(|row| row.key).collect();
+        let upstreams = concerned.map(|row| row.key).take(MAX_UPSTREAMS).collect();
         Some(ConfiguredRow { master: of.master.clone(), finding: finding.clone(), held, upstreams })
     };
-    let all = engine.model().configurations();
-    let mut rows: Vec<_> = all.flat_map(|of| of.findings.iter().filter_map(move |finding| row(of, finding))).collect();
+    let all = engine.model().configurations().flat_map(|of| of.findings.iter().map(move |finding| (of, finding)));
+    let mut rows: Vec<_> = all.take(MAX_ROWS).filter_map(|(of, finding)| row(of, finding)).collect();
     let order = |row: &ConfiguredRow| (row.held.standing, row.finding.file.clone(), row.finding.line);
     rows.sort_by_cached_key(order);
     rows

@@ -15,8 +15,8 @@ use crate::{
     text::escape,
 };
 
-/// How often it is looked which masters and workers there are. Whoever loads a configuration anew starts new workers: as long as they are
-/// the same, so is what is in effect, whatever stands in the files.
+/// How often it is looked which masters and workers there are. Whoever loads a configuration anew starts new workers: as long as one of
+/// them goes on, so does what is in effect, whatever stands in the files.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// But not for this many times the time that it took, a per cent of a core: there may be many processes, and configurations are large.
 const PAUSE: u32 = 100;
@@ -39,8 +39,16 @@ struct Looker {
     names: Vec<String>,
     /// Only those in this network namespace.
     netns: Option<NetNs>,
-    /// The masters, each with its family when its configuration was last read, and with what was told.
-    known: HashMap<u32, (Vec<Process>, Configuration)>,
+    /// The masters, each with what was told of it.
+    known: HashMap<u32, Known>,
+}
+
+struct Known {
+    /// Its processes when its configuration was last read.
+    read: Vec<Process>,
+    /// The same when it was last looked at.
+    seen: Vec<Process>,
+    told: Configuration,
 }
 
 impl Looker {
@@ -64,7 +72,7 @@ impl Looker {
         families.sort_by_key(|(master, _)| *master);
         families.truncate(MAX_MASTERS);
         let mut all = Vec::new();
-        self.known.retain(|pid, (_, told)| {
+        self.known.retain(|pid, Known { told, .. }| {
             let is_there = families.iter().any(|(master, _)| master == pid);
             if !is_there {
                 let Configuration { master, netns, file, .. } = std::mem::take(told);
@@ -73,15 +81,26 @@ impl Looker {
             is_there
         });
         for (pid, family) in families {
-            let before = self.known.get(&pid);
-            if before.is_some_and(|(known, _)| *known == family) {
-                continue;
-            }
-            let Some(now) = configuration(pid, &family) else { continue };
-            if before.is_none_or(|(_, told)| *told != now) {
-                all.push(now.clone());
-            }
-            self.known.insert(pid, (family, now));
+            let before = self.known.remove(&pid);
+            let known = match before {
+                Some(known) if known.seen == family => known,
+                Some(Known { read, seen: _, told }) if !procs::were_replaced(pid, &read, &family) => {
+                    let workers = family.iter().filter(|process| process.pid != pid).cloned().collect();
+                    let now = Configuration { workers, ..told.clone() }.bounded();
+                    if now != told {
+                        all.push(now.clone());
+                    }
+                    Known { read, seen: family, told: now }
+                }
+                before => {
+                    let Some(now) = configuration(pid, &family) else { continue };
+                    if before.is_none_or(|known| known.told != now) {
+                        all.push(now.clone());
+                    }
+                    Known { read: family.clone(), seen: family, told: now }
+                }
+            };
+            self.known.insert(pid, known);
         }
         let event = |told| Event { time: host::now(), body: Body::Configuration(Box::new(told)) };
         all.into_iter().map(event).collect()

@@ -2,7 +2,6 @@
 //! that is slow to read keeps nobody waiting.
 
 mod again;
-mod awaited;
 mod written;
 
 use std::{
@@ -17,7 +16,6 @@ use std::{
 };
 
 use again::Again;
-use awaited::Awaited;
 use written::{Found, Kind, Unfollowed, Written};
 
 use super::{
@@ -30,7 +28,7 @@ use crate::{
     event::{Body, Event, LogLine, LogSample, MAX_METHOD, MAX_TARGET, Process, Request},
     host,
     proxy::{
-        access::Formats,
+        access::{Formats, unescaped},
         cut, haproxy,
         nginx::errors::{self, Failure},
         tail::Tail,
@@ -112,6 +110,8 @@ struct Log {
     /// Somebody was when it was last looked.
     is_open: bool,
     trouble: Option<String>,
+    /// Lines since the last that was understood, of requests.
+    strange: u64,
     told: LogSample,
 }
 
@@ -129,7 +129,6 @@ struct Follower {
     meet: Time,
     words: Words,
     again: Again,
-    awaited: Awaited,
     buffer: Vec<u8>,
 }
 
@@ -145,7 +144,6 @@ impl Follower {
             meet: Time::default(),
             words: Words::default(),
             again: Again::default(),
-            awaited: Awaited::default(),
             buffer: Vec::new(),
         }
     }
@@ -181,36 +179,20 @@ impl Follower {
         {
             self.find(events);
         }
-        // Of a request that another log says a try failed for, the line is written last: it is read first, and told last.
-        let answered = self.read_requests(events);
         self.read_errors(events);
-        self.tell_answers(answered, events);
+        self.read_requests(events);
     }
 
-    /// Reads what is new of requests, by log.
-    fn read_requests(&mut self, events: &mut Vec<Event>) -> Vec<(usize, Answers)> {
-        let mut read = Vec::new();
-        for (at, log) in self.logs.iter_mut().enumerate() {
+    /// Reads what is new of requests, and tells of those that failed.
+    fn read_requests(&mut self, events: &mut Vec<Event>) {
+        for log in &mut self.logs {
             let Kind::Requests(formats) = &log.kind else { continue };
-            let (begun, after, mut answers) = (host::now(), log.after, Answers::default());
-            let all = log.tail.read(&mut self.buffer, |line| answers.take(line, formats));
+            let (begun, after, mut read) = (host::now(), log.after, Requests::default());
+            let all = log.tail.read(&mut self.buffer, |line| read.take(line, formats));
+            log.understood(&read);
             log.was_read(begun, all, events);
-            read.push((at, Answers { after, ..answers }));
-        }
-        read
-    }
-
-    /// Tells what requests got that failed, or of which tries did.
-    fn tell_answers(&mut self, read: Vec<(usize, Answers)>, events: &mut Vec<Event>) {
-        self.awaited.turn(host::now());
-        for (at, Answers { errors, others, after }) in read {
-            let log = &self.logs[at];
-            let Kind::Requests(formats) = &log.kind else { continue };
-            let awaited = &self.awaited;
-            let others = if awaited.is_empty() { &[][..] } else { &others };
-            let others = others.split(|byte| *byte == b'\n').filter_map(|line| answer(line, formats));
             let time = host::now();
-            for (pid, line) in errors.into_iter().chain(others.filter(|(_, line)| awaited.has(&line.request))) {
+            for (pid, line) in read.errors {
                 let Some(process) = log.writer_of_request(pid, self.options.netns.is_none()) else { continue };
                 events.push(Event { time, body: Body::LogLine(Arc::new(LogLine { process, after, ..line })) });
             }
@@ -247,16 +229,12 @@ impl Follower {
             self.sample(events);
         }
         let several = self.logs.iter().filter(|log| log.is_of_errors()).count() > 1;
-        let has_requests = self.logs.iter().any(|log| !log.is_of_errors());
         for (at, time, after, failures) in read {
             let log = &self.logs[at];
-            let Self { again, awaited, .. } = self;
+            let again = &mut self.again;
             again.turn(time);
             let new = failures.into_iter().filter(|failure| !several || again.is_new(log.id, failure));
             events.extend(new.filter_map(|failure| {
-                if has_requests {
-                    awaited.add(&failure.request);
-                }
                 let process = log.writer(failure.pid, self.options.netns.is_none())?;
                 Some(Event { time, body: Body::LogLine(Arc::new(line(failure, process, after))) })
             }));
@@ -358,6 +336,7 @@ impl Log {
             open,
             is_open: true,
             trouble: None,
+            strange: 0,
             told: LogSample::default(),
         }
     }
@@ -373,11 +352,24 @@ impl Log {
         matches!(self.kind, Kind::Errors)
     }
 
+    /// Whether its lines are written as they should be, as far as some were read.
+    fn understood(&mut self, read: &Requests) {
+        if read.understood > 0 {
+            self.strange = 0;
+        } else {
+            self.strange = self.strange.saturating_add(read.strange);
+        }
+    }
+
     /// It was read, from `begun` on, whether to its end or not. A gap is news.
     fn was_read(&mut self, begun: Time, all: io::Result<bool>, events: &mut Vec<Event>) {
         match all {
-            Ok(true) => (self.after, self.trouble) = (begun, None),
-            Ok(false) => self.trouble = None,
+            Ok(whole) => {
+                self.trouble = (self.strange >= STRANGE).then(|| NOT_SO.to_owned());
+                if whole {
+                    self.after = begun;
+                }
+            }
             Err(error) => self.trouble = Some(format!("it cannot be read: {error}")),
         }
         if (self.tail.missed(), self.tail.emptied()) != (self.told.missed, self.told.emptied) {
@@ -439,53 +431,49 @@ fn line(failure: Failure, process: Process, after: Time) -> LogLine {
 
 /// What is new in a log of requests.
 #[derive(Default)]
-struct Answers {
-    /// Those that are errors, each with the number of the process that wrote it.
+struct Requests {
+    /// Those that failed, each with the number of the process that wrote it.
     errors: Vec<(Option<u32>, LogLine)>,
-    /// The other lines.
-    others: Vec<u8>,
-    /// See [`Log::after`].
-    after: Time,
+    /// Lines that are written as they should be.
+    understood: u64,
+    /// Those that are not.
+    strange: u64,
 }
 
+/// What is wrong with a log of which no line is understood.
+const NOT_SO: &str = "its lines are not written in the format that the configuration defines";
 /// From this status on a request failed.
 const FAILED: u16 = 500;
+/// A log is not what its configuration says if of so many lines none is.
+const STRANGE: u64 = 10;
 
-impl Answers {
+impl Requests {
     fn take(&mut self, line: &[u8], formats: &Formats) {
-        if self.errors.len() < MAX_TOLD
-            && let Some(error) = answer_of(line, formats, |status| status >= FAILED)
-        {
-            self.errors.push(error);
-        } else {
-            self.others.extend_from_slice(line);
-            self.others.push(b'\n');
+        let text = str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed);
+        let Some(answered) = formats.read(&text) else {
+            self.strange += 1;
+            return;
+        };
+        self.understood += 1;
+        // Those that are too many to be told in one look are as good as never written: their tries have the status to be expected.
+        if answered.status < FAILED || self.errors.len() >= MAX_TOLD {
+            return;
         }
+        let request = Request {
+            method: cut(answered.method, MAX_METHOD),
+            target: cut(&unescaped(answered.target), MAX_TARGET),
+            client: answered.client,
+        };
+        let line = LogLine {
+            connection: answered.connection,
+            said: haproxy::said(&answered),
+            request,
+            port: answered.port,
+            status: Some(answered.status),
+            ..LogLine::default()
+        };
+        self.errors.push((answered.pid, line));
     }
-}
-
-/// What a line says of a request, and the number of the process that wrote it.
-fn answer(line: &[u8], formats: &Formats) -> Option<(Option<u32>, LogLine)> {
-    answer_of(line, formats, |_| true)
-}
-
-fn answer_of(line: &[u8], formats: &Formats, wanted: impl Fn(u16) -> bool) -> Option<(Option<u32>, LogLine)> {
-    let text = str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed);
-    let answered = formats.read(&text).filter(|answered| wanted(answered.status))?;
-    let request = Request {
-        method: cut(answered.method, MAX_METHOD),
-        target: cut(answered.target, MAX_TARGET),
-        client: answered.client,
-    };
-    let line = LogLine {
-        connection: answered.connection,
-        said: haproxy::said(&answered),
-        request,
-        port: answered.port,
-        status: Some(answered.status),
-        ..LogLine::default()
-    };
-    Some((answered.pid, line))
 }
 
 fn concerns(ports: &[u16], failure: &Failure) -> bool {

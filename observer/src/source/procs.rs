@@ -307,6 +307,26 @@ pub(super) fn families_of(comms: &[String], wanted: impl Fn(&Process) -> bool) -
     families
 }
 
+/// Whether a proxy's processes were all replaced but for its master: it has loaded its configuration anew. One that died and was started
+/// again has what the others have, whatever stands in the files by now.
+pub(super) fn were_replaced(master: u32, before: &[Process], now: &[Process]) -> bool {
+    let workers = |family: &[Process]| -> Vec<u32> {
+        family.iter().map(|process| process.pid).filter(|pid| *pid != master).collect()
+    };
+    let (before, now) = (workers(before), workers(now));
+    let goes_on = |pid: &u32| now.contains(pid) && !is_leaving(*pid);
+    !now.is_empty() && !before.iter().any(goes_on)
+}
+
+/// Whether a worker of nginx's ends as soon as its requests have (`ngx_worker_process_cycle`, src/os/unix/ngx_process_cycle.c).
+fn is_leaving(pid: u32) -> bool {
+    let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    title.windows(LEAVING.len()).any(|part| part == LEAVING)
+}
+
+/// What it calls itself then.
+const LEAVING: &[u8] = b"is shutting down";
+
 /// The process of these that is an ancestor of this one and has none among them itself.
 fn eldest(mut pid: u32, processes: &HashMap<u32, Process>) -> u32 {
     // Parents started before their children, but numbers may be given again while this is read.

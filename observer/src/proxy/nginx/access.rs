@@ -104,7 +104,34 @@ fn field(name: &str) -> Field {
         "request_uri" => Field::Target,
         "connection" => Field::Connection,
         "pid" => Field::Pid,
-        _ => Field::Other,
+        // Times, sizes and addresses of nginx's own.
+        "time_local"
+        | "time_iso8601"
+        | "msec"
+        | "body_bytes_sent"
+        | "bytes_sent"
+        | "request_length"
+        | "request_time"
+        | "connection_requests"
+        | "request_id"
+        | "server_addr"
+        | "server_port"
+        | "server_protocol"
+        | "scheme"
+        | "ssl_protocol"
+        | "ssl_cipher"
+        | "gzip_ratio"
+        | "pipe"
+        | "upstream_addr"
+        | "upstream_status"
+        | "upstream_response_time"
+        | "upstream_connect_time"
+        | "upstream_header_time"
+        | "upstream_response_length"
+        | "upstream_bytes_sent"
+        | "upstream_bytes_received" => Field::Other,
+        // What clients and upstreams send, and what the configuration makes of it.
+        _ => Field::Sent,
     }
 }
 

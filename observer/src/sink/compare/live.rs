@@ -7,11 +7,14 @@ use crate::{
     diagnose::Incident,
     model::UpstreamKey,
     snapshot::{Snapshot, UpstreamRow},
-    time::Time,
 };
 
-/// An incident shorter than this has no rate yet: it is taken to have lasted so long.
+/// What failed for less than this has no rate yet: it is taken to have failed so long.
 const LEAST: Duration = Duration::from_secs(10);
+/// What has paused for longer than this comes in bouts: of a shorter stretch it cannot be told whether there are fewer.
+const PAUSE: Duration = Duration::from_secs(30);
+/// What fails at the moment is measured by this long before it: it may have grown since it began.
+const LATELY: usize = 60;
 
 /// Failures of one cause at one upstream.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,14 +29,50 @@ pub struct Since {
     pub change: Change,
 }
 
-/// What failed when `before` was taken, and what has since, what is worse first.
+/// What it was like before: how many failures in how long, and the longest pause between two, or since the last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    count: u64,
+    span: Duration,
+    quiet: Duration,
+}
+
+impl Before {
+    fn of(shown: &Snapshot, cause: &str, upstream: &UpstreamKey) -> Self {
+        let same = |it: &&Incident| it.cause == cause && it.upstream == *upstream;
+        let mut all: Vec<_> = shown.incidents.iter().filter(same).collect();
+        all.sort_by_key(|it| it.first);
+        let (Some(first), Some(last)) = (all.first(), all.last()) else {
+            // What did not fail had not for as long as it was watched.
+            return Self { span: shown.now.since(shown.since).max(LEAST), ..Self::default() };
+        };
+        let pauses = all.windows(2).map(|pair| pair[1].first.since(pair[0].latest.time));
+        let quiet = pauses.chain([shown.now.since(last.latest.time)]).max().unwrap_or_default();
+        // While it failed: pauses are for what is gone.
+        let failing = all.iter().map(|it| it.latest.time.since(it.first).max(LEAST)).sum::<Duration>();
+        let since = shown.now.since(first.first);
+        let counts = all.iter().fold(0, |sum: u64, it| sum.saturating_add(it.count));
+        let lately = shown.upstreams.iter().find(|row| row.key == *upstream).and_then(|row| {
+            let (_, seconds) = row.by_cause.iter().find(|(code, _)| *code == cause)?;
+            // The last is the running one, and may still fill.
+            let whole = seconds.len().saturating_sub(1);
+            let from = whole.saturating_sub(LATELY);
+            Some(seconds[from..whole].iter().fold(0_u64, |sum, count| sum + u64::from(*count)))
+        });
+        match lately.filter(|count| *count > 0 && since > Duration::from_secs(LATELY as u64)) {
+            Some(count) => Self { count, span: Duration::from_secs(LATELY as u64), quiet },
+            None => Self { count: counts, span: failing, quiet },
+        }
+    }
+}
+
+/// What failed until `before` was taken, and what has since, what is worse first. What had been over for longer than this takes is left
+/// out, unless it is back.
 pub fn since(before: &Snapshot, now: &Snapshot) -> Vec<Since> {
     let lasted = now.now.since(before.now);
-    let mut counts: BTreeMap<(&'static str, UpstreamKey), ([u64; 2], Duration)> = BTreeMap::new();
+    let mut counts: BTreeMap<(&'static str, UpstreamKey), u64> = BTreeMap::new();
     for incident in before.incidents.iter().filter(|incident| incident.active(before.now)) {
-        let (counts, span) = counts.entry((incident.cause, incident.upstream)).or_default();
-        counts[0] = counts[0].saturating_add(incident.count);
-        *span += before.now.since(incident.first).max(LEAST);
+        counts.entry((incident.cause, incident.upstream)).or_default();
     }
     for incident in &now.incidents {
         let was = |other: &&Incident| {
@@ -41,22 +80,23 @@ pub fn since(before: &Snapshot, now: &Snapshot) -> Vec<Since> {
         };
         let count = incident.count.saturating_sub(before.incidents.iter().find(was).map_or(0, |was| was.count));
         if count > 0 {
-            let (counts, _) = counts.entry((incident.cause, incident.upstream)).or_default();
-            counts[1] = counts[1].saturating_add(count);
+            let sum = counts.entry((incident.cause, incident.upstream)).or_default();
+            *sum = sum.saturating_add(count);
         }
     }
-    let row = |((cause, upstream), (counts, span)): ((&'static str, UpstreamKey), ([u64; 2], Duration))| {
-        // What did not fail then had not for as long as it was watched.
-        let span = if span.is_zero() { before.now.since(before.since).max(LEAST) } else { span };
+    let row = |((cause, upstream), after): ((&'static str, UpstreamKey), u64)| {
+        let Before { count, span, quiet } = Before::of(before, cause, &upstream);
         let seconds = [span.as_secs_f64(), lasted.as_secs_f64().max(1.0)];
-        let change = match judge(counts, seconds, load(&upstream, before, now)) {
-            // It may be one of the pauses that it makes.
-            Change::Gone if goes_on(now, cause, &upstream, now.now) => Change::Unclear,
+        let load = load(&upstream, before, now);
+        let change = match judge([count, after], seconds, load) {
+            // It was away for as long before, between its bouts; or it is not over yet.
+            Change::Gone if lasted <= quiet || goes_on(now, cause, &upstream) => Change::Unclear,
+            Change::Fewer if quiet >= PAUSE && lasted <= 2 * quiet => Change::Unclear,
             change => change,
         };
         let per_second =
             |count: u64, seconds: f64| u32::try_from(count).map_or(f64::from(u32::MAX), f64::from) / seconds;
-        Since { cause, upstream, rates: [per_second(counts[0], seconds[0]), per_second(counts[1], seconds[1])], change }
+        Since { cause, upstream, rates: [per_second(count, seconds[0]), per_second(after, seconds[1])], change }
     };
     let mut rows: Vec<_> = counts.into_iter().map(row).collect();
     rows.sort_by(|one, other| {
@@ -80,21 +120,25 @@ pub fn conclusion(rows: &[Since]) -> &'static str {
     }
 }
 
-fn goes_on(now: &Snapshot, cause: &str, upstream: &UpstreamKey, at: Time) -> bool {
-    now.incidents.iter().any(|it| it.cause == cause && it.upstream == *upstream && it.active(at))
+fn goes_on(now: &Snapshot, cause: &str, upstream: &UpstreamKey) -> bool {
+    now.incidents.iter().any(|it| it.cause == cause && it.upstream == *upstream && it.active(now.now))
 }
 
-/// Tries a second at an upstream since, over those when it failed; of all of them for a failure without a try. 1 where there was none to
-/// compare with.
+/// Tries a second since, over those of late before: at that upstream, or at all of them if it is asked no more, or there was no try. 1 where
+/// there is nothing to compare with.
 fn load(upstream: &UpstreamKey, before: &Snapshot, now: &Snapshot) -> f64 {
-    let counts = |row: &&UpstreamRow| *upstream == UpstreamKey::NONE || row.key == *upstream;
-    let tries =
-        |shown: &Snapshot| shown.upstreams.iter().filter(counts).fold(0, |sum: u64, row| sum.saturating_add(row.tries));
-    let rate: f64 = before.upstreams.iter().filter(counts).map(|row| row.tries_per_second).sum();
     let lasted = now.now.since(before.now).as_secs_f64().max(1.0);
-    let more = tries(now).saturating_sub(tries(before));
-    let since = u32::try_from(more).map_or(f64::from(u32::MAX), f64::from) / lasted;
-    if rate > 0.0 { since / rate } else { 1.0 }
+    let of = |counts: &dyn Fn(&&UpstreamRow) -> bool| {
+        let tries = |shown: &Snapshot| {
+            shown.upstreams.iter().filter(counts).fold(0, |sum: u64, row| sum.saturating_add(row.tries))
+        };
+        let rate: f64 = before.upstreams.iter().filter(counts).map(|row| row.tries_per_second).sum();
+        let more = tries(now).saturating_sub(tries(before));
+        let since = u32::try_from(more).map_or(f64::from(u32::MAX), f64::from) / lasted;
+        if rate > 0.0 { since / rate } else { 1.0 }
+    };
+    let own = of(&|row| row.key == *upstream);
+    if *upstream == UpstreamKey::NONE || own == 0.0 { of(&|_| true) } else { own }
 }
 
 #[cfg(test)]
@@ -120,12 +164,43 @@ mod tests {
     #[test]
     fn what_comes_only_then_is_new_and_soon_after_nothing_can_be_told() {
         let [before, now] = fixture::changed();
-        let quiet = Snapshot { incidents: Vec::new(), ..Snapshot::clone(&before) };
+        let quiet = Snapshot { incidents: Vec::new(), upstreams: Vec::new(), ..Snapshot::clone(&before) };
         let rows = since(&quiet, &now);
         assert!(rows.iter().all(|row| row.change == Change::New && row.rates[0] == 0.0), "{rows:?}");
         assert_eq!(conclusion(&rows), "it is worse");
         assert!(since(&before, &before).iter().all(|row| row.change == Change::Unclear));
         assert_eq!(conclusion(&since(&before, &before)), "too early to tell");
         assert_eq!(conclusion(&since(&quiet, &quiet)), "nothing failed before, nothing does now");
+    }
+
+    #[test]
+    fn a_bout_that_came_before_is_nothing_new() {
+        let [_, early] = fixture::changed();
+        // Pressed in a pause: what failed has been over for a while, and comes back as it was.
+        let pause = Duration::from_secs(95);
+        let before = Snapshot { now: early.now + pause, ..Snapshot::clone(&early) };
+        let mut now = Snapshot { now: before.now + pause, ..before.clone() };
+        let refused = now.incidents.iter_mut().find(|it| it.cause == "upstream-refused").unwrap();
+        (refused.first, refused.latest.time, refused.count) = (before.now, now.now, 70);
+        for row in &mut now.upstreams {
+            row.tries += 330;
+        }
+        let rows = since(&before, &now);
+        assert!(rows.iter().all(|row| row.change != Change::New), "{rows:?}");
+        assert_ne!(conclusion(&rows), "it is worse");
+    }
+
+    #[test]
+    fn an_upstream_that_is_asked_no_more_is_none_that_may_still_fail() {
+        let [before, _] = fixture::changed();
+        let later = Duration::from_mins(10);
+        let mut now = Snapshot { now: before.now + later, ..Snapshot::clone(&before) };
+        for row in &mut now.upstreams {
+            // All but that which fails go on.
+            row.tries += if row.key.to_string().ends_with(":8081") { 0 } else { 12_000 };
+        }
+        let rows = since(&before, &now);
+        let refused = rows.iter().find(|row| row.cause == "upstream-refused").unwrap();
+        assert_eq!(refused.change, Change::Gone, "{rows:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! What proxies write to: found by what their processes hold open and by what they were told to read.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -64,7 +64,8 @@ pub(super) struct Logs {
 /// What is known of a proxy whose processes have not changed.
 #[derive(Default)]
 struct Known {
-    pids: BTreeSet<u32>,
+    /// Its processes when that was read.
+    family: Vec<Process>,
     /// Of the files that its master has open, what is in them: nothing that is of use here, or why it is of none.
     files: HashMap<FileId, Option<Result<Kind, &'static str>>>,
     formats: Option<Formats>,
@@ -85,10 +86,9 @@ impl Written {
         for (master, mut family) in families {
             family.truncate(MAX_WRITERS);
             let known = self.known.entry(master).or_default();
-            let pids = family.iter().map(|process| process.pid).collect();
-            if known.pids != pids {
-                // Started anew, with another configuration perhaps.
-                *known = Known { pids, ..Known::default() };
+            if known.family != family && procs::were_replaced(master, &known.family, &family) {
+                // It may have another configuration.
+                *known = Known { family: family.clone(), ..Known::default() };
             }
             if family.iter().any(|process| &*process.comm == haproxy::NAME) {
                 known.haproxy(master, &family, &mut logs);
