@@ -30,6 +30,8 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(250);
 const KEEP: Duration = Duration::from_secs(2);
 /// Lines kept at once. Beyond that the oldest goes, and is counted: its try then has the status to be expected.
 const MAX_LINES: usize = 32_768;
+/// Errors of one path, by writer.
+const MAX_OF_PATH: usize = 64;
 /// Logs whose writers are remembered.
 const MAX_LOGS: usize = 256;
 /// Tries that wait for a line and can be found by their client's connection. Beyond that one has its line when its time is up.
@@ -77,8 +79,11 @@ pub(super) struct Answers {
     /// The processes that write to each log.
     #[serde(deserialize_with = "at_most::<MAX_LOGS, _, _, _>")]
     logs: Vec<BTreeSet<u32>>,
+    /// Those that are about one request each.
     lines: BTreeMap<By, VecDeque<(Time, Arc<LogLine>)>>,
-    /// When each was read, and where it is, in that order.
+    /// Of those that name no connection, which errors were last told of by which process when: a storm may have thousands of one path.
+    paths: BTreeMap<By, Vec<(u32, u16, Time)>>,
+    /// When each line was read, or that of a path was first, and where it is, in that order.
     #[serde(deserialize_with = "at_most::<MAX_LINES, _, _, _>")]
     order: VecDeque<(Time, By)>,
     waiting: BTreeMap<By, Key>,
@@ -102,13 +107,35 @@ impl Answers {
     pub(super) fn read(&mut self, now: Time, time: Time, line: &Arc<LogLine>) -> Option<Key> {
         self.forget(now);
         let by = By::of(line)?;
+        if let (By::Path(..), Some(status)) = (&by, line.status) {
+            self.path_read(by, time, (line.process.pid, status));
+            return None;
+        }
+        self.note(time, by.clone());
+        self.lines.entry(by.clone()).or_default().push_back((time, Arc::clone(line)));
+        self.waiting.remove(&by)
+    }
+
+    fn path_read(&mut self, by: By, time: Time, (pid, status): (u32, u16)) {
+        let told = self.paths.entry(by.clone()).or_default();
+        if let Some((.., last)) = told.iter_mut().find(|(writer, error, _)| (*writer, *error) == (pid, status)) {
+            *last = time;
+            return;
+        }
+        // As many as there are errors and writers of them: few.
+        if told.len() < MAX_OF_PATH {
+            told.push((pid, status, time));
+            self.note(time, by);
+        }
+    }
+
+    /// Makes room, and remembers to forget it.
+    fn note(&mut self, time: Time, by: By) {
         if self.order.len() >= MAX_LINES {
             self.drop_first();
             self.dropped = self.dropped.saturating_add(1);
         }
-        self.order.push_back((time, by.clone()));
-        self.lines.entry(by.clone()).or_default().push_back((time, Arc::clone(line)));
-        self.waiting.remove(&by)
+        self.order.push_back((time, by));
     }
 
     /// A try begins to wait for its line.
@@ -129,7 +156,7 @@ impl Answers {
         for by in exactly(attempt) {
             let Some(lines) = self.lines.get(&by) else { continue };
             let is_its = |(time, line): &(Time, Arc<LogLine>)| {
-                *time >= since(attempt) && fits(attempt, line) && self.is_from(line, attempt.proxy.pid)
+                *time >= since(attempt) && fits(attempt, line) && self.is_from(line.process.pid, attempt.proxy.pid)
             };
             if let Some(at) = lines.iter().position(is_its) {
                 // Each is about one request.
@@ -141,17 +168,17 @@ impl Answers {
 
     fn likely(&self, attempt: &Attempt) -> Option<Got> {
         let Request { method, target, client } = &attempt.line.as_ref()?.request;
-        let lines = self.lines.get(&By::Path((*client)?, method.clone(), target.clone()))?;
-        let meant =
-            lines.iter().filter(|(time, line)| *time >= since(attempt) && self.is_from(line, attempt.proxy.pid));
-        let mut statuses = meant.filter_map(|(_, line)| line.status);
+        let told = self.paths.get(&By::Path((*client)?, method.clone(), target.clone()))?;
+        let pid = attempt.proxy.pid;
+        let meant = told.iter().filter(|(writer, _, last)| *last >= since(attempt) && self.is_from(*writer, pid));
+        let mut statuses = meant.map(|(_, status, _)| *status);
         let first = statuses.next()?;
         statuses.all(|status| status == first).then_some(Got::Error(first))
     }
 
-    /// Whether a line is of a log that this process writes to as well.
-    fn is_from(&self, line: &LogLine, pid: u32) -> bool {
-        self.logs.iter().any(|writers| writers.contains(&pid) && writers.contains(&line.process.pid))
+    /// Whether what one process wrote is in a log that the other writes to as well.
+    fn is_from(&self, writer: u32, pid: u32) -> bool {
+        self.logs.iter().any(|writers| writers.contains(&pid) && writers.contains(&writer))
     }
 
     fn forget(&mut self, now: Time) {
@@ -162,6 +189,15 @@ impl Answers {
 
     fn drop_first(&mut self) {
         let Some((time, by)) = self.order.pop_front() else { return };
+        if let Some(told) = self.paths.get(&by) {
+            // One that was told of again is kept as long from then on.
+            let again = told.iter().map(|(.., last)| *last).filter(|last| *last > time).min();
+            match again {
+                Some(last) if self.order.len() < MAX_LINES / 2 => self.order.push_back((last, by)),
+                _ => drop(self.paths.remove(&by)),
+            }
+            return;
+        }
         let Some(lines) = self.lines.get_mut(&by) else { return };
         // It may have been taken.
         let _ = lines.pop_front_if(|(read, _)| *read <= time);
@@ -319,8 +355,17 @@ mod tests {
         }
         assert_eq!((answers.order.len(), answers.dropped()), (MAX_LINES, 40_002 - MAX_LINES as u64));
         assert!(answers.lines.len() <= MAX_LINES);
+        for _ in 0..40_000 {
+            answers.read(at(1_030), at(1_030), &Arc::new(line("/", 0, None, 502)));
+        }
+        assert_eq!(
+            (answers.order.len(), answers.paths.len(), answers.dropped()),
+            (MAX_LINES, 1, 40_003 - MAX_LINES as u64),
+            "of one path all are one"
+        );
         answers.read(at(9_000), at(9_000), &own);
         assert_eq!((answers.order.len(), answers.lines.len()), (1, 1), "what is old is forgotten");
+        assert!(answers.paths.is_empty());
     }
 
     #[test]
