@@ -132,8 +132,8 @@ impl Answers {
     /// Makes room, and remembers to forget it.
     fn note(&mut self, time: Time, by: By) {
         if self.order.len() >= MAX_LINES {
-            self.drop_first();
-            self.dropped = self.dropped.saturating_add(1);
+            let dropped = self.drop_first();
+            self.dropped = self.dropped.saturating_add(dropped.into());
         }
         self.order.push_back((time, by));
     }
@@ -187,8 +187,9 @@ impl Answers {
         }
     }
 
-    fn drop_first(&mut self) {
-        let Some((time, by)) = self.order.pop_front() else { return };
+    /// Forgets what was read first. Whether there was a line that no try has taken.
+    fn drop_first(&mut self) -> bool {
+        let Some((time, by)) = self.order.pop_front() else { return false };
         if let Some(told) = self.paths.get(&by) {
             // One that was told of again is kept as long from then on.
             let again = told.iter().map(|(.., last)| *last).filter(|last| *last > time).min();
@@ -196,14 +197,14 @@ impl Answers {
                 Some(last) if self.order.len() < MAX_LINES / 2 => self.order.push_back((last, by)),
                 _ => drop(self.paths.remove(&by)),
             }
-            return;
+            return false;
         }
-        let Some(lines) = self.lines.get_mut(&by) else { return };
-        // It may have been taken.
-        let _ = lines.pop_front_if(|(read, _)| *read <= time);
+        let Some(lines) = self.lines.get_mut(&by) else { return false };
+        let left = lines.pop_front_if(|(read, _)| *read <= time).is_some();
         if lines.is_empty() {
             self.lines.remove(&by);
         }
+        left
     }
 
     /// Lines that went before their try was judged, for want of room.
