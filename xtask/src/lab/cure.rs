@@ -52,6 +52,9 @@ fn cure(ill: &Scenario, mut healed: Scenario) -> Result<String> {
     healed.backend = cure.backend.unwrap_or(healed.backend);
     healed.nginx = cure.nginx.unwrap_or(healed.nginx);
     healed.sysctl = cure.sysctl.unwrap_or(healed.sysctl);
+    for load in &mut healed.load {
+        load.requests *= cure.times;
+    }
     let asked = healed.load.iter().map(|load| load.requests).sum();
     healed.expect = Expect { min_served: asked, ..Expect::default() };
 

@@ -70,6 +70,13 @@ pub(super) struct Cure {
     pub(super) backend: Option<Backend>,
     pub(super) nginx: Option<Nginx>,
     pub(super) sysctl: Option<Sysctls>,
+    /// So many times as many requests, for what goes well may be over sooner than what failed.
+    #[serde(default = "once")]
+    pub(super) times: usize,
+}
+
+fn once() -> usize {
+    1
 }
 
 fn both() -> Vec<Topology> {
