@@ -83,7 +83,7 @@ fn explain(code: Option<&str>) -> Result<ExitCode> {
             None => match diagnose::logged::explain(code) {
                 Some(text) => text,
                 None => bail!(
-                    "no cause is called {code:?}, nor is it a line of nginx's error log that is known; `observer explain` lists the causes"
+                    "no cause is called {code:?}, nor is it a line of nginx's error log or HAProxy's log that is known; `observer explain` lists the causes"
                 ),
             },
         },

@@ -99,20 +99,24 @@ pub(crate) fn refused_connection() -> ConnectionEnded {
     }
 }
 
-/// A 502 that nginx[42] answered without trying anything.
-pub(crate) fn answered_without_try(ms: u64) -> Attempt {
-    let outcome = Outcome {
-        proxy: Process { pid: 42, comm: "nginx".into() },
-        told: None,
-        did: Did::Answered(502),
+/// What the proxy of that name, process 42, did; `told`: when its try was told to have ended, in milliseconds.
+pub(crate) fn outcome(comm: &str, told: Option<u64>, did: Did) -> Outcome {
+    Outcome {
+        proxy: Process { pid: 42, comm: comm.into() },
+        told: told.map(at),
+        did,
         client: None,
         head: Head::Unseen,
         left_unread: 0,
         told_before: None,
         upstream_status: None,
         unix: false,
-    };
-    Attempt::without_try(at(ms), &outcome)
+    }
+}
+
+/// A 502 that nginx[42] answered without trying anything.
+pub(crate) fn answered_without_try(ms: u64) -> Attempt {
+    Attempt::without_try(at(ms), &outcome("nginx", None, Did::Answered(502)))
 }
 
 /// A RST from the upstream's socket in that state.

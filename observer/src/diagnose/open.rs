@@ -1,26 +1,25 @@
 //! Tries that have ended and are not settled: those that wait for evidence, those whose answer is still to come, and those
 //! that look well until an answer says otherwise. Bounded; time is an argument.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+mod written;
+
+use std::{collections::VecDeque, time::Duration};
 
 use observer_common::answer::ANSWERS_FIRST;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    answers::{ANSWER_WITHIN, Got},
-    causes::no_live_upstreams,
     kept::{self, Kept, Key, Over, Wait},
-    lines::{LINE_WITHIN, Lines, TRY_WITHIN},
-    logged,
+    lines::{LINE_WITHIN, Lines},
 };
 use crate::{
-    addr::NetNs,
-    event::{Did, LogLine, LogSample, Outcome},
+    event::{Did, Outcome},
     model::{Answer, Attempt, Ending, UpstreamKey},
-    proxy,
+    proxy::{self, haproxy},
     time::Time,
     untrusted::at_most,
 };
+use written::is_for_want_of_a_server;
 
 /// How long a failed try waits for what the server's side of it tells: on one host the two sides are microseconds
 /// apart, in either order (tcp_send_active_reset, net/ipv4/tcp_output.c, traces a RST when it has been delivered).
@@ -323,145 +322,6 @@ impl Open {
         self.judge_with_line(key, due)
     }
 
-    /// A try that is to be judged, as soon as its line is there, and what its client got.
-    fn judge_with_line(&mut self, key: Key, now: Time) -> Option<Settled> {
-        self.take_answer(key, false);
-        let (_, attempt) = self.kept.get(&key)?;
-        if self.awaits_log(attempt) {
-            self.lines.awaits_answer(key, attempt);
-            // Its line is only late on a busy host; what its client got may be in no line that can be told to be about it.
-            let (wait, within) =
-                if attempt.line.is_none() { (Wait::Line, LINE_WITHIN) } else { (Wait::Told, ANSWER_WITHIN) };
-            self.kept.wait(key, wait, now + within);
-            return None;
-        }
-        self.kept.remove(&key).map(Settled::judge)
-    }
-
-    /// A try that has waited for logs long enough.
-    fn without_more_lines(&mut self, key: Key) -> Option<Settled> {
-        let (_, attempt) = self.kept.get_mut(&key)?;
-        if attempt.line.is_none() {
-            attempt.line = self.lines.otherwise(attempt);
-        }
-        self.take_answer(key, true);
-        self.kept.remove(&key).map(Settled::judge)
-    }
-
-    /// Notes what the client got for whose request a try failed, if a log tells.
-    fn take_answer(&mut self, key: Key, last: bool) {
-        let Some((_, attempt)) = self.kept.get_mut(&key) else { return };
-        // A log of errors says more: its line is waited for first.
-        let line_to_come = attempt.line.is_none() && self.lines.follows(attempt.proxy.pid) && !last;
-        let is_known = attempt.logged_status.is_some() || attempt.status().is_some() && attempt.line.is_some();
-        if line_to_come || is_known {
-            return;
-        }
-        let status = match self.lines.answer(attempt, last) {
-            None => return,
-            Some(Got::Error(status)) => Some(status),
-            Some(Got::Line(line)) => {
-                let status = line.status;
-                attempt.line.get_or_insert(line);
-                status
-            }
-        };
-        // What was seen counts.
-        attempt.logged_status = status.filter(|_| attempt.status().is_none());
-    }
-
-    /// A line about a request has been read. Gives back the try that it is about, if that waited for nothing else.
-    fn answer_logged(&mut self, now: Time, at: Time, line: &Arc<LogLine>) -> Option<Settled> {
-        let key = self.lines.answer_read(now, at, line)?;
-        self.kept.get(&key).filter(|(wait, _)| matches!(wait, Wait::Line | Wait::Told))?;
-        self.take_answer(key, false);
-        self.judge_if_read(key)
-    }
-
-    /// A try that waits for its logs, if there is nothing more to come.
-    fn judge_if_read(&mut self, key: Key) -> Option<Settled> {
-        let (_, attempt) = self.kept.get(&key)?;
-        if self.awaits_log(attempt) { None } else { self.kept.remove(&key).map(Settled::judge) }
-    }
-
-    /// Whether something may still be read of a try that is to be judged: its line, or what its client got.
-    fn awaits_log(&self, attempt: &Attempt) -> bool {
-        let pid = attempt.proxy.pid;
-        let no_line = attempt.line.is_none();
-        let no_status = attempt.status().is_none() && attempt.logged_status.is_none();
-        no_line && self.lines.follows(pid) || (no_line || no_status) && self.lines.tells_answers(pid)
-    }
-
-    /// Has the line of a try that failed, or that its proxy gave up soon, found when it comes, or finds it.
-    fn await_line(&mut self, now: Time, attempt: &mut Attempt) {
-        if (attempt.ending.failed() || attempt.ending == Ending::Abandoned)
-            && let Some(line) = self.lines.ended(now, attempt)
-        {
-            written(attempt, line);
-        }
-    }
-
-    /// Takes in how a log stands.
-    pub(super) fn log_sampled(&mut self, now: Time, sample: &LogSample) {
-        self.lines.sampled(now, sample);
-    }
-
-    /// Takes in what a proxy's log says. Gives back the try that it is about, if that waited for nothing else.
-    pub(super) fn logged(&mut self, now: Time, at: Time, line: &Arc<LogLine>) -> Option<Settled> {
-        if line.status.is_some() {
-            return self.answer_logged(now, at, line);
-        }
-        let key = self.lines.read(now, at, line)?;
-        // One that was judged, or turned out to be harmless, has no use for it.
-        let (wait, attempt) = self.kept.get_mut(&key).filter(|(_, attempt)| attempt.line.is_none())?;
-        let failed = attempt.ending.failed();
-        written(attempt, Arc::clone(line));
-        match wait {
-            Wait::Line => {
-                self.take_answer(key, false);
-                let (_, attempt) = self.kept.get(&key)?;
-                if self.awaits_log(attempt) {
-                    self.lines.awaits_answer(key, attempt);
-                    self.kept.wait(key, Wait::Told, now + ANSWER_WITHIN);
-                    return None;
-                }
-                self.kept.remove(&key).map(Settled::judge)
-            }
-            Wait::Nothing if !failed && attempt.ending.failed() => {
-                self.kept.wait(key, Wait::Evidence, now + GRACE);
-                None
-            }
-            Wait::Evidence | Wait::Try | Wait::Told | Wait::Answer | Wait::Nothing => None,
-        }
-    }
-
-    /// The line that has waited longest for its try is not about any that was seen: what it says by itself is all there is.
-    fn told_by_line_alone(&mut self) -> Option<Settled> {
-        let (time, line) = self.lines.alone()?;
-        let said = logged::known(&line.said)?;
-        let ending = said.ending();
-        // Where the proxy's answers are seen, one that looks well may have been tried again: no client got an error for it. By what was known
-        // when the line's time was up, whenever that is looked at.
-        let due = time + TRY_WITHIN;
-        let mut well = self.kept.of(Wait::Nothing).rev().take_while(|(known_until, ..)| *known_until >= due);
-        let same = |(_, (pid, _), attempt): &(Time, Key, &Attempt)| {
-            *pid == line.process.pid && (attempt.upstream.endpoint, attempt.upstream.path) == (line.at, line.path)
-        };
-        if !said.is_without_try()
-            && let Some((.., attempt)) = well.find(same)
-            && attempt.answers_visible
-            && !attempt.connection.as_ref().is_some_and(|it| it.answers_unwatched)
-        {
-            return None;
-        }
-        let upstream = match (line.at, line.path) {
-            (Some(at), _) => UpstreamKey::tcp(NetNs::default(), at),
-            (None, Some(path)) => UpstreamKey::unix(path),
-            (None, None) => UpstreamKey::NONE,
-        };
-        Some(Settled::judge(Attempt::from_line(time, upstream, ending, line)))
-    }
-
     /// The logs, and what became of their lines.
     pub(super) fn lines(&self) -> &Lines {
         &self.lines
@@ -492,10 +352,10 @@ impl Open {
         if error.ending != Ending::NoTry || proxy::threading(&error.proxy.comm) != ANSWERS_FIRST {
             return None;
         }
-        // Its log may say so by now.
+        // Its log may say by now that no server was asked: for want of one, or because the configuration says so.
         self.take_answer(key, false);
         let (_, error) = self.kept.get(&key)?;
-        if is_for_want_of_a_server(error) {
+        if error.line.as_ref().is_some_and(|line| haproxy::had_no_server(&line.said)) {
             return None;
         }
         let (answer, told) = (error.answer?, error.told);
@@ -577,22 +437,6 @@ impl Open {
     }
 }
 
-/// Whether the proxy's log says that there was no server to be asked.
-fn is_for_want_of_a_server(attempt: &Attempt) -> bool {
-    let said = attempt.line.as_ref().and_then(|line| logged::known(&line.said));
-    attempt.ending == Ending::NoTry && said.is_some_and(|said| said.causes() == [no_live_upstreams::RULE.code])
-}
-
-/// Takes in what the proxy wrote of a try. That it failed, its socket alone may not show: the proxy gave it up soon.
-fn written(attempt: &mut Attempt, line: Arc<LogLine>) {
-    if attempt.ending == Ending::Abandoned
-        && let Some(said) = logged::known(&line.said)
-    {
-        attempt.ending = said.ending();
-    }
-    attempt.line = Some(line);
-}
-
 /// Tries that failed and were no client's 502 or 504.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Harmless {
@@ -610,11 +454,14 @@ pub struct Harmless {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
+        addr::Endpoint,
         diagnose::kept::MAX_OPEN,
-        event::{ConnectionEnded, Head, Process, State as Tcp},
-        testing::{at, connection, refused_connection},
+        event::{ConnectionEnded, LogLine, LogSample, Process, Request, State as Tcp},
+        testing::{at, connection, outcome, refused_connection},
     };
 
     fn failed(ms: u64, answers_visible: bool) -> Attempt {
@@ -624,21 +471,6 @@ mod tests {
     fn well(ms: u64) -> Attempt {
         let answered = ConnectionEnded { bytes_received: 90, new: Tcp::CloseWait, ..connection() };
         Attempt::from_connection(at(ms), at(ms), &ConnectionEnded { answers_visible: true, ..answered })
-    }
-
-    fn outcome(comm: &str, told: Option<u64>, did: Did) -> Outcome {
-        let proxy = Process { pid: 42, comm: comm.into() };
-        Outcome {
-            proxy,
-            told: told.map(at),
-            did,
-            client: None,
-            head: Head::Unseen,
-            left_unread: 0,
-            told_before: None,
-            upstream_status: None,
-            unix: false,
-        }
     }
 
     /// What is settled up to that moment: the statuses of what is to be judged, 0 where none was seen, and how much is not.
@@ -717,6 +549,27 @@ mod tests {
         open.outcome(at(2_002), at(2_002), &outcome("haproxy", None, Did::Answered(502)), false);
         let Some(Settled::Judge(attempt)) = open.due(at(2_160), false) else { panic!("it is judged by itself") };
         assert_eq!(attempt.ending, Ending::NoTry);
+    }
+
+    #[test]
+    fn an_answer_for_want_of_a_server_or_by_the_configuration_is_about_no_try() {
+        let process = || Process { pid: 42, comm: "haproxy".into() };
+        let client = Endpoint { ip: [10, 0, 0, 1].into(), port: 4_000 };
+        let request = Request { client: Some(client.ip), ..Request::default() };
+        for (state, verdicts) in [("SC--", vec![503]), ("LR--", vec![])] {
+            let mut open = Open::default();
+            let log = LogSample { requests: true, writers: vec![process()], ..LogSample::default() };
+            open.log_sampled(at(0), &log);
+            // One that failed just before, and is to be answered for later.
+            open.ended(at(990), failed(990, true));
+            let own = Outcome { client: Some(client), ..outcome("haproxy", None, Did::Answered(503)) };
+            open.outcome(at(1_000), at(1_000), &own, false);
+            let said = format!("termination state {state} (<NOSRV>)");
+            let (port, status, request) = (Some(client.port), Some(503), request.clone());
+            let line = LogLine { process: process(), said, port, status, request, ..LogLine::default() };
+            assert_eq!(open.logged(at(1_010), at(1_010), &Arc::new(line)), None);
+            assert_eq!(settled(&mut open, 3_000).0, verdicts, "{state}");
+        }
     }
 
     #[test]

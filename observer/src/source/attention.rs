@@ -80,8 +80,9 @@ pub(super) fn is_trouble(body: &Body) -> bool {
         | Body::ListenOverflow(_)
         | Body::SynAckRetransmit(_)
         | Body::Hurt(_)
-        | Body::LogLine(_)
         | Body::Signal(_) => true,
+        // A line about a request may be of an error of the application's own, and some have those all day.
+        Body::LogLine(line) => line.status.is_none(),
         Body::ResetSent(_)
         | Body::ListenerChanged(_)
         | Body::HostSample(_)
@@ -115,9 +116,11 @@ fn ended_badly(ended: &ConnectionEnded) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
-        event::Unserved,
+        event::{LogLine, Unserved},
         testing::{at, refused_connection},
     };
 
@@ -147,6 +150,12 @@ mod tests {
         never.trouble(at(5));
         assert!(always.closely(at(3_600_000)) && !never.closely(at(6)));
         assert_eq!((always.next(at(0)), never.next(at(0))), (None, None));
+    }
+
+    #[test]
+    fn an_error_of_the_applications_own_in_a_log_of_requests_is_no_trouble() {
+        let line = |status| Body::LogLine(Arc::new(LogLine { status, ..LogLine::default() }));
+        assert!(is_trouble(&line(None)) && !is_trouble(&line(Some(500))));
     }
 
     #[test]

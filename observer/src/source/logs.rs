@@ -455,8 +455,7 @@ impl Requests {
             return;
         };
         self.understood += 1;
-        // Those that are too many to be told in one look are as good as never written: their tries have the status to be expected.
-        if answered.status < FAILED || self.errors.len() >= MAX_TOLD {
+        if answered.status < FAILED {
             return;
         }
         let request = Request {

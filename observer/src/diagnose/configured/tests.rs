@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     addr::{NetNs, UnixPath},
     diagnose::Said,
-    event::{Body, ConnectionEnded, Did, Event, FirstBytes, Flow, Head, LogLine, LogSample, Outcome, Process, State},
-    testing::{NETNS, at, client_flow, connection, endpoint, event, refused_connection},
+    event::{Body, ConnectionEnded, Did, Event, FirstBytes, Flow, LogLine, LogSample, Process, State},
+    testing::{NETNS, at, client_flow, connection, endpoint, event, outcome, refused_connection},
 };
 
 const FIRST: &str = "10.0.0.2:8000";
@@ -121,17 +121,7 @@ fn first_bytes(ms: u64, upstream: &str, took_ms: u64, count: u32) -> Event {
 #[test]
 fn what_is_tried_again_is_seen() {
     let failed = ended(100, FIRST, ConnectionEnded { answers_visible: true, ..refused_connection() });
-    let retried = Outcome {
-        proxy: Process { pid: 42, comm: "nginx".into() },
-        told: Some(at(100)),
-        did: Did::Retried,
-        client: None,
-        head: Head::Unseen,
-        left_unread: 0,
-        told_before: None,
-        upstream_status: None,
-        unix: false,
-    };
+    let retried = outcome("nginx", Some(100), Did::Retried);
     let events = [failed.clone(), event(101, Body::Outcome(Box::new(retried)))];
     assert_eq!(standing("retries-unlimited", events), Standing::Confirmed);
     assert_eq!(standing("retries-unlimited", [failed]), Standing::Unsettled);
